@@ -1,0 +1,155 @@
+"""Every key of a run, with what it means. A config file changes some; nothing adds a key later.
+
+Variants on the command line: `--config=configs/NAME.py:key=value[,key=value]`, dotted keys, or
+`--config.key=value` for one key.
+"""
+import ast
+import difflib
+
+from ml_collections import ConfigDict
+
+
+def get_config(arg=''):
+  """The defaults. They train nothing by themselves: a run file names its data and its model."""
+  config = ConfigDict()
+  config.seed = 0               # of initialisation, order, noise, sampling: one seed, one run
+  config.total_steps = 10_000   # updates, skipped ones included
+  config.batch_size = 128       # global: over all devices and processes
+  config.steps_per_call = 1     # updates in one compiled call (lax.scan); > 1 for small models
+  config.accumulate = 1         # parts of a batch whose gradients are summed before an update
+  config.ema_decay = 0.         # of an average of the parameters kept beside them; 0: none
+  config.max_nonfinite = 20     # stop after so many skipped (non-finite) updates in a row
+
+  config.data = _data()
+  config.prepare = _prepare()
+  config.mollify = _mollify()
+  config.model = ConfigDict({'name': ''})   # mollification/models; its other keys are its fields
+  config.optimizer = _optimizer()
+  config.eval = _eval()
+
+  config.log = ConfigDict()
+  config.log.every = 100            # updates between rows of metrics.jsonl
+  config.log.tensorboard = False    # also to TensorBoard; imports TensorFlow (7 s, 550 MB)
+
+  config.checkpoint = ConfigDict()
+  config.checkpoint.every = 1000    # updates; the last update and a signal save too
+  config.checkpoint.keep = 2        # newest checkpoints that stay
+  config.checkpoint.keep_every = 0  # multiples of this many updates stay for good; 0: none
+  return finish(config, arg)
+
+
+def _data():
+  data = ConfigDict()
+  data.name = ''            # mollification/data, e.g. digits, cifar10, redwine, folder
+  data.data_dir = ''        # TFDS folder, table folder, image folder or npz; '': TFDS's own default
+  data.cache_dir = ''       # memory-mapped uint8 copies; '': ~/.cache/mollification
+  data.size = 0             # side in pixels that a folder's images are resized to; 0: as they are
+  data.remainder = 'drop'   # last partial batch of an epoch: drop, or pad (masked; tables)
+  return data
+
+
+def _prepare():
+  prepare = ConfigDict()
+  prepare.dequantize = 'uniform'   # uniform | none (no likelihood then); tables ignore it
+  prepare.low = -1.                # model space of pixels: [low, high]
+  prepare.high = 1.
+  prepare.logit_alpha = 0.         # logit(α + (1 - 2α) u) after scaling; 0: none
+  prepare.flip = False             # mirror training images left to right at random
+  return prepare
+
+
+def _mollify():
+  mollify = ConfigDict()
+  mollify.name = 'gaussian'        # gaussian | gaussian_ve | heat_blur | blur_noise | identity
+  mollify.schedule = 'sigmoid'     # sigmoid | linear | cosine | jetformer | polynomial | constant
+  mollify.fraction = .5            # share of total_steps that is mollified; 0: vanilla training
+  mollify.steps = -1               # length of the mollified phase in updates; -1: from fraction
+  mollify.granularity = 'step'     # step | epoch: how often the level changes
+  mollify.init_on = 'mollified'    # mollified | clean: batch that data-dependent layers start from
+  # Options of each schedule and mollifier, under its name; only those of the chosen one act.
+  mollify.sigmoid = ConfigDict({'start': 0., 'end': 3., 'temperature': .7})
+  mollify.cosine = ConfigDict({'start': 0., 'end': 1., 'temperature': 1.})
+  mollify.polynomial = ConfigDict({'power': 2.})
+  mollify.constant = ConfigDict({'value': .1})
+  # In model units; JetFormer's 64/255 of a pixel range of 2.
+  mollify.gaussian_ve = ConfigDict({'sigma_max': 128 / 255})
+  mollify.heat_blur = ConfigDict({'sigma_min': .5, 'sigma_max': 24., 'noise_std': .01,
+                                  'spacing': 'continuous'})    # widths in pixels
+  mollify.blur_noise = ConfigDict({'sigma_max': 24., 'd_min': 1e-3, 'logsnr_min': -10.,
+                                   'noise_min': 0.})
+  return mollify
+
+
+def _optimizer():
+  optimizer = ConfigDict()
+  optimizer.name = 'adam'           # adam | adamw | adamax | sgd
+  optimizer.learning_rate = 1e-3    # at its peak
+  optimizer.schedule = 'constant'   # constant | cosine | linear | exponential, after the warm-up
+  optimizer.warmup_steps = 0
+  optimizer.end_factor = 0.         # last learning rate over the peak
+  optimizer.weight_decay = 0.       # coupled (L2) before adam, adamax, sgd; decoupled in adamw
+  optimizer.clip_norm = 0.          # global norm of the gradient; 0: no clipping
+  optimizer.b1 = .9
+  optimizer.b2 = .999
+  optimizer.eps = 1e-8
+  optimizer.momentum = 0.           # sgd only
+  return optimizer
+
+
+def _eval():
+  config = ConfigDict()
+  config.every = 1000               # updates between evaluations on clean validation data; 0: never
+  config.batch_size = 256
+  config.params = 'raw'             # raw | ema
+  config.refresh = True             # recompute running statistics on clean training data before
+  config.refresh_examples = 10_000   # ... from so many of its first examples at most
+  config.refresh_batch_size = 1_000  # pooled moments of several; one that holds all is exact
+  config.best_metric = 'log_likelihood'   # larger is better; keeps best/; '' keeps none
+  config.patience = 0               # evaluations without a better one before stopping; 0: never
+  config.sample_every = 0           # updates between grids in samples/; 0: none
+  config.num_samples = 64           # in a grid
+  config.temperature = 1.           # of samples, everywhere
+  config.quantize = 'floor'         # floor (paper) | round: how samples become uint8
+  return config
+
+
+def finish(config, arg):
+  """Apply `key=value[,key=value]` (dotted keys) and lock: an unknown key or type is an error."""
+  config.lock()
+  for pair in filter(None, arg.split(',')):
+    key, equals, text = pair.partition('=')
+    if not equals:
+      raise ValueError(f'a config variant reads key=value, got {pair!r}.')
+    try:
+      value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      value = text
+    set_key(config, key, value)
+  return config
+
+
+def set_model(config, name, **options):
+  """Name the model of a run file and list the options of its that may be set."""
+  with config.unlocked():
+    config.model = ConfigDict({'name': name, **options})
+
+
+def set_key(config, key, value):
+  """Set one dotted key; raises ValueError on an unknown key or another type, naming both."""
+  known = list(_keys(config))
+  if key not in known:
+    close = difflib.get_close_matches(key, known, 1)
+    hint = f'did you mean {close[0]!r}?' if close else 'all keys stand in configs/default.py.'
+    raise ValueError(f'unknown config key {key!r}; {hint}')
+  try:
+    config.update_from_flattened_dict({key: value})
+  except TypeError as error:
+    raise ValueError(f'config key {key!r} takes another type: {error}') from error
+
+
+def _keys(config, prefix=''):
+  for key, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from _keys(value, f'{prefix}{key}.')
+    else:
+      yield prefix + key

@@ -1,0 +1,23 @@
+"""RealNVP on 2-D densities; another set by `:data.name=eight_gaussians` and so on.
+
+Paper row: the synthetic figures (mixture of Gaussians, von Mises circle).
+Command:
+  python -m mollification.main --config=configs/synthetic_realnvp.py --workdir=runs/synthetic
+Expected: at most minus the entropy of the mixture, -1.12 nats, in test log-likelihood.
+Measured: not yet.
+"""
+from configs import default
+
+
+def get_config(arg=''):
+  """5,000 updates of batch 256, the first half mollified."""
+  config = default.get_config()
+  default.set_model(config, 'realnvp_tabular', num_blocks=5, hidden=64)
+  config.data.name = 'two_gaussians'
+  config.total_steps = 5_000
+  config.batch_size = 256
+  config.steps_per_call = 100
+  config.log.every = 100
+  config.eval.every = 500
+  config.checkpoint.every = 1_000
+  return default.finish(config, arg)

@@ -1,0 +1,9 @@
+"""Data mollification for likelihood-based generative models: `x = mollify(x, level(step), keys)`.
+
+This import needs jax and numpy alone; models, training and evaluation come with the extras.
+"""
+from mollification import mollifiers, schedules
+from mollification.mollifiers import gaussian as mollify
+
+__version__ = '0.1.0'
+__all__ = ['__version__', 'mollifiers', 'mollify', 'schedules']

@@ -1,0 +1,349 @@
+"""config -> Run: the only reader of a config. Whatever a key does, it does from here."""
+import dataclasses
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mollification import data, models, mollifiers, parallel, preprocess, rng, schedules
+from mollification.data import dataset as batches
+from mollification.evaluation import likelihood, sampling
+from mollification.models import base
+from mollification.training import optimizers, step
+from mollification.training.run import Run
+from mollification.training.state import TrainState
+
+MOLLIFIERS = {
+  'gaussian': mollifiers.gaussian,
+  'gaussian_ve': mollifiers.gaussian_ve,
+  'heat_blur': mollifiers.heat_blur,
+  'blur_noise': mollifiers.blur_noise,
+  'identity': mollifiers.identity,
+}
+SCHEDULES = {
+  'sigmoid': schedules.sigmoid,
+  'linear': schedules.linear,
+  'cosine': schedules.cosine,
+  'jetformer': schedules.jetformer,
+  'polynomial': schedules.polynomial,
+  'constant': schedules.constant,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What training's evaluations and the evaluation binary share.
+
+  variables: TrainState -> model variables of the configured parameters, statistics refreshed.
+  log_likelihood: (variables, split) -> likelihood.Result, on the split as stored.
+  sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone.
+  template: () -> shapes and shardings of the TrainState, to restore into.
+  """
+  dataset: Any
+  model: Any
+  prepare: preprocess.Prepare
+  variables: Callable
+  log_likelihood: Callable
+  sample: Callable
+  template: Callable[[], TrainState]
+
+  @property
+  def exact(self):
+    """Whether the log-likelihood is exact; a model's bound and dequantised pixels are bounds."""
+    return self.model.EXACT_LIKELIHOOD and self.dataset.levels is None
+
+
+def build(config, dataset=None):
+  """The Run of a config; raises ValueError (rule, value, way out) on what cannot be run.
+
+  `dataset` is loaded from the config unless given.
+  """
+  dataset = load_data(config) if dataset is None else dataset
+  check(config, dataset.train.num_examples)
+  evaluation = build_evaluation(config, dataset)
+  per_epoch = _steps_per_epoch(config, dataset)
+  sample_grid = None
+  if dataset.levels is not None:
+    sample_grid = functools.partial(_sample_grid, evaluation, config.eval.num_samples)
+  return Run(
+    create_state=lambda: parallel.place(_create_state(config, dataset)),
+    train_step=train_step(config, dataset.event_shape, dataset.levels),
+    schedule=schedule(config, per_epoch),
+    batch=functools.partial(_batch, config, dataset.train),
+    evaluate=functools.partial(_evaluate, evaluation),
+    sample=sample_grid,
+    overview=_overview(config, dataset, evaluation),
+    seed=config.seed, total_steps=config.total_steps,
+    mollified_steps=mollified_steps(config), batch_size=config.batch_size,
+    steps_per_call=config.steps_per_call, max_nonfinite=config.max_nonfinite,
+    log_every=config.log.every, tensorboard=config.log.tensorboard,
+    eval_every=config.eval.every, sample_every=config.eval.sample_every,
+    patience=config.eval.patience, best_metric=config.eval.best_metric,
+    save_every=config.checkpoint.every, keep=config.checkpoint.keep,
+    keep_every=config.checkpoint.keep_every)
+
+
+def build_evaluation(config, dataset=None):
+  """The Evaluation of a config."""
+  dataset = load_data(config) if dataset is None else dataset
+  net = model(config, dataset.event_shape)
+  prepare = dataclasses.replace(prepare_fn(config, dataset.levels), flip=False)
+  evaluator = likelihood.make_evaluator(
+    functools.partial(net.apply, method='log_likelihood'), prepare,
+    batch_size=config.eval.batch_size)
+  sampler = sampling.make_sampler(
+    functools.partial(net.apply, method='sample'),
+    functools.partial(prepare.invert, quantize=config.eval.quantize),
+    batch_size=config.eval.batch_size, temperature=config.eval.temperature)
+  keys = {purpose: rng.purpose_key(config.seed, purpose) for purpose in ('evaluate', 'sample')}
+  return Evaluation(
+    dataset=dataset, model=net, prepare=prepare,
+    variables=functools.partial(_variables, config, net, prepare, dataset.train.x),
+    log_likelihood=lambda variables, split: evaluator(variables, split.x, keys['evaluate']),
+    sample=lambda variables, n: sampler(variables, keys['sample'], n),
+    template=lambda: parallel.abstract(
+      jax.eval_shape(functools.partial(_create_state, config, dataset))))
+
+
+def load_data(config):
+  """The Dataset that the config names."""
+  options = {'size': config.data.size} if config.data.size else {}
+  return data.load(config.data.name, data_dir=config.data.data_dir,
+                   cache_dir=config.data.cache_dir, **options)
+
+
+def model(config, event_shape):
+  """The model of the config for events of `event_shape`, to be run under the axis 'batch'."""
+  options = dict(config.model)
+  return models.create(options.pop('name'), event_shape, parallel.AXIS, **options)
+
+
+def optimizer(config):
+  """The optax chain of the config."""
+  c = config.optimizer
+  rate = optimizers.learning_rate(c.schedule, peak=c.learning_rate, total_steps=config.total_steps,
+                                  warmup_steps=c.warmup_steps, end_factor=c.end_factor)
+  return optimizers.create(c.name, rate, weight_decay=c.weight_decay, clip_norm=c.clip_norm,
+                           b1=c.b1, b2=c.b2, eps=c.eps, momentum=c.momentum)
+
+
+def prepare_fn(config, levels):
+  """The training `prepare` for data of so many grey levels (None: tables)."""
+  c = config.prepare
+  return preprocess.Prepare(levels=levels, dequantize=c.dequantize, low=c.low, high=c.high,
+                            logit_alpha=c.logit_alpha, flip=c.flip)
+
+
+def mollified_steps(config):
+  """Length of the mollified phase in updates, from `steps` or from `fraction` of the total."""
+  c = config.mollify
+  if c.steps >= 0:
+    return c.steps
+  if not 0 <= c.fraction <= 1:
+    raise ValueError(f'mollify.fraction must lie in [0, 1], got {c.fraction}; 0 is vanilla '
+                     'training.')
+  return round(c.fraction * config.total_steps)
+
+
+def schedule(config, steps_per_epoch):
+  """update -> level, for the configured phase and granularity; 0 throughout for no phase."""
+  c, steps = config.mollify, mollified_steps(config)
+  if c.schedule not in SCHEDULES:
+    raise ValueError(f'unknown schedule {c.schedule!r}; known: {", ".join(SCHEDULES)}.')
+  if c.granularity not in ('step', 'epoch'):
+    raise ValueError(f"mollify.granularity must be 'step' or 'epoch', got {c.granularity!r}.")
+  if not steps:
+    return schedules.none()
+  level = SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
+  return level if c.granularity == 'step' else schedules.by_epoch(level, steps_per_epoch)
+
+
+def mollifier(config, event_shape):
+  """(x, level, keys) -> x of the config; raises ValueError for a blur of what is no image."""
+  c = config.mollify
+  if c.name not in MOLLIFIERS:
+    raise ValueError(f'unknown mollifier {c.name!r}; known: {", ".join(MOLLIFIERS)}.')
+  mollify = functools.partial(MOLLIFIERS[c.name], **_options(c, c.name))
+  shape = jax.ShapeDtypeStruct((1, *event_shape), jnp.float32)
+  jax.eval_shape(mollify, shape, 1., jax.eval_shape(lambda: jax.random.key(0)))
+  return mollify
+
+
+def train_step(config, event_shape, levels):
+  """The bound update of training/step.py, for events of `event_shape` and so many grey levels."""
+  return functools.partial(
+    step.train_step, prepare=prepare_fn(config, levels), mollify=mollifier(config, event_shape),
+    loss_fn=loss_fn(model(config, event_shape)), tx=optimizer(config),
+    total_steps=config.total_steps, ema_decay=config.ema_decay, accumulate=config.accumulate)
+
+
+def loss_fn(net):
+  """What the update differentiates: params and model_state in, loss [B] and model_state out."""
+
+  def fn(params, model_state, x, keys, progress, cond, mask):
+    variables = {'params': params, **model_state}
+    (loss, metrics), new_state = net.apply(
+      variables, x, keys, train=True, progress=progress, cond=cond, mask=mask, method='loss',
+      mutable=list(model_state))
+    return loss, metrics, dict(new_state), net.apply(variables, method='penalty')
+
+  return fn
+
+
+def create_state(config, batch, levels, level):
+  """TrainState initialised on one stored batch [B, *event], mollified to `level` or clean.
+
+  Under the seed's own keys, so that runs that differ in mollification alone start alike.
+  """
+  net = model(config, batch.shape[1:])
+  if config.mollify.init_on not in ('mollified', 'clean'):
+    raise ValueError("mollify.init_on must be 'mollified' or 'clean', got "
+                     f'{config.mollify.init_on!r}.')
+
+  def init(batch):
+    key, draws = jax.random.split(rng.purpose_key(config.seed, 'init'))
+    data_keys, noise_keys, model_keys = rng.step_keys(draws, 0, 0, len(batch))
+    x = prepare_fn(config, levels)(batch, data_keys)
+    if config.mollify.init_on == 'mollified':
+      x = mollifier(config, batch.shape[1:])(x, level, noise_keys)
+    # The layers' collective axis, of size 1: the statistics are those of the global batch.
+    variables = jax.vmap(lambda x, keys: net.init(key, x, keys, train=True, method='loss'),
+                         axis_name=parallel.AXIS)(x[None], model_keys[None])
+    return TrainState.create(jax.tree.map(lambda a: a[0], variables), optimizer(config),
+                             ema=config.ema_decay > 0)
+
+  return jax.jit(init)(batch)
+
+
+def check(config, num_examples):
+  """Raise ValueError where numbers of the config do not fit each other, the data or the devices."""
+  parallel.check_batch_size(config.batch_size, jax.device_count())
+  size, local = config.steps_per_call, config.batch_size // jax.device_count()
+  for key in ('total_steps', 'steps_per_call', 'accumulate', 'max_nonfinite'):
+    if config[key] < 1:
+      raise ValueError(f'{key} must be at least 1, got {config[key]}.')
+  if local % config.accumulate:
+    raise ValueError(f'accumulate {config.accumulate} must divide the {local} examples that each '
+                     f'of {jax.device_count()} devices gets of batch_size {config.batch_size}.')
+  intervals = {'total_steps': config.total_steps, 'log.every': config.log.every,
+               'eval.every': config.eval.every, 'eval.sample_every': config.eval.sample_every,
+               'checkpoint.every': config.checkpoint.every,
+               'checkpoint.keep_every': config.checkpoint.keep_every}
+  for key, value in intervals.items():
+    if value < 0 or value % size:
+      raise ValueError(f'{key} must be a multiple of steps_per_call {size}, got {value}; nearest: '
+                       f'{max(round(value / size), 1) * size}.')
+  if config.batch_size > num_examples:
+    raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
+                     'examples; lower it.')
+  check_params(config)
+  if size > 1 and jax.default_backend() == 'cpu' and dict(config.model).get('net') == 'conv':
+    warnings.warn('steps_per_call > 1 with convolutions on CPU: inside a scan their kernel '
+                  'gradients are an order of magnitude slower; set steps_per_call=1.',
+                  stacklevel=2)
+
+
+def check_params(config):
+  """Raise ValueError unless the parameters that evaluations ask for are kept."""
+  if config.eval.params not in ('raw', 'ema'):
+    raise ValueError(f"eval.params must be 'raw' or 'ema', got {config.eval.params!r}.")
+  if config.eval.params == 'ema' and not config.ema_decay:
+    raise ValueError('eval.params is ema, but ema_decay is 0; set it, or evaluate raw parameters.')
+
+
+def smoke(config):
+  """A copy of the config that ends after a few small updates: does it run at all?"""
+  config = config.copy_and_resolve_references()
+  size = config.steps_per_call = min(config.steps_per_call, 2)
+  config.total_steps = 4 * size
+  config.batch_size = min(config.batch_size, 8 * jax.device_count())
+  config.mollify.steps = min(config.mollify.steps, 2 * size)
+  config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, size)
+  config.log.every = size
+  config.eval.every = config.checkpoint.every = 2 * size
+  config.eval.sample_every = 2 * size if config.eval.sample_every else 0
+  config.checkpoint.keep_every = 0
+  config.eval.num_samples = min(config.eval.num_samples, 4)
+  config.eval.refresh_examples = min(config.eval.refresh_examples, 64)
+  return config
+
+
+def _options(config, name):
+  """The options of a schedule or mollifier: its own sub-config, where it has any."""
+  return dict(config[name]) if name in config else {}
+
+
+def _steps_per_epoch(config, dataset):
+  return batches.steps_per_epoch(dataset.train.num_examples, config.batch_size,
+                                 config.data.remainder)
+
+
+def _create_state(config, dataset):
+  batch, _, _ = _batch(config, dataset.train, 0, 1)
+  level = schedule(config, _steps_per_epoch(config, dataset))(0)
+  return create_state(config, batch[0], dataset.levels, level)
+
+
+def _batch(config, split, first, count):
+  """(batch [count, B, *event], cond, mask [count, B]) of `count` updates: this process's part."""
+  picked = [batches.batch_indices(first + i, seed=config.seed, num_examples=split.num_examples,
+                                  batch_size=config.batch_size, remainder=config.data.remainder)
+            for i in range(count)]
+  part = config.batch_size // jax.process_count()
+  here = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
+  indices = np.concatenate([indices[here] for indices, _ in picked])
+  rows = batches.gather(split.x, indices).reshape(count, part, *split.x.shape[1:])
+  mask = np.stack([mask[here] for _, mask in picked]) if config.data.remainder == 'pad' else None
+  return rows, None, mask
+
+
+def _variables(config, net, prepare, rows, state):
+  """Model variables of the configured parameters; running statistics of clean data."""
+  params = state.ema_params if config.eval.params == 'ema' else state.params
+  variables = {'params': params, **state.model_state}
+  if not config.eval.refresh:
+    return variables
+  return {'params': params, **base.refresh(net, variables, _clean_batches(config, prepare, rows))}
+
+
+def _clean_batches(config, prepare, rows):
+  count = min(len(rows), config.eval.refresh_examples)
+  key = rng.purpose_key(config.seed, 'refresh')
+  for first in range(0, count, config.eval.refresh_batch_size):
+    batch = np.asarray(rows[first:min(first + config.eval.refresh_batch_size, count)])
+    data_keys, _, model_keys = rng.step_keys(key, 0, first, len(batch))
+    yield prepare(jnp.asarray(batch), data_keys), model_keys
+
+
+def _evaluate(evaluation, state):
+  """{name: value} on the validation split, clean: what the loop logs and chooses by."""
+  result = evaluation.log_likelihood(evaluation.variables(state), evaluation.dataset.validation)
+  values = {'log_likelihood': result.mean, 'log_likelihood_sem': result.sem,
+            'nonfinite': result.nonfinite}
+  return values | ({} if result.bits_per_dim is None else {'bits_per_dim': result.bits_per_dim})
+
+
+def _sample_grid(evaluation, n, state):
+  samples = evaluation.sample(evaluation.variables(state), n)
+  return sampling.grid(samples.x, math.ceil(math.sqrt(n)), levels=evaluation.dataset.levels)
+
+
+def _overview(config, dataset, evaluation):
+  """What is about to be trained, for people: data, model, parameters, mollified phase."""
+  from clu import parameter_overview
+  state = evaluation.template()
+  table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+  c, steps = config.mollify, mollified_steps(config)
+  phase = (f'{c.name} by {c.schedule}, updates 0 to {steps:,} of {config.total_steps:,}, level per '
+           f'{c.granularity}' if steps else 'vanilla: level 0 throughout')
+  shape = tuple(dataset.event_shape)
+  lines = [table, f'data {dataset.name}: {dataset.train.num_examples:,} training examples {shape}',
+           f'mollification {phase}']
+  if dataset.levels is not None and not evaluation.prepare.bits_defined:
+    lines.append('no likelihood: pixels are not dequantised (prepare.dequantize=none)')
+  return '\n'.join(lines)

@@ -1,0 +1,48 @@
+"""What the binaries share: flags that fail in one line, and errors of the user's in one line."""
+import contextlib
+import re
+import sys
+
+from absl import flags
+
+EXIT_USAGE = 2
+
+
+def fail(message):
+  """End the process with `error: message` on stderr and a status of 2."""
+  sys.stderr.write(f'error: {message}\n')
+  sys.exit(EXIT_USAGE)
+
+
+def parse_flags(argv):
+  """Parse flags for `app.run`; a wrong flag or config key ends the process with one line."""
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+    fail(_reason(str(error), argv))
+
+
+@contextlib.contextmanager
+def one_line_errors(debug=False):
+  """Turn errors that name a rule, a value and a way out into one line; `debug` lets them pass."""
+  try:
+    yield
+  except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
+    if debug:
+      raise
+    fail(_reason(str(error), sys.argv))
+
+
+def _reason(text, argv):
+  """The sentence in an error; those of absl and ml_collections may quote a whole traceback."""
+  missing = re.search(r"Failed loading config.*No such file or directory: '([^']*)'", text, re.S)
+  if missing:
+    return f'config file {missing[1]} does not exist.'
+  unknown = re.match(r"['\"\\]*(\w+).*Did you mean \"(\w+)\" instead of", text, re.S)
+  if unknown:
+    flag = next((a for a in argv if a.split('=')[0].endswith(f'.{unknown[1]}')), unknown[1])
+    return f"unknown config key in {flag.split('=')[0]}; did you mean {unknown[2]!r}?"
+  if re.fullmatch(r"['\"\\]*\w+['\"\\]*", text):
+    return f'unknown config key {text.strip(chr(34) + chr(39))}; all stand in configs/default.py.'
+  inner = re.findall(r'^\s*\w*Error: (.+)$', text, re.MULTILINE)
+  return inner[-1] if inner else ' '.join(text.strip().split('\n\n')[0].split())

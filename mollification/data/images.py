@@ -1,0 +1,299 @@
+"""Image sets: TFDS (read once, then cached), folders of image files, npz archives.
+
+TensorFlow is imported inside functions, and only where a cache must be built.
+"""
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import re
+
+import numpy as np
+
+from mollification.data import cache, dataset
+
+CARVE = 5_000  # validation examples taken from the end of train, or a tenth of it if that is less
+EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+_BATCH = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """A TFDS builder and the event shape that is made of its images.
+
+  Where the builder has no test split, its validation split is the test set.
+  """
+  builder: str
+  event_shape: tuple
+  crop: tuple = ()   # (top, left, side) of a square that is then resized to event_shape
+
+
+SOURCES = {
+  'mnist': Source('mnist', (28, 28, 1)),
+  'fashion_mnist': Source('fashion_mnist', (28, 28, 1)),
+  'svhn_cropped': Source('svhn_cropped', (32, 32, 3)),
+  'cifar10': Source('cifar10', (32, 32, 3)),
+  'celeba64': Source('celeb_a', (64, 64, 3), crop=(40, 15, 148)),
+  'downsampled_imagenet32': Source('downsampled_imagenet/32x32', (32, 32, 3)),
+  'downsampled_imagenet64': Source('downsampled_imagenet/64x64', (64, 64, 3)),
+}
+
+
+def carved(n):
+  """Validation examples that are taken from the end of `n` training examples."""
+  carve = min(CARVE, n // 10)
+  if not carve:
+    raise ValueError(f'{n} training images leave none for validation; 10 or more are needed.')
+  return carve
+
+
+def resize(image, size):
+  """uint8 [H, W, C], its central square resized to size × size.
+
+  Pillow's bilinear filter, which averages over the whole footprint of a pixel (antialias).
+  """
+  pillow = dataset.require('PIL.Image', 'data')
+  side = min(image.shape[:2])
+  top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+  square = image[top:top + side, left:left + side]
+  squeezed = square[..., 0] if square.shape[-1] == 1 else square
+  resized = pillow.fromarray(squeezed).resize((size, size), pillow.Resampling.BILINEAR)
+  return np.asarray(resized).reshape(size, size, -1)
+
+
+# --- TFDS ---------------------------------------------------------------------------------------
+
+def _tfds():
+  # TensorFlow reads records here; left alone it would take the memory of the GPU that JAX needs.
+  tensorflow = dataset.require('tensorflow', 'data')
+  with contextlib.suppress(RuntimeError):  # the caller has initialised it already, and decided
+    tensorflow.config.set_visible_devices([], 'GPU')
+  return dataset.require('tensorflow_datasets', 'data')
+
+
+def _prepared(tfds, source, data_dir):
+  """The TFDS builder with its data on disk; RuntimeError names the command and the folder."""
+  builder = tfds.builder(source.builder, data_dir=data_dir)
+  if builder.is_prepared():
+    return builder
+  try:
+    builder.download_and_prepare()
+  except Exception as error:  # whatever the network, the disk or a parser may raise
+    reason = (str(error).splitlines() or [''])[0]
+    raise RuntimeError(
+      f'{source.builder} is not prepared in {data_dir}, and preparing it failed '
+      f'({type(error).__name__}: {reason}); run `tfds build {source.builder} '
+      f'--data_dir={data_dir}` where there is a network and copy the folder, or put the original '
+      f'archives into {data_dir}/downloads/manual and run this again.') from error
+  return builder
+
+
+def _read_split(tfds, builder, split):
+  """Batches {'image': uint8 [B, H, W, C], 'label': ...} in the order of the records."""
+  wanted = {key: True for key in ('image', 'label') if key in builder.info.features}
+  return builder.as_dataset(
+    split=split, batch_size=_BATCH, shuffle_files=False,
+    decoders=tfds.decode.PartialDecoding(wanted),
+    # Shard after shard, and no copy of the whole set in memory.
+    read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+  ).as_numpy_iterator()
+
+
+def _convert(images, source):
+  """uint8 [B, *source.event_shape] of raw images: cropped and resized where the source says so."""
+  if source.crop:
+    top, left, side = source.crop
+    window = images[:, top:top + side, left:left + side]
+    return np.stack([resize(image, source.event_shape[0]) for image in window])
+  return images
+
+
+def _write_tfds(tfds, builder, source, folder):
+  """Writes the splits of `builder` into `folder`; returns the meta of the cache."""
+  present = builder.info.splits
+  names = {'train': 'train', 'test': 'test' if 'test' in present else 'validation'}
+  if names['test'] == 'test' and 'validation' in present:
+    names['validation'] = 'validation'
+  for name, split in names.items():
+    n, labels = present[split].num_examples, []
+
+    def images(split=split, labels=labels):
+      for batch in _read_split(tfds, builder, split):
+        labels.extend([batch['label']] if 'label' in batch else [])
+        yield _convert(batch['image'], source)
+
+    cache.write_rows(folder / f'{name}.npy', (n, *source.event_shape), np.uint8, images())
+    if labels:
+      np.save(folder / f'{name}.labels.npy', np.concatenate(labels).astype(np.int32))
+  carve = 0 if 'validation' in names else carved(present['train'].num_examples)
+  return {'carve': carve, 'source': builder.info.full_name, 'tfds_version': tfds.__version__,
+          'tfds_splits': names, 'crop': list(source.crop)}
+
+
+def _newest(parent):
+  """The sound cache of the highest version below `parent`, or None: needs no TFDS to know it."""
+  found = [p for p in parent.glob('[0-9]*') if re.fullmatch(r'\d+\.\d+\.\d+', p.name)]
+  found.sort(key=lambda p: tuple(map(int, p.name.split('.'))), reverse=True)
+  return next(filter(cache.sound, found), None)
+
+
+def load(name, *, data_dir='', cache_dir=''):
+  """An image set of `SOURCES` as memory maps, uint8 [N, H, W, C], levels 256.
+
+  The first load reads TFDS in `data_dir` ('' for ~/tensorflow_datasets; it is downloaded there if
+  missing) and fills `<cache_dir>/<name>/<version>`; later ones need no TensorFlow. Where TFDS has
+  no validation split (all but celeba64), the last 5,000 of train, or a tenth if that is less, are
+  held out, and `full_train` is both. downsampled_imagenet: TFDS's validation split is test.
+  celeba64: the square of 148 pixels from left 15, top 40, resized to 64 as in `resize`.
+
+  ValueError for an unknown name, RuntimeError where the data cannot be prepared (it names the TFDS
+  command and the folder for archives), ImportError without the extra `data`.
+  """
+  if name not in SOURCES:
+    raise ValueError(f'no image set {name!r}; choose one of {sorted(SOURCES)}.')
+  source, parent = SOURCES[name], cache.root(cache_dir) / name
+  folder = _newest(parent)
+  if folder is not None:
+    return cache.read(folder, name)
+  tfds = _tfds()
+  data_dir = pathlib.Path(str(data_dir) or '~/tensorflow_datasets').expanduser()
+  builder = _prepared(tfds, source, data_dir)
+  folder = cache.ensure(parent / str(builder.version),
+                        lambda place: _write_tfds(tfds, builder, source, place))
+  return cache.read(folder, name)
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+def _listing(path):
+  """The image files below `path`, hidden ones left out, sorted by their relative path."""
+  found = (p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS and p.is_file()
+           and not p.name.startswith('.'))
+  return sorted(found, key=lambda p: p.relative_to(path).as_posix())
+
+
+def _read_image(path, size, channels):
+  """uint8 [H, W, C] of one file; ValueError names it."""
+  pillow = dataset.require('PIL.Image', 'data')
+  try:
+    with pillow.open(path) as image:
+      mode = image.mode
+      if channels and mode[0] not in 'IF':  # 16-bit and float pixels would be clipped
+        image = image.convert('L' if channels == 1 else 'RGB')
+        mode = image.mode
+      pixels = np.asarray(image)
+  except (OSError, ValueError, SyntaxError) as error:
+    raise ValueError(f'{path}: not a readable image ({error}); remove or replace it.') from error
+  if mode not in ('L', 'RGB'):
+    raise ValueError(f'{path}: pixels are {mode}, but 8-bit grey (L) or RGB is read; convert the '
+                     'file, or pass channels=3 (or 1) to have 8-bit modes converted.')
+  pixels = pixels.reshape(*pixels.shape[:2], -1)
+  return resize(pixels, size) if size else pixels
+
+
+def _image_batches(files, first, expected, size, channels):
+  """Batches [B, H, W, C] of `files`; ValueError names the first that is not of shape `expected`."""
+  read = functools.partial(_read_image, size=size, channels=channels)
+  with concurrent.futures.ThreadPoolExecutor() as pool:  # Pillow decodes outside the GIL
+    for start in range(0, len(files), _BATCH):
+      batch = files[start:start + _BATCH]
+      images = list(pool.map(read, batch))
+      for path, image in zip(batch, images):
+        if image.shape != expected:
+          raise ValueError(f'{path}: height, width, channels are {image.shape}, those of {first} '
+                           f'{expected}; pass size=64 (say) to crop and resize all images, and '
+                           'channels=3 (or 1) to convert them.')
+      yield np.stack(images)
+
+
+def _folder_splits(path, files, seed):
+  """({split: files}, validation examples to carve off train)."""
+  own = {name: [p for p in files if p.relative_to(path).parts[0] == name]
+         for name in dataset.SPLITS if (path / name).is_dir()}
+  if own.get('train') and own.get('test'):
+    own = {name: found for name, found in own.items() if found}
+    return own, 0 if 'validation' in own else carved(len(own['train']))
+  held = len(files) // 20
+  if not held:
+    raise ValueError(f'{path}: {len(files)} images; a split 90/5/5 needs at least 20.')
+  order = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
+  return {'train': order[:-held], 'test': order[-held:]}, held
+
+
+def load_folder(path, *, size=None, channels=None, seed=0, cache_dir=''):
+  """The images below the folder `path` (LSUN that way), uint8 [N, H, W, C], levels 256, cached.
+
+  All must be of one size and mode, 8-bit grey or RGB, unless `size` is given (central square,
+  then `resize`) and `channels` (1 or 3: converted, alpha dropped). Subfolders `train` and `test`
+  (and `validation`, else the end of train) are the splits; where they are not there, the sorted
+  files are permuted by `seed` and split 90/5/5. A change of the files or options is a new cache.
+
+  FileNotFoundError for no folder or no images in it; ValueError naming the first bad file.
+  """
+  path = pathlib.Path(path).expanduser()
+  if (size is not None and size < 1) or channels not in (None, 1, 3):
+    raise ValueError(f'size must be positive and channels 1 or 3, got {size} and {channels}.')
+  if not path.is_dir():
+    raise FileNotFoundError(f'no folder {path}; pass the folder of images as data_dir.')
+  files = _listing(path)
+  if not files:
+    raise FileNotFoundError(f'no image files ({", ".join(EXTENSIONS)}) below {path}.')
+  state = [f'{size} {channels} {seed}']
+  state += [f'{p.relative_to(path)} {p.stat().st_size} {p.stat().st_mtime_ns}' for p in files]
+  version = hashlib.sha256('\n'.join(state).encode(errors='surrogateescape')).hexdigest()[:16]
+
+  def write(place):
+    splits, carve = _folder_splits(path, files, seed)
+    first = splits['train'][0]
+    shape = _read_image(first, size, channels).shape
+    for name, members in splits.items():
+      cache.write_rows(place / f'{name}.npy', (len(members), *shape), np.uint8,
+                       _image_batches(members, first, shape, size, channels))
+    return {'carve': carve, 'source': str(path), 'size': size, 'channels': channels, 'seed': seed}
+
+  name = f'folder/{path.resolve().name}'
+  return cache.read(cache.ensure(cache.root(cache_dir) / name / version, write), name)
+
+
+# --- npz ----------------------------------------------------------------------------------------
+
+def load_npz(path):
+  """An .npz with uint8 arrays `train` and `test` [N, H, W, C], levels 256.
+
+  Optional: `validation` (else the last 5,000 of train, or a tenth if that is less), and
+  `<split>_labels`, integers [N]. Nothing is unpickled. FileNotFoundError or ValueError for a file
+  that is not there or not that.
+  """
+  path = pathlib.Path(path).expanduser()
+  if not path.is_file():
+    raise FileNotFoundError(f'no file {path}; pass the path of an .npz archive as data_dir.')
+  try:
+    with np.load(path, allow_pickle=False) as archive:
+      arrays = dict(archive)
+  except (ValueError, OSError, EOFError, TypeError) as error:
+    raise ValueError(f'{path}: not an .npz archive of plain arrays ({error}); write it with '
+                     'np.savez(path, train=..., test=...).') from error
+  missing = [name for name in ('train', 'test') if name not in arrays]
+  if missing:
+    raise ValueError(f'{path}: no array {missing[0]!r} among {sorted(arrays)}; name the arrays '
+                     'train, test and, optionally, validation and <split>_labels.')
+  for name in dataset.SPLITS:
+    if name in arrays:
+      dataset.check_images(arrays[name], f'{path}, array {name}')
+  splits = {name: dataset.Split(name, arrays[name], arrays.get(f'{name}_labels'))
+            for name in dataset.SPLITS if name in arrays}
+  if 'validation' not in splits:
+    splits |= carve_arrays(splits['train'])
+  return dataset.Dataset(f'npz/{path.stem}', **splits, levels=256)
+
+
+def carve_arrays(split):
+  """Dataset fields train, validation and carved_from: `carved` examples off the end of train."""
+  edge = split.num_examples - carved(split.num_examples)
+  labels = split.labels
+  parts = {'train': slice(None, edge), 'validation': slice(edge, None)}
+  fields = {name: dataset.Split(name, split.x[rows], None if labels is None else labels[rows])
+            for name, rows in parts.items()}
+  return fields | {'carved_from': dataset.Split('full_train', split.x, labels)}

@@ -1,0 +1,156 @@
+"""The three UCI tables, with the protocol of the paper's tabular experiments.
+
+The last 10 % of the rows are the test set and the last 10 % of the rest validation, in the order
+of the file; mean and standard deviation of train and validation together standardise all three.
+"""
+import csv
+import dataclasses
+import http.client
+import os
+import pathlib
+import urllib.request
+
+import numpy as np
+
+from mollification.data import dataset
+
+_TIMEOUT = 30  # seconds without an answer
+_ARCHIVE = 'https://archive.ics.uci.edu/ml/machine-learning-databases'
+_WINE = ('fixed acidity', 'volatile acidity', 'citric acid', 'residual sugar', 'chlorides',
+         'free sulfur dioxide', 'total sulfur dioxide', 'density', 'pH', 'sulphates', 'alcohol')
+_PARKINSONS = ('test_time', 'motor_UPDRS', 'total_UPDRS', 'Jitter(Abs)', 'Jitter:PPQ5',
+               'Jitter:DDP', 'Shimmer(dB)', 'Shimmer:APQ5', 'Shimmer:APQ11', 'Shimmer:DDA',
+               'NHR', 'HNR', 'RPDE', 'DFA', 'PPE')
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Where a table stands in the UCI archive, and which of its columns are used."""
+  file: str
+  url: str
+  delimiter: str
+  columns: tuple
+  num_rows: int
+
+
+TABLES = {
+  'redwine': Table('winequality-red.csv', f'{_ARCHIVE}/wine-quality/winequality-red.csv', ';',
+                   _WINE, 1599),
+  'whitewine': Table('winequality-white.csv', f'{_ARCHIVE}/wine-quality/winequality-white.csv',
+                     ';', _WINE, 4898),
+  'parkinsons': Table('parkinsons_updrs.data',
+                      f'{_ARCHIVE}/parkinsons/telemonitoring/parkinsons_updrs.data', ',',
+                      _PARKINSONS, 5875),
+}
+
+
+def read_csv(path, columns, delimiter):
+  """float64 [rows, len(columns)] of a text table with a header: the named columns, in that order.
+
+  ValueError for an empty file, a missing column, a short line or an entry that is not a number.
+  """
+  with open(path, newline='', encoding='utf-8-sig') as file:
+    lines = [line for line in csv.reader(file, delimiter=delimiter) if line]
+  if len(lines) < 2:
+    raise ValueError(f'{path}: no rows below a header; remove the file and fetch it again.')
+  header = [name.strip() for name in lines[0]]
+  missing = [name for name in columns if name not in header]
+  if missing:
+    raise ValueError(f'{path}: no column {missing[0]!r} in the header {header}; put the '
+                     'original file in its place.')
+  places = [header.index(name) for name in columns]
+  rows = np.empty((len(lines) - 1, len(columns)))
+  for i, line in enumerate(lines[1:]):
+    if len(line) != len(header):
+      raise ValueError(f'{path}: row {i} has {len(line)} entries, the header {len(header)}; '
+                       'the file is cut or damaged, fetch it again.')
+    try:
+      rows[i] = [float(line[place]) for place in places]
+    except ValueError as error:
+      raise ValueError(f'{path}: row {i} is not a row of numbers ({error}).') from error
+  return rows
+
+
+def _read_npy(path):
+  try:
+    rows = np.asarray(np.load(path, allow_pickle=False))
+  except (ValueError, EOFError, OSError) as error:
+    raise ValueError(f'{path}: not a readable .npy file ({error}); write it with np.save.'
+                     ) from error
+  return rows.astype(np.float64) if rows.dtype.kind in 'fiu' else rows
+
+
+def fetch(url, path):
+  """Downloads `url` to `path`, complete or not at all.
+
+  OSError names the URL and the folder to put the file in by hand.
+  """
+  path.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+      content = response.read()
+  except (OSError, http.client.HTTPException) as error:
+    raise OSError(f'cannot download {url} ({error}); fetch it by other means and put '
+                  f'{path.name} into {path.parent}.') from error
+  partial = path.with_name(f'.{path.name}.{os.getpid()}')
+  try:
+    partial.write_bytes(content)
+    partial.replace(path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+def _raw_rows(name, data_dir, download):
+  """(float64 rows [N, D], the file they come from)."""
+  table = TABLES[name]
+  npy, text = data_dir / f'{name}.npy', data_dir / table.file
+  if npy.exists():
+    return _read_npy(npy), npy
+  if not text.exists():
+    if not download:
+      raise FileNotFoundError(f'neither {npy.name} nor {table.file} in {data_dir}; put one there '
+                              f'({table.url}), or pass download=True.')
+    fetch(table.url, text)
+  return read_csv(text, table.columns, table.delimiter), text
+
+
+def split_rows(name, rows, source):
+  """Dataset of raw float rows [N, D]: split, then standardised in float64, stored as float32.
+
+  n_test = ⌊N/10⌋ last rows, n_validation = ⌊(N - n_test)/10⌋ before them; mean and sd (ddof 0) are
+  those of train and validation. ValueError as `dataset.check_rows`, or for fewer than 20 rows.
+  """
+  dataset.check_rows(rows, source)
+  if len(rows) < 20:
+    raise ValueError(f'{source}: {len(rows)} rows; three splits need at least 20.')
+  num_test = len(rows) // 10
+  rest = len(rows) - num_test
+  edge = rest - rest // 10
+  # Again without the test rows: a column may be constant in these alone.
+  fit = dataset.check_rows(rows[:rest].astype(np.float64), f'{source} (train and validation)')
+  scaling = dataset.Scaling(fit.mean(0), fit.std(0))
+  x = ((rows - scaling.mean) / scaling.sd).astype(np.float32)
+  parts = {'train': x[:edge], 'validation': x[edge:rest], 'test': x[rest:]}
+  splits = {split: dataset.Split(split, part) for split, part in parts.items()}
+  return dataset.Dataset(name, **splits, scaling=scaling)
+
+
+def load(name, data_dir, *, download=False):
+  """redwine (1296/144/159 × 11), whitewine (3969/440/489 × 11) or parkinsons (4760/528/587 × 15).
+
+  Reads `<data_dir>/<name>.npy` (raw rows, the columns of `TABLES` in order), else the file of the
+  UCI archive in `data_dir`, which `download=True` fetches. FileNotFoundError where neither is
+  there; ValueError for an empty `data_dir`, and for a file that is not this table.
+  """
+  if name not in TABLES:
+    raise ValueError(f'no table {name!r}; choose one of {sorted(TABLES)}.')
+  table = TABLES[name]
+  if not str(data_dir):
+    raise ValueError(f'{name} needs data_dir: pass the folder that holds {name}.npy or '
+                     f'{table.file}; with download=True it is fetched into it.')
+  rows, source = _raw_rows(name, pathlib.Path(data_dir).expanduser(), download)
+  expected = (table.num_rows, len(table.columns))
+  if rows.shape != expected:
+    raise ValueError(f'{source}: {name} has {expected[0]} rows × {expected[1]} columns, this file '
+                     f'{rows.shape}; put the original in its place.')
+  return split_rows(name, rows, source)

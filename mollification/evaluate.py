@@ -1,0 +1,85 @@
+"""The evaluation binary: needs the workdir alone, writes records/*.json into it.
+
+  python -m mollification.evaluate --workdir=DIR [--step=N|best] [--watch] \
+      --metrics=nll,mmd,frechet
+
+Exit status: 0 measured, 2 a mistake in the command or the workdir.
+"""
+import time
+
+from absl import app, flags, logging
+
+from mollification import cli
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
+_METRICS = flags.DEFINE_list('metrics', ['nll'], 'Any of nll, mmd, frechet.')
+_STEP = flags.DEFINE_string('step', '', 'Updates of the checkpoint, or best; the newest if empty.')
+_SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Held-out data.')
+_NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many as the split has.',
+                                    lower_bound=0)
+_PARAMS = flags.DEFINE_enum('params', '', ['', 'raw', 'ema'], 'Parameters; empty: as the config.')
+_WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the end.')
+_SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples: does it run at all?')
+_DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+flags.mark_flag_as_required('workdir')
+
+_POLL_SECONDS = 2.
+
+
+def main(argv):
+  """Measure one checkpoint, or each as it appears, and print what was found."""
+  if len(argv) > 1:
+    cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
+  logging.set_verbosity(logging.WARNING)
+  with cli.one_line_errors(_DEBUG.value):
+    if _WATCH.value:
+      _watch()
+    else:
+      step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
+      _measure(step or None)
+
+
+def _number(text):
+  if not text.isdecimal():
+    raise ValueError(f"step must be a number of updates or 'best', got {text!r}.")
+  return int(text)
+
+
+def _measure(step):
+  from mollification import measure
+  num_samples = _NUM_SAMPLES.value
+  if _SMOKE.value:
+    num_samples = min(num_samples or 40, 40)
+  for record in measure.measure(_WORKDIR.value, _METRICS.value, step=step, split=_SPLIT.value,
+                                num_samples=num_samples, params=_PARAMS.value):
+    bound = ' (a bound)' if record.exact is False else ''
+    net = f" in {record.features['net']} features" if record.features else ''
+    print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g} ± '
+          f'{record.standard_error:.2g} {record.unit}{bound}  n={record.n}  '
+          f"{record.reference['dataset']}/{record.reference['split']}  {record.params}", flush=True)
+
+
+def _watch():
+  """Measure checkpoints in order; ends once nothing trains here and none is left."""
+  from mollification import measure
+  from mollification.training import workdir
+  done = set()
+  while True:
+    training = workdir.in_use(_WORKDIR.value)   # before the look: a last one is not missed
+    fresh = [s for s in measure.steps(_WORKDIR.value) if s not in done]
+    for step in fresh:
+      try:
+        _measure(step)
+      except FileNotFoundError as error:
+        # Training keeps the newest few only; one may go while it is read.
+        if step in measure.steps(_WORKDIR.value):
+          raise
+        print(f'step {step:,} is gone, skipped ({error})', flush=True)
+      done.add(step)
+    if done and not fresh and not training:
+      return
+    time.sleep(_POLL_SECONDS)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=cli.parse_flags)

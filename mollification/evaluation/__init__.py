@@ -1,0 +1,1 @@
+"""Figures of a model, measured on clean data: likelihoods, samples, distances, records."""

@@ -1,0 +1,52 @@
+"""Rows in fixed-size padded batches through a function mapped over the local devices."""
+import jax
+import numpy as np
+
+from mollification import parallel
+
+
+def round_up(batch_size):
+  """`batch_size` raised to a multiple of the local devices.
+
+  Evaluation may round where training must not: no figure here depends on the size of a batch.
+  Raises ValueError below 1.
+  """
+  if batch_size < 1:
+    raise ValueError(f'batch_size must be at least 1, got {batch_size}.')
+  n = jax.local_device_count()
+  return -(-batch_size // n) * n
+
+
+def map_rows(mapped, context, count, batch_size, *, first=0, arrays=()):
+  """Yields (slice, outputs): outputs [b, ...] on the host, of rows first, ..., first + count - 1.
+
+  `mapped` comes from `parallel.pmap_examples`; it is called with `context`, the rows' *indices*
+  [B] (int32) and the rows of each array in `arrays` ([count, ...], row 0 being example `first`).
+  The last batch is padded with copies of its last row, so one program serves all, and the padding
+  never leaves this function. `slice` says which of the `count` rows the outputs belong to.
+  """
+  size = round_up(batch_size)
+  context = parallel.place(context)
+  # One batch is in flight while the one before is read: the devices do not wait for the host.
+  pending = None
+  for start in range(0, count, size):
+    stop = min(start + size, count)
+    index = np.arange(first + start, first + start + size, dtype=np.int32)
+    inputs = [_pad(np.asarray(a[start:stop]), size) for a in arrays]
+    outputs = mapped(context, *parallel.shard([index, *inputs]))
+    if pending is not None:
+      yield _read(*pending)
+    pending = slice(start, stop), outputs
+  if pending is not None:
+    yield _read(*pending)
+
+
+def _pad(rows, size):
+  if len(rows) == size:
+    return rows
+  return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+
+
+def _read(where, outputs):
+  outputs = parallel.gather(outputs)
+  return where, jax.tree.map(lambda a: a[:where.stop - where.start], outputs)

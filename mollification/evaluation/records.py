@@ -1,0 +1,175 @@
+"""Records: one JSON file per measured figure. Tables and figures are drawn from these only."""
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+import re
+
+import jax
+import numpy as np
+
+PARAMS = ('raw', 'ema')
+PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'mollification')
+REFERENCE_KEYS = {'dataset', 'split', 'n', 'sha256'}
+FEATURES_KEYS = {'net', 'sha256', 'input_mode', 'quantisation'}
+# JSON has no NaN; as text a diverged figure survives any reader.
+_NONFINITE = {'nan': math.nan, 'inf': math.inf, '-inf': -math.inf}
+_WORD = re.compile(r'[A-Za-z0-9_.]+')
+
+
+def versions():
+  """Versions of everything that a figure may depend on; None where a package is not installed."""
+  found = {'python': platform.python_version()}
+  for package in PACKAGES:
+    try:
+      found[package] = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+      found[package] = None
+  return found
+
+
+def device():
+  """What the figure was computed on, e.g. 'cpu x 4'."""
+  return f'{jax.local_devices()[0].device_kind} x {jax.device_count()}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """A measured figure and all that it takes to know what it is a figure of.
+
+  `metric` is a word such as 'bits_per_dim'; `unit` 'nats', 'bits/dim', ...; `n` counts examples or
+  samples; `reference` has dataset, split, n, sha256; `features` net, sha256, input_mode,
+  quantisation, or is None; `exact` says whether the value is exact or a bound, None where the
+  question does not arise. `value` may be NaN or infinite. Raises ValueError for anything else.
+  """
+  metric: str
+  value: float
+  standard_error: float | None
+  n: int
+  unit: str
+  reference: dict
+  params: str
+  step: int
+  seed: int
+  config_sha256: str
+  seconds: float
+  features: dict | None = None
+  exact: bool | None = None
+  versions: dict = dataclasses.field(default_factory=versions)
+  device: str = dataclasses.field(default_factory=device)
+  extra: dict = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    _check_keys('reference', self.reference, REFERENCE_KEYS)
+    if self.features is not None:
+      _check_keys('features', self.features, FEATURES_KEYS)
+    if self.params not in PARAMS:
+      raise ValueError(f'params must be one of {PARAMS}, got {self.params!r}.')
+    for name, word in (('metric', self.metric), ('reference.split', self.reference['split'])):
+      if not isinstance(word, str) or not _WORD.fullmatch(word):
+        raise ValueError(f'{name} becomes part of a file name: letters, digits, "_" and "." only, '
+                         f'got {word!r}.')
+    for name, low in (('n', 1), ('step', 0)):
+      value = getattr(self, name)
+      if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f'{name} must be an int from {low}, got {value!r}.')
+    if not isinstance(self.config_sha256, str) or not self.config_sha256:
+      raise ValueError(f'config_sha256 must be a hash, got {self.config_sha256!r}.')
+    if self.exact not in (None, True, False):
+      raise ValueError(f'exact must be True, False (a bound) or None, got {self.exact!r}.')
+
+  @property
+  def file_name(self):
+    """'METRIC-SPLIT-PARAMS-STEP.json', sorted by step within a metric."""
+    return f"{self.metric}-{self.reference['split']}-{self.params}-{self.step:09d}.json"
+
+
+def write(record, folder):
+  """Write `record` into `folder` in one move; returns the path.
+
+  Measuring the same figure again replaces its record. A file of that name that describes another
+  figure (config, data set, feature net or seed differ) is never overwritten: ValueError.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / record.file_name
+  if path.exists():
+    _check_same(path, read(path), record)
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    text = json.dumps(_plain(dataclasses.asdict(record)), indent=1, sort_keys=True,
+                      allow_nan=False)
+    part.write_text(text + '\n')
+    os.replace(part, path)
+  finally:
+    part.unlink(missing_ok=True)
+  return path
+
+
+def read(path):
+  """The Record in `path`; ValueError that names the file where it does not hold one."""
+  path = pathlib.Path(path)
+  try:
+    fields = json.loads(path.read_text())
+    if not isinstance(fields, dict):
+      raise ValueError(f'a record must be a JSON object, got {type(fields).__name__}')
+    _check_keys('a record', fields, {f.name for f in dataclasses.fields(Record)})
+    for name in ('value', 'standard_error', 'seconds', 'extra'):
+      fields[name] = _numbers(fields[name])
+      wanted = {'extra': dict, 'standard_error': (int, float, type(None))}.get(name, (int, float))
+      if not isinstance(fields[name], wanted):
+        kind = 'an object' if name == 'extra' else 'a number'
+        raise ValueError(f'{name} must be {kind}, got {fields[name]!r}')
+    return Record(**fields)
+  except (ValueError, TypeError, KeyError) as error:
+    raise ValueError(f'{path} is not a record: {error}') from error
+
+
+def read_all(folder):
+  """Records of all *.json in `folder`, sorted by file name; ValueError names a malformed file."""
+  return [read(path) for path in sorted(pathlib.Path(folder).glob('*.json'))]
+
+
+def _check_keys(what, found, wanted):
+  if not isinstance(found, dict) or set(found) != wanted:
+    keys = sorted(found) if isinstance(found, dict) else found
+    raise ValueError(f'{what} must have exactly the keys {sorted(wanted)}, got {keys!r}.')
+
+
+def _identity(record):
+  return {
+    'config_sha256': record.config_sha256, 'seed': record.seed,
+    'reference.dataset': record.reference['dataset'],
+    'features.net': None if record.features is None else record.features['net']}
+
+
+def _check_same(path, old, new):
+  old, new = _identity(old), _identity(new)
+  for name, value in new.items():
+    if old[name] != value:
+      raise ValueError(f'{path} holds a record with another {name}: {old[name]!r}, new '
+                       f'{value!r}; write to another folder, or move the old one away.')
+
+
+def _plain(value):
+  """`value` as JSON can hold it: NumPy and JAX scalars as numbers, non-finite floats as text."""
+  if isinstance(value, dict):
+    return {str(k): _plain(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_plain(v) for v in value]
+  if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+    return _plain(np.asarray(value).tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return repr(value)
+  return value
+
+
+def _numbers(value):
+  if isinstance(value, dict):
+    return {k: _numbers(v) for k, v in value.items()}
+  if isinstance(value, list):
+    return [_numbers(v) for v in value]
+  return _NONFINITE.get(value, value) if isinstance(value, str) else value

@@ -1,0 +1,124 @@
+"""Samples of a model: sample i is a function of (key, i); grids of images and PNG files."""
+import dataclasses
+import os
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+
+from mollification import parallel, rng
+from mollification.evaluation import batching
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+  """`x` [N, *event] in model space or stored units; `nonfinite` counts samples with NaN or inf.
+
+  They are counted in model space, before quantisation turns them into ordinary grey levels.
+  """
+  x: np.ndarray
+  nonfinite: int
+
+  @property
+  def n(self):
+    """Number of samples."""
+    return len(self.x)
+
+
+def make_sampler(sample_fn, invert=None, *, batch_size, temperature=None, allow_nonfinite=False):
+  """sampler(variables, key, n, *, first=0, cond=None) -> Samples, compiled once.
+
+  `sample_fn(variables, keys [B], **options) -> [B, *event]` draws in model space; its options are
+  `temperature`, passed unless it is None, and the rows of `cond` [n, ...], passed unless None.
+  `invert` takes samples back to stored units (`Prepare.invert`, whose quantisation rule counts);
+  None leaves them in model space. The sampler returns samples first, ..., first + n - 1 of the
+  stream of `key`: sample i depends on (key, i) alone, not on batch size or number of devices, so
+  blocks put together are one long run.
+
+  Raises FloatingPointError on any non-finite sample unless `allow_nonfinite`: to redraw or to
+  leave them out would score another model than the one trained. Raises ValueError for n < 1.
+  """
+  batching.round_up(batch_size)
+  options = {} if temperature is None else {'temperature': temperature}
+  mapped = parallel.pmap_examples(_example_samples(sample_fn, invert, options))
+
+  def sampler(variables, key, n, *, first=0, cond=None):
+    if n < 1 or first < 0:
+      raise ValueError(f'n must be at least 1 and first at least 0, got n={n}, first={first}.')
+    if cond is not None and len(cond) != n:
+      raise ValueError(f'cond must have one row per sample: {n}, got {len(cond)}.')
+    x, nonfinite = None, 0
+    for where, (block, finite) in batching.map_rows(
+        mapped, (variables, key), n, batch_size, first=first,
+        arrays=() if cond is None else (cond,)):
+      if x is None:
+        x = np.empty((n, *block.shape[1:]), block.dtype)
+      x[where] = block
+      nonfinite += int((~finite).sum())
+    if nonfinite and not allow_nonfinite:
+      raise FloatingPointError(
+        f'{nonfinite} of {n} samples are not finite; lower the temperature, or pass '
+        'allow_nonfinite=True and report the count.')
+    return Samples(x, nonfinite)
+
+  return sampler
+
+
+def _example_samples(sample_fn, invert, options):
+  def body(context, index, *cond):
+    variables, key = context
+    keys = rng.range_keys(key, index[0], index.shape[0])
+    x = sample_fn(variables, keys, **options, **({'cond': cond[0]} if cond else {}))
+    if x.shape[:1] != index.shape:
+      raise ValueError(f'sample_fn must return one sample per key: {index.shape[0]}, got shape '
+                       f'{x.shape}.')
+    finite = jnp.isfinite(x).reshape(x.shape[0], -1).all(1)
+    return (x if invert is None else invert(x)), finite
+
+  return body
+
+
+def grid(images, columns, *, levels=256):
+  """Images uint8 [N, H, W, C] side by side, row by row: uint8 [R H, columns W, C].
+
+  Grey levels 0, ..., `levels` - 1 are stretched to 0, ..., 255; empty cells are black. Raises
+  ValueError for another shape or type, `columns` < 1, and grey levels beyond `levels`.
+  """
+  images = np.asarray(images)
+  if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
+    raise ValueError('a grid is made of images uint8 [N, H, W, C], N > 0, got '
+                     f'{images.dtype} {images.shape}; use Prepare.invert on samples.')
+  if columns < 1:
+    raise ValueError(f'columns must be at least 1, got {columns}.')
+  if not 2 <= levels <= 256 or images.max() >= levels:
+    raise ValueError(f'grey levels must lie below levels={levels} <= 256, got {images.max()}; '
+                     'pass the number of grey levels of the data set.')
+  n, height, width, channels = images.shape
+  rows = -(-n // columns)
+  cells = np.zeros((rows * columns, height, width, channels), np.uint8)
+  cells[:n] = np.rint(images * (255 / (levels - 1)))
+  cells = cells.reshape(rows, columns, height, width, channels)
+  return cells.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+
+
+def save_png(path, image, scale=1):
+  """Write uint8 [H, W, 1 or 3] as PNG, each pixel a square of `scale`; in one move, or not at all.
+
+  Raises ValueError for another shape or type and for `scale` < 1.
+  """
+  from PIL import Image
+  image = np.asarray(image)
+  if image.ndim != 3 or image.dtype != np.uint8 or image.shape[-1] not in (1, 3):
+    raise ValueError('an image must be uint8 [H, W, 1 or 3], got '
+                     f'{image.dtype} {image.shape}; grid() makes one of many.')
+  if scale < 1:
+    raise ValueError(f'scale must be a whole number from 1, got {scale}.')
+  image = image.repeat(scale, axis=0).repeat(scale, axis=1)
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part, format='PNG')
+    os.replace(part, path)
+  finally:
+    part.unlink(missing_ok=True)

@@ -1,0 +1,51 @@
+"""The training binary.
+
+  python -m mollification.main --config=configs/NAME.py[:key=value,...] --workdir=DIR \
+      [--config.key=value ...]
+
+The same command again resumes. Exit status: 0 finished, 75 pre-empted (saved; run it again), 2 a
+mistake in the command or its data, 3 diverged.
+"""
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from mollification import cli
+
+EXIT_DIVERGED = 3
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'File of the run: configs/NAME.py.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; holds all that it writes.')
+_SMOKE = flags.DEFINE_bool('smoke', False, 'A few updates and samples only: does it run at all?')
+_DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+flags.mark_flags_as_required(['config', 'workdir'])
+
+
+def main(argv):
+  """Build the run, train it in its workdir, say how it ended."""
+  if len(argv) > 1:
+    cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
+  logging.set_verbosity(logging.WARNING)
+  # Heavy imports come after the flags: --help and a misspelt key answer at once.
+  from mollification import build
+  from mollification.training import loop, preemption, workdir
+  with cli.one_line_errors(_DEBUG.value), workdir.lock(_WORKDIR.value) as folder:
+    config = build.smoke(_CONFIG.value) if _SMOKE.value else _CONFIG.value
+    run = build.build(config)
+    workdir.claim(folder, config.to_dict())
+    print(run.overview, flush=True)
+    with preemption.Preemption() as stop:
+      try:
+        outcome = loop.train(run, folder, stop=stop)
+      except loop.Diverged as error:
+        sys.stderr.write(f'error: {error}\n')
+        sys.exit(EXIT_DIVERGED)
+  step = int(outcome.state.step)
+  print(f'{outcome.reason} after {step:,} updates; workdir {folder}', flush=True)
+  if outcome.reason == 'preempted':
+    sys.exit(preemption.EXIT_STATUS)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=cli.parse_flags)

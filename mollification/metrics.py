@@ -1,0 +1,179 @@
+"""Figures of a run: exact merging of means, JSON lines, TensorBoard through clu, progress."""
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+  """Count, mean and sum of squared deviations of a set of numbers, in float64.
+
+  Merging is exact (Chan et al. 1979), so a mean over shards or batches of unequal size is the
+  mean over the examples, never an average of averages.
+  """
+  count: int = 0
+  mean: float = 0.
+  m2: float = 0.
+
+  @classmethod
+  def of(cls, values, mask=None):
+    """Moments of the entries of `values` (any shape); `mask` of the same shape leaves some out."""
+    values = np.asarray(values, np.float64).ravel()
+    if mask is not None:
+      values = values[np.asarray(mask, bool).ravel()]
+    if not values.size:
+      return cls()
+    mean = values.mean()
+    return cls(values.size, float(mean), float(np.square(values - mean).sum()))
+
+  def merge(self, other):
+    """Moments of the union of both sets."""
+    count = self.count + other.count
+    if not count:
+      return self
+    delta = other.mean - self.mean
+    return Moments(count, self.mean + delta * other.count / count,
+                   self.m2 + other.m2 + delta * delta * self.count * other.count / count)
+
+  @property
+  def sem(self):
+    """Standard error of the mean (ddof 1); NaN below two entries."""
+    if self.count < 2:
+      return math.nan
+    return math.sqrt(self.m2 / (self.count - 1) / self.count)
+
+  def __str__(self):
+    return f'{self.mean:.4f} ± {self.sem:.4f} (n={self.count})'
+
+
+def read_rows(path):
+  """Rows of a metrics.jsonl; a last line that a crash cut short is left out."""
+  path = pathlib.Path(path)
+  if not path.exists():
+    return []
+  rows = []
+  for line in path.read_text().splitlines():
+    with contextlib.suppress(json.JSONDecodeError):
+      rows.append(json.loads(line))
+  return rows
+
+
+def cut_rows(path, last_step):
+  """Drop the rows after `last_step`, so that a resumed run has one row per logged step.
+
+  The file is replaced in one move: a crash here leaves either the old or the new one.
+  """
+  path = pathlib.Path(path)
+  if not path.exists():
+    return []
+  rows = [row for row in read_rows(path) if row['step'] <= last_step]
+  part = path.with_suffix('.part')
+  part.write_text(''.join(_line(row) for row in rows))
+  os.replace(part, path)
+  return rows
+
+
+def _line(row):
+  # JSON has no NaN; as text a diverged figure survives any reader.
+  safe = {k: repr(v) if isinstance(v, float) and not math.isfinite(v) else v
+          for k, v in row.items()}
+  return json.dumps(safe) + '\n'
+
+
+class JsonlWriter:
+  """Appends one row per call to a JSON-lines file and flushes it."""
+
+  def __init__(self, path):
+    self._file = pathlib.Path(path).open('a')  # noqa: SIM115 (lives as long as the run)
+
+  def write(self, step, values):
+    """Append {'step': step, **values}; values are numbers or strings."""
+    self._file.write(_line({'step': step, **values}))
+    self._file.flush()
+
+  def close(self):
+    """Close the file."""
+    self._file.close()
+
+
+class TensorBoardWriter:
+  """Scalars and images for TensorBoard, through clu (imports TensorFlow: slow, 550 MB)."""
+
+  def __init__(self, logdir):
+    from clu import metric_writers
+    self._writer = metric_writers.SummaryWriter(str(logdir))
+
+  def write(self, step, values):
+    """Write the numeric entries of `values` as scalars."""
+    self._writer.write_scalars(
+      step, {k: v for k, v in values.items() if isinstance(v, (int, float))})
+
+  def write_image(self, step, name, image):
+    """Write one uint8 image [H, W, C]."""
+    self._writer.write_images(step, {name: np.asarray(image)[None]})
+
+  def close(self):
+    """Flush and close the event file."""
+    self._writer.close()
+
+
+class Progress:
+  """One line on stderr, rewritten in place on a terminal: step, rate, time left."""
+
+  def __init__(self, total, first=0, label='', batch_size=0, interval=1., stream=None):
+    self._total, self._label, self._batch = total, label, batch_size
+    self._stream = stream if stream is not None else sys.stderr
+    # In a log file a line a second would drown the rest.
+    self._interval = interval if self._stream.isatty() else max(interval, 10.)
+    self._first, self._start = first, time.monotonic()
+    self._shown = -math.inf
+    self._width = 0
+
+  def rate(self, step):
+    """Updates per second since the last `restart`; 0 before there is one."""
+    seconds = time.monotonic() - self._start
+    return (step - self._first) / seconds if seconds > 0 and step > self._first else 0.
+
+  def restart(self, step):
+    """Count the rate from here: compiling the first update is not its speed."""
+    self._first, self._start = step, time.monotonic()
+
+  def show(self, step, note='', force=False):
+    """Show step, rate and time left, at most once per interval unless forced."""
+    now = time.monotonic()
+    if not force and now - self._shown < self._interval:
+      return
+    self._shown = now
+    rate = self.rate(step)
+    left = _clock((self._total - step) / rate) if rate else '?'
+    images = f', {rate * self._batch:,.0f} examples/s' if self._batch else ''
+    text = (f'{self._label}{step:,}/{self._total:,} ({100 * step / max(self._total, 1):.0f} %)  '
+            f'{rate:,.1f} steps/s{images}, {left} left  {note}').rstrip()
+    self._write(text)
+
+  def _write(self, text):
+    if self._stream.isatty():
+      self._stream.write('\r' + text.ljust(self._width))
+      self._width = len(text)
+    else:
+      self._stream.write(text + '\n')
+    self._stream.flush()
+
+  def close(self):
+    """End the line."""
+    if self._stream.isatty() and self._width:
+      self._stream.write('\n')
+      self._stream.flush()
+
+
+def _clock(seconds):
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes}:{seconds:02d}'

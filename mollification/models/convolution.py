@@ -1,0 +1,161 @@
+"""Convolutions, strided and transposed, that are fast on every platform, gradients included.
+
+XLA's kernel gradients of both are slow on CPU: 1.0 s against 0.04 s for 512 -> 1024 channels at
+4×4 px (k4 s2, batch 16), 10 s against 0.5 s for the transposed 1024 -> 512 at 8×8 px. So on CPU
+both are written as one matmul and shifts, elsewhere as XLA's own convolution.
+"""
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+def conv(x, kernel, *, stride, padding):
+  """Convolution [B, H', W', F] of x [B, H, W, C], zero-padded, with kernel [K, K, C, F].
+
+    out[i] = sum_k x[s i + k - p] kernel[k],  H' = floor((H + 2 p - K) / s) + 1
+  """
+  def matmul(x, kernel):
+    return matmul_conv(x, kernel, stride, padding)
+
+  def direct(x, kernel):
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(padding, padding)] * 2,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+  return jax.lax.platform_dependent(x, kernel, cpu=matmul, default=direct)
+
+
+def matmul_conv(x, kernel, stride, padding):
+  """`conv` as one matmul of the kernel with the taps of each output position.
+
+  A tap k = s a + q is at place q of the a-th block of `stride` from the output's own: blocks are
+  gathered along one axis, then the other, in few slices.
+  """
+  size, _, channels, features = kernel.shape
+  batch, (rows, cols) = x.shape[0], ((n + 2 * padding - size) // stride + 1 for n in x.shape[1:3])
+  reach = -(-size // stride)                                                # blocks of a kernel
+  extra = reach * stride - size                                             # zero taps to fill up
+  kernel = jnp.pad(kernel, ((0, extra), (0, extra), (0, 0), (0, 0)))
+  blocks = rows + reach - 1, cols + reach - 1
+  x = _crop(jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0))),
+            [n * stride for n in blocks], 0)
+  x = x.reshape(batch, blocks[0], stride, blocks[1], stride, channels)
+  x = jnp.stack([x[:, a:a + rows] for a in range(reach)], axis=2)           # [B, H', a, s, ...]
+  x = jnp.stack([x[:, :, :, :, b:b + cols] for b in range(reach)], axis=5)  # [..., W', b, s, C]
+  x = x.transpose(0, 1, 4, 2, 3, 5, 6, 7).reshape(batch * rows * cols, -1)
+  return (x @ kernel.reshape(-1, features)).reshape(batch, rows, cols, features)
+
+
+def conv_transpose(x, kernel, *, stride, padding, output_padding=0):
+  """Transposed convolution [B, H', W', F] of x [B, H, W, C] with kernel [K, K, C, F].
+
+    out[s i + k - p] += x[i] kernel[k],  H' = (H - 1) s - 2 p + K + output_padding
+
+  in each spatial axis: torch's `ConvTranspose2d(C, F, K, s, p, output_padding)`, and
+  `lax.conv_transpose` with the kernel's spatial axes flipped. Raises ValueError unless
+  0 <= output_padding < stride.
+  """
+  if not 0 <= output_padding < stride:
+    raise ValueError(f'output_padding must be in [0, stride), got {output_padding} with stride '
+                     f'{stride}; a larger one pads the output with values that no input reaches.')
+
+  def matmul(x, kernel):
+    return matmul_conv_transpose(x, kernel, stride, padding, output_padding)
+
+  def dilated(x, kernel):
+    return dilated_conv_transpose(x, kernel, stride, padding, output_padding)
+
+  return jax.lax.platform_dependent(x, kernel, cpu=matmul, default=dilated)
+
+
+def dilated_conv_transpose(x, kernel, stride, padding, output_padding):
+  """`conv_transpose` as the convolution of x, dilated by the stride, with the flipped kernel."""
+  low = kernel.shape[0] - 1 - padding
+  return jax.lax.conv_general_dilated(
+      x, kernel[::-1, ::-1], window_strides=(1, 1), padding=[(low, low + output_padding)] * 2,
+      lhs_dilation=(stride, stride), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+def matmul_conv_transpose(x, kernel, stride, padding, output_padding):
+  """`conv_transpose` as one matmul that makes all taps, and a sum of shifted blocks of them.
+
+  Before `padding` is cropped, output s m + q is the sum over a of tap s a + q of input m - a: the
+  taps are cut into blocks of `stride`, and block a is shifted by a, along one axis, then the other.
+  """
+  size, features = kernel.shape[0], kernel.shape[-1]
+  batch, height, width, channels = x.shape
+  reach = -(-size // stride)                                                # blocks of a kernel
+  columns = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)              # [C, K K F]
+  taps = (x.reshape(-1, channels) @ columns).reshape(batch, height, width, size, size, features)
+  extra = reach * stride - size                                             # zero taps to fill up
+  taps = jnp.pad(taps, ((0, 0),) * 3 + ((0, extra),) * 2 + ((0, 0),))
+  taps = taps.reshape(batch, height, width, reach, stride, reach, stride, features)
+  taps = _sum_shifted(taps, axis=1, blocks=3)                               # [B, M, W, s, b, s, F]
+  taps = _sum_shifted(taps, axis=2, blocks=4)                               # [B, M, N, s, s, F]
+  out = taps.transpose(0, 1, 3, 2, 4, 5)
+  out = out.reshape(batch, out.shape[1] * stride, -1, features)
+  return _crop(out, [(n - 1) * stride - 2 * padding + size + output_padding
+                     for n in (height, width)], padding)
+
+
+def _sum_shifted(x, axis, blocks):
+  """Sum over index a of axis `blocks` of x's a-th part, shifted by a along `axis`, which grows."""
+  count = x.shape[blocks]
+
+  def shifted(a):
+    pads = [(0, 0)] * (x.ndim - 1)
+    pads[axis] = (a, count - 1 - a)
+    return jnp.pad(jax.lax.index_in_dim(x, a, blocks, keepdims=False), pads)
+  return sum(shifted(a) for a in range(count))
+
+
+def _crop(x, size, start):
+  """x [B, ...] from `start` on, `size` long in both axes; zeros where it ends too early."""
+  missing = [max(0, start + n - m) for n, m in zip(size, x.shape[1:3])]
+  x = jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
+  return x[:, start:start + size[0], start:start + size[1]]
+
+
+class Conv(nn.Module):
+  """`conv` with a learned kernel [K, K, C, F] and, if `use_bias`, a bias [F]."""
+  features: int
+  kernel_size: int
+  stride: int = 1
+  padding: int = 0
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(self, x):
+    """[B, H', W', F] of x [B, H, W, C]."""
+    kernel = _kernel(self, x)
+    return _add_bias(self, conv(x, kernel, stride=self.stride, padding=self.padding))
+
+
+class ConvTranspose(nn.Module):
+  """`conv_transpose` with a learned kernel [K, K, C, F] and, if `use_bias`, a bias [F]."""
+  features: int
+  kernel_size: int
+  stride: int = 1
+  padding: int = 0
+  output_padding: int = 0
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(self, x):
+    """[B, H', W', F] of x [B, H, W, C]."""
+    kernel = _kernel(self, x)
+    y = conv_transpose(x, kernel, stride=self.stride, padding=self.padding,
+                       output_padding=self.output_padding)
+    return _add_bias(self, y)
+
+
+def _kernel(module, x):
+  shape = (module.kernel_size, module.kernel_size, x.shape[-1], module.features)
+  return module.param('kernel', nn.initializers.lecun_normal(), shape)
+
+
+def _add_bias(module, y):
+  if not module.use_bias:
+    return y
+  bias = module.param('bias', nn.initializers.zeros, (module.features,))
+  return y + jnp.broadcast_to(bias, y.shape)

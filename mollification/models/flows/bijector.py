@@ -1,0 +1,64 @@
+"""The contract of all bijectors, and those that only connect others.
+
+*Forward* is data -> latent, everywhere; the inverse generates. Both return a log-determinant [B]:
+of dz/dx forward, of dx/dz inverse, so at matching points they are opposite.
+"""
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+
+class Bijector(nn.Module):
+  """Interface of an invertible layer; it has no state."""
+
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    """(z [B, *event'], log |det dz/dx| [B]) of x [B, *event].
+
+    `train` chooses batch (True) or running (False) statistics, `mask` [B] bool leaves rows out of
+    the batch's, `cond` [B, K] is a condition; a layer that has no use for one of them ignores it.
+    """
+    raise NotImplementedError
+
+  def inverse_and_log_det(self, z, *, cond=None):
+    """(x [B, *event], log |det dx/dz| [B]) of z [B, *event']; running statistics always."""
+    raise NotImplementedError
+
+
+class Chain(Bijector):
+  """`bijectors` one after another, the first nearest to the data; log-determinants add up."""
+  bijectors: tuple[Bijector, ...]
+
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    total = jnp.zeros(x.shape[0])
+    for bijector in self.bijectors:
+      x, log_det = bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
+      total += log_det
+    return x, total
+
+  def inverse_and_log_det(self, z, *, cond=None):
+    total = jnp.zeros(z.shape[0])
+    for bijector in reversed(self.bijectors):
+      z, log_det = bijector.inverse_and_log_det(z, cond=cond)
+      total += log_det
+    return z, total
+
+
+class Reshape(Bijector):
+  """Events of `event_shape` to events of `new_shape`, in C order; log-determinant 0.
+
+  Raises ValueError if the two differ in size.
+  """
+  event_shape: tuple[int, ...]
+  new_shape: tuple[int, ...]
+
+  def setup(self):
+    if math.prod(self.event_shape) != math.prod(self.new_shape):
+      raise ValueError(f'cannot reshape events of shape {self.event_shape} to {self.new_shape}: '
+                       'they differ in size.')
+
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    return x.reshape(x.shape[0], *self.new_shape), jnp.zeros(x.shape[0])
+
+  def inverse_and_log_det(self, z, *, cond=None):
+    return z.reshape(z.shape[0], *self.event_shape), jnp.zeros(z.shape[0])

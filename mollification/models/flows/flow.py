@@ -1,0 +1,47 @@
+"""Normalising flow: a bijector onto a standard normal."""
+import math
+from typing import ClassVar
+
+import flax.linen as nn
+
+from mollification.models import gaussian
+from mollification.models.base import Model
+from mollification.models.flows.bijector import Bijector
+
+
+class Flow(Model, kw_only=True):
+  """log p(x) = log N(f(x); 0, I) + log |det df/dx| with f = `bijector`.
+
+  f maps events of `event_shape` to vectors [D], D the event's size; a flow of several scales
+  concatenates its latents. The base has no parameters: a learned diagonal Gaussian is an affine
+  last layer of f, and is scaled by `temperature` about its mean in the same way.
+  """
+  EXACT_LIKELIHOOD: ClassVar[bool] = True
+
+  bijector: Bijector
+
+  def log_prob(self, x, cond=None):
+    """Log-density [B] in nats of x [B, *event]; running statistics."""
+    z, log_det = self.bijector.forward_and_log_det(x, cond=cond)
+    return gaussian.standard_normal_log_prob(z) + log_det
+
+  def log_likelihood(self, x, keys, cond=None):
+    """`log_prob`: exact, so `keys` are ignored and may be None."""
+    return self.log_prob(x, cond)
+
+  def score(self, x, cond=None):
+    """Gradient of the log-density by x, [B, *event], at x [B, *event]; running statistics."""
+    # Examples do not meet where statistics are the running ones: the sum's gradient is per example.
+    (gradient,) = nn.grad(lambda flow, v: flow.log_prob(v, cond).sum(), self, x)
+    return gradient
+
+  def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
+    """See `Model.loss`; no noise, so `keys` may be None. Metrics: 'log_base' and 'log_det' [B]."""
+    z, log_det = self.bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
+    log_base = gaussian.standard_normal_log_prob(z)
+    return -(log_base + log_det), {'log_base': log_base, 'log_det': log_det}
+
+  def sample(self, keys, *, temperature=1., cond=None):
+    """Samples [N, *event] from z ~ N(0, temperature^2 I), one per key of `keys` [N]."""
+    z = temperature * gaussian.standard_normal(keys, (math.prod(self.event_shape),))
+    return self.bijector.inverse_and_log_det(z, cond=cond)[0]

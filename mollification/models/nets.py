@@ -1,0 +1,161 @@
+"""Networks inside the models: MLPs, and the convolutional encoder and decoder of the VAEs.
+
+Encoders map x [B, *event] to [B, outputs], decoders z [B, Z] to [B, *event]. All are called as
+`net(x, train=..., mask=...)`, as a BatchNorm needs it; the MLPs ignore both.
+"""
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mollification.models.convolution import Conv, ConvTranspose
+from mollification.models.moments import RunningMoments
+
+# Widths of the hidden layers (MLP) and of the strided convolutions (PAPER's VAE library).
+MLP_WIDTHS = (512, 512)
+CONV_WIDTHS = (128, 256, 512, 1024)
+# (kernel, stride, padding, output padding) of the transposed convolutions of the decoder, by what
+# its seed is multiplied with: 8 -> 16 -> 33 -> 32 px, and 8 -> 15 -> 31 -> 62 -> 64 px.
+DECODER_LAYERS = {
+    4: ((4, 2, 1, 0), (4, 2, 1, 1), (4, 1, 2, 0)),
+    8: ((5, 2, 2, 0), (5, 2, 1, 0), (5, 2, 2, 1), (5, 1, 1, 0)),
+}
+
+
+class MLP(nn.Module):
+  """Dense layers with `activation` between: [B, D] -> [B, outputs]; `widths` () is affine."""
+  widths: tuple[int, ...]
+  outputs: int
+  activation: Callable = nn.relu
+  kernel_init: Callable = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x):
+    for width in self.widths:
+      x = self.activation(nn.Dense(width, kernel_init=self.kernel_init)(x))
+    return nn.Dense(self.outputs, kernel_init=self.kernel_init)(x)
+
+
+class BatchNorm(nn.Module):
+  """scale (x - mean) / sqrt(var) + bias for x [B, ..., C], with `RunningMoments` per channel."""
+  axis_name: str | None = None
+  momentum: float = .9
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x, *, train, mask=None):
+    mean, var = RunningMoments(self.momentum, self.epsilon, self.axis_name)(
+        x, train=train, mask=mask)
+    scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
+    bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
+    # Centre first: x * factor + offset would cancel where the mean is large.
+    centred = x - jnp.broadcast_to(mean, x.shape)
+    factor = scale * jax.lax.rsqrt(var)
+    return centred * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(bias, x.shape)
+
+
+class MLPEncoder(nn.Module):
+  """[B, *event] -> [B, outputs] by an MLP on the flattened event."""
+  outputs: int
+  widths: tuple[int, ...] = MLP_WIDTHS
+
+  @nn.compact
+  def __call__(self, x, *, train=False, mask=None):
+    return MLP(self.widths, self.outputs)(x.reshape(x.shape[0], -1))
+
+
+class MLPDecoder(nn.Module):
+  """[B, Z] -> [B, *event_shape] by an MLP; `widths` are those of the encoder, mirrored here."""
+  event_shape: tuple[int, ...]
+  widths: tuple[int, ...] = MLP_WIDTHS
+
+  @nn.compact
+  def __call__(self, z, *, train=False, mask=None):
+    flat = MLP(self.widths[::-1], math.prod(self.event_shape))(z)
+    return flat.reshape(z.shape[0], *self.event_shape)
+
+
+class ConvEncoder(nn.Module):
+  """[B, H, W, C] -> [B, outputs]: a k4 s2 p1 convolution per width, BatchNorm + ReLU, then Dense.
+
+  The convolutions of the paper's VAE library, without the biases that its BatchNorm cancels.
+  Each halves the image, rounding down: 28 px ends at 1×1, 32 px at 2×2, 64 px at 4×4.
+  """
+  outputs: int
+  widths: tuple[int, ...] = CONV_WIDTHS
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, *, train, mask=None):
+    check_image(x.shape[1:], self.widths)
+    for width in self.widths:
+      x = Conv(width, 4, stride=2, padding=1, use_bias=False)(x)
+      x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
+    return nn.Dense(self.outputs)(x.reshape(x.shape[0], -1))
+
+
+class ConvDecoder(nn.Module):
+  """[B, Z] -> [B, H, W, C]: Dense to a seed image, then transposed convolutions.
+
+  BatchNorm + ReLU stand between, the output is linear. `widths` are those of the encoder: the
+  seed has the last, and each following layer the one before it. Two stacks (`DECODER_LAYERS`): a
+  seed of H/8 × W/8 for images of at least 64 px whose sides are multiples of 8, otherwise of
+  H/4 × W/4; so 28 px is the 32 px decoder with a seed of 7×7: 7 -> 14 -> 29 -> 28.
+  """
+  event_shape: tuple[int, ...]
+  widths: tuple[int, ...] = CONV_WIDTHS
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, z, *, train, mask=None):
+    check_image(self.event_shape, self.widths)
+    height, width, channels = self.event_shape
+    zoom = seed_zoom(self.event_shape)
+    layers = DECODER_LAYERS[zoom]
+    seed, *widths = self.widths[::-1][:len(layers)]
+    x = nn.Dense(height // zoom * (width // zoom) * seed)(z)
+    x = x.reshape(z.shape[0], height // zoom, width // zoom, seed)
+    for features, layer in zip(widths, layers):
+      x = ConvTranspose(features, *layer, use_bias=False)(x)
+      x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
+    return ConvTranspose(channels, *layers[-1])(x)
+
+
+def seed_zoom(event_shape):
+  """How many times larger than its seed the image of a `ConvDecoder` is: 8 from 64 px on, or 4."""
+  sides = event_shape[:2]
+  return 8 if min(sides) >= 64 and all(n % 8 == 0 for n in sides) else 4
+
+
+def check_image(event_shape, widths):
+  """Raises ValueError where the convolutional pair does not fit `event_shape` or `widths`."""
+  if len(event_shape) != 3 or any(n % 4 for n in event_shape[:2]):
+    raise ValueError('convolutional nets need images [H, W, C] with H and W multiples of 4, got '
+                     f'{tuple(event_shape)}; use the MLP, or pad the images.')
+  if min(event_shape[:2]) >> len(widths) == 0:
+    raise ValueError(f'{len(widths)} strided convolutions need at least {2**len(widths)} px, got '
+                     f'{tuple(event_shape)}; give fewer widths.')
+  needed = len(DECODER_LAYERS[seed_zoom(event_shape)])
+  if len(widths) < needed:
+    raise ValueError(f'images {tuple(event_shape)} need at least {needed} widths for the decoder, '
+                     f'got {tuple(widths)}.')
+
+
+def make_encoder(net, outputs, *, widths=None, axis_name=None):
+  """Encoder [B, *event] -> [B, outputs] of kind `net`, 'mlp' or 'conv'; `widths` None: default."""
+  if net == 'mlp':
+    return MLPEncoder(outputs, MLP_WIDTHS if widths is None else widths)
+  if net == 'conv':
+    return ConvEncoder(outputs, CONV_WIDTHS if widths is None else widths, axis_name)
+  raise ValueError(f"net must be 'mlp' or 'conv', got {net!r}.")
+
+
+def make_decoder(net, event_shape, *, widths=None, axis_name=None):
+  """Decoder [B, Z] -> [B, *event_shape] of kind `net`; `widths` are the encoder's, mirrored."""
+  if net == 'mlp':
+    return MLPDecoder(event_shape, MLP_WIDTHS if widths is None else widths)
+  if net == 'conv':
+    return ConvDecoder(event_shape, CONV_WIDTHS if widths is None else widths, axis_name)
+  raise ValueError(f"net must be 'mlp' or 'conv', got {net!r}.")

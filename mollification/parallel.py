@@ -1,0 +1,114 @@
+"""Devices and processes: the only file that says `jax.pmap`.
+
+The state is replicated but carries no device axis (`in_axes=None`, `out_axes=None`): it is saved,
+printed and compared as it is. Batches carry one: [n, B/n, ...], n local devices.
+"""
+import functools
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from mollification import rng
+
+AXIS = 'batch'
+
+
+def check_batch_size(batch_size, num_devices):
+  """Raise ValueError unless `batch_size` splits evenly over `num_devices` (all processes')."""
+  if batch_size < 1 or batch_size % num_devices:
+    nearest = max(batch_size - batch_size % num_devices, num_devices)
+    raise ValueError(f'batch_size {batch_size} must be divisible by the {num_devices} devices; '
+                     f'nearest: {nearest}.')
+
+
+def place(tree):
+  """`tree` replicated over the local devices.
+
+  A state fresh from init or from a checkpoint sits on one device; unplaced, the pmapped step
+  would be compiled once for it and once more for its own output.
+  """
+  return jax.device_put(tree, _replicated())
+
+
+def abstract(shapes):
+  """`jax.ShapeDtypeStruct`s of a placed tree: what a checkpoint is restored into."""
+  sharding = _replicated()
+  return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), shapes)
+
+
+def _replicated():
+  return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
+
+
+def shard(tree, axis=0):
+  """Split `axis` of every array over the local devices: [.., B, ..] -> [.., n, B/n, ..]."""
+  n = jax.local_device_count()
+
+  def split(a):
+    return a.reshape(*a.shape[:axis], n, a.shape[axis] // n, *a.shape[axis + 1:])
+
+  return jax.tree.map(split, tree)
+
+
+def gather(tree):
+  """Sharded outputs [n, B/n, ...] as host arrays [B, ...]."""
+  return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), jax.device_get(tree))
+
+
+def with_global_keys(train_step):
+  """The mapped body (state, batch, key, level, cond, mask) -> (state, metrics).
+
+  Derives each example's keys from `fold_in(key, state.step)` and its position in the *global*
+  batch, so that no draw depends on the number of devices.
+  """
+
+  def body(state, batch, key, level, cond=None, mask=None):
+    local = jax.tree.leaves(batch)[0].shape[0]
+    first = jax.lax.axis_index(AXIS) * local
+    keys = rng.step_keys(key, state.step, first, local)
+    return train_step(state, batch, *keys, level, cond, mask)
+
+  return body
+
+
+def scanned(body):
+  """S updates in one call: batches, cond and mask [S, B/n, ...], levels [S], metrics [S]."""
+
+  def many(state, batches, key, levels, cond=None, mask=None):
+    def one(state, inputs):
+      batch, level, cond, mask = inputs
+      return body(state, batch, key, level, cond, mask)
+
+    return jax.lax.scan(one, state, (batches, levels, cond, mask))
+
+  return many
+
+
+def pmap_step(train_step, *, steps_per_call=1):
+  """The update as one program over all devices; it donates the state.
+
+  Call with (state, batch [n, B/n, ...], key, level [], cond, mask) or, for `steps_per_call` > 1,
+  with batches [S, n, B/n, ...] and levels [S]. Arguments are positional: pmap maps every keyword
+  argument over the devices.
+  """
+  body = with_global_keys(train_step)
+  data = 0
+  if steps_per_call > 1:
+    body, data = scanned(body), 1
+  return jax.pmap(body, axis_name=AXIS, in_axes=(None, data, None, None, data, data),
+                  out_axes=None, donate_argnums=0)
+
+
+def pmap_examples(fn):
+  """`fn(variables, *per_example arrays)` over all local devices, per-example outputs sharded.
+
+  `fn` sees [B/n, ...] of each array and the whole of `variables`; call with `shard`ed arrays and
+  read with `gather`.
+  """
+
+  @functools.cache
+  def mapped(arity):
+    return jax.pmap(fn, axis_name=AXIS, in_axes=(None, *([0] * arity)))
+
+  return lambda variables, *arrays: mapped(len(arrays))(variables, *arrays)

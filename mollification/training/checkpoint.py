@@ -1,0 +1,57 @@
+"""Checkpoints through Orbax: asynchronous, the newest N, every K-th for good, and the best."""
+import contextlib
+import pathlib
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+
+def manager(folder, *, keep=None, keep_every=None, read_only=False):
+  """A CheckpointManager for `folder`; `keep` newest, and each multiple of `keep_every`.
+
+  A context manager; leaving it waits for saves under way.
+  """
+  with _quiet(read_only):
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, keep_period=keep_every or None, create=not read_only,
+      read_only=read_only, enable_async_checkpointing=True)
+    return ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options)
+
+
+def save(manager, step, state, *, overwrite=False):
+  """Start saving `state` after `step` updates; returns once it may be donated."""
+  if step in manager.all_steps():
+    if not overwrite:
+      return
+    manager.delete(step)
+  manager.save(step, args=ocp.args.StandardSave(state), force=True)
+
+
+def restore(manager, template, step=None):
+  """The state saved at `step` (the newest by default), laid out like `template`, or None.
+
+  `template` is a placed state or its shapes with shardings; raises FileNotFoundError where a
+  named step is not there.
+  """
+  steps = sorted(manager.all_steps())
+  if step is None:
+    if not steps:
+      return None
+    step = steps[-1]
+  if step not in steps:
+    raise FileNotFoundError(f'no checkpoint of step {step} in {manager.directory}; there are '
+                            f'{", ".join(map(str, steps)) or "none"}.')
+  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+  return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+
+
+@contextlib.contextmanager
+def _quiet(read_only):
+  # Orbax warns that a manager which was asked to be read-only is read-only.
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR if read_only else before)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)

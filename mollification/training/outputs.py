@@ -1,0 +1,66 @@
+"""What a training run writes into its workdir: checkpoints, rows, TensorBoard, sample grids."""
+import contextlib
+import pathlib
+
+from mollification import metrics
+from mollification.evaluation import sampling
+from mollification.training import checkpoint
+
+
+class Outputs:
+  """The open files of one run, as a context; on leaving it, saves under way are waited for."""
+
+  def __init__(self, run, workdir):
+    self._workdir = pathlib.Path(workdir)
+    self._tensorboard = run.tensorboard
+    with contextlib.ExitStack() as stack:
+      self._checkpoints = self._manager(stack, 'checkpoints', run.keep, run.keep_every)
+      self._best = self._manager(stack, 'best', 1, 0) if run.best_metric else None
+      self._stack = stack.pop_all()
+
+  def _manager(self, stack, name, keep, keep_every):
+    return stack.enter_context(
+      checkpoint.manager(self._workdir / name, keep=keep, keep_every=keep_every))
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._stack.close()
+
+  def restore(self, state):
+    """The newest checkpoint laid out like `state`, or `state` itself where there is none."""
+    restored = checkpoint.restore(self._checkpoints, state)
+    return state if restored is None else restored
+
+  def start(self, step):
+    """Open the writers; rows after `step` are cut. Returns the rows up to it."""
+    path = self._workdir / 'metrics.jsonl'
+    rows = metrics.cut_rows(path, step)
+    self._rows = metrics.JsonlWriter(path)
+    self._stack.callback(self._rows.close)
+    self._events = None
+    if self._tensorboard:
+      self._events = metrics.TensorBoardWriter(self._workdir / 'tensorboard')
+      self._stack.callback(self._events.close)
+    return rows
+
+  def row(self, step, values):
+    """Write one row of numbers."""
+    self._rows.write(step, values)
+    if self._events:
+      self._events.write(step, values)
+
+  def samples(self, step, image):
+    """Write one grid of samples, uint8 [H, W, C]."""
+    sampling.save_png(self._workdir / 'samples' / f'{step:08d}.png', image)
+    if self._events:
+      self._events.write_image(step, 'samples', image)
+
+  def save(self, step, state):
+    """Start saving a checkpoint."""
+    checkpoint.save(self._checkpoints, step, state)
+
+  def save_best(self, step, state):
+    """Start saving the best checkpoint so far, in place of the one before."""
+    checkpoint.save(self._best, step, state, overwrite=True)

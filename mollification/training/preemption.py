@@ -1,0 +1,32 @@
+"""SIGTERM and SIGINT: the first asks the loop to save and leave, the second stops at once."""
+import signal
+
+# EX_TEMPFAIL of sysexits.h: not a failure; the same command goes on from here.
+EXIT_STATUS = 75
+
+
+class Preemption:
+  """Context in which a first signal sets `requested` and a second one acts as it always does."""
+
+  SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+  def __init__(self):
+    self.requested = False
+    self._old = {}
+
+  def __enter__(self):
+    self._old = {s: signal.signal(s, self._note) for s in self.SIGNALS}
+    return self
+
+  def _note(self, number, frame):
+    del number, frame
+    self.requested = True
+    self._restore()
+
+  def _restore(self):
+    for number, handler in self._old.items():
+      signal.signal(number, handler)
+    self._old = {}
+
+  def __exit__(self, *exception):
+    self._restore()

@@ -1,0 +1,39 @@
+"""A built run: everything the loop needs, and nothing that it has to look up in a config."""
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Made by `build.build`; functions are bound, intervals are in updates.
+
+  create_state: () -> TrainState, placed on the devices. train_step: see training/step.py, bound.
+  schedule: update -> level. batch: (first update, count) -> (batch, cond, mask), host arrays with
+  a leading axis [count, B, ...], or None. evaluate: state -> {name: float}. sample: state ->
+  uint8 image grid [H, W, C], or None where samples are no images.
+  """
+  create_state: Callable[[], Any]
+  train_step: Callable
+  schedule: Callable
+  batch: Callable[[int, int], tuple]
+  evaluate: Callable[[Any], dict]
+  sample: Callable[[Any], np.ndarray] | None
+  overview: str          # for people: data, model, parameters, mollified phase
+  seed: int
+  total_steps: int
+  mollified_steps: int
+  batch_size: int
+  steps_per_call: int
+  max_nonfinite: int
+  log_every: int
+  tensorboard: bool
+  eval_every: int
+  sample_every: int
+  patience: int          # evaluations without a better `best_metric`; 0: no early stopping
+  best_metric: str       # of `evaluate`, larger is better; '' keeps no best checkpoint
+  save_every: int
+  keep: int
+  keep_every: int

@@ -1,0 +1,124 @@
+"""A run's folder: its lock, its config.json, and what may change on resume.
+
+    config.json  checkpoints/  best/  metrics.jsonl  tensorboard/  samples/*.png  records/*.json
+"""
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+
+MAY_CHANGE = ('log', 'checkpoint', 'eval')
+
+
+@contextlib.contextmanager
+def lock(workdir):
+  """Hold the workdir while a process trains in it; raise RuntimeError where another one does.
+
+  The lock is the kernel's (flock): it dies with the process, whatever kills it.
+  """
+  path = pathlib.Path(workdir)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    file = (path / 'lock').open('a')
+  except OSError as error:
+    raise PermissionError(f'workdir {path} cannot be written: {error.strerror}; choose another '
+                          '--workdir.') from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise RuntimeError(f'workdir {path} is in use by another training process; wait for it or '
+                         'choose another --workdir.') from None
+    yield path
+
+
+def in_use(workdir):
+  """Whether a process trains in `workdir` at present."""
+  path = pathlib.Path(workdir) / 'lock'
+  if not path.exists():
+    return False
+  with path.open() as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+      return True
+  return False
+
+
+def identity(config):
+  """sha256 of what a config (a plain dict) makes of a run: not of its logging or its folders."""
+  kept = {key: value for key, value in config.items() if key not in MAY_CHANGE}
+  kept['data'] = {key: value for key, value in config['data'].items() if not key.endswith('_dir')}
+  return hashlib.sha256(_dump(kept).encode()).hexdigest()
+
+
+def read_config(workdir):
+  """The config of the run in `workdir`, or None; raises ValueError on a damaged file."""
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.exists():
+    return None
+  try:
+    return json.loads(path.read_text())
+  except json.JSONDecodeError as error:
+    raise ValueError(f'{path} is not JSON ({error}); restore it or choose another '
+                     '--workdir.') from error
+
+
+def claim(workdir, config):
+  """Write config.json, after checking that what `workdir` holds is this very run.
+
+  A folder with other files, or a run whose config differs in a key that shapes its result,
+  raises ValueError and is left as it is.
+  """
+  path = pathlib.Path(workdir)
+  old = read_config(path)
+  if old is None:
+    strangers = sorted(p.name for p in path.iterdir() if p.name not in ('lock', 'config.part'))
+    if strangers:
+      raise ValueError(f'workdir {path} is not empty and holds no run (found {strangers[0]}); '
+                       'choose a new folder.')
+  else:
+    check_same_run(old, json.loads(_dump(config)), path)
+  part = path / 'config.part'
+  part.write_text(_dump(config))
+  os.replace(part, path / 'config.json')
+
+
+def check_same_run(old, new, workdir):
+  """Raise ValueError where a key that shapes the result differs; both are plain dicts.
+
+  Keys under log, checkpoint and eval may change. `total_steps` may grow where the mollified phase
+  is given in steps, so that the updates already done would have been the same.
+  """
+  old, new = _flatten(old), _flatten(new)
+  for key in sorted(old.keys() | new.keys()):
+    before, after = old.get(key, 'absent'), new.get(key, 'absent')
+    if before == after or key.split('.')[0] in MAY_CHANGE:
+      continue
+    if key == 'total_steps' and after > before and _independent_of_total(new):
+      continue
+    way_out = ('choose another --workdir or give the old value' if key != 'total_steps' else
+               'it may only grow, and only where mollify.steps is set and the learning rate is '
+               'constant')
+    raise ValueError(f'workdir {workdir} holds another run: {key} was {before!r}, now {after!r}; '
+                     f'{way_out}.')
+
+
+def _independent_of_total(flat):
+  return flat['mollify.steps'] >= 0 and flat['optimizer.schedule'] == 'constant'
+
+
+def _flatten(tree, prefix=''):
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat.update(_flatten(value, f'{prefix}{key}.'))
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def _dump(config):
+  return json.dumps(config, indent=2, sort_keys=True) + '\n'

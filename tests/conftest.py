@@ -1,0 +1,31 @@
+"""Strict modes for all tests: four CPU devices, no silent rank promotion, no key used twice."""
+import os
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+_FORCE = '--xla_force_host_platform_device_count=4'
+if _FORCE not in os.environ.get('XLA_FLAGS', ''):
+  os.environ['XLA_FLAGS'] = f"{os.environ.get('XLA_FLAGS', '')} {_FORCE}".strip()
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import jax  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_debug_key_reuse', True)
+
+
+_SECONDS = {}
+
+
+def pytest_runtest_logreport(report):
+  """Add up each module's seconds: the tiers have budgets, and somebody has to see who spends."""
+  module = report.nodeid.split('::')[0]
+  _SECONDS[module] = _SECONDS.get(module, 0.) + report.duration
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Print each module's share of the time."""
+  total = sum(_SECONDS.values())
+  terminalreporter.section('seconds by module')
+  for module, seconds in sorted(_SECONDS.items(), key=lambda item: -item[1]):
+    share = 100 * seconds / max(total, 1e-9)
+    terminalreporter.write_line(f'{seconds:8.1f} s {share:5.1f} %  {module}')

@@ -1,0 +1,422 @@
+"""TFDS read once into a cache, folders and npz archives; the cache under damage and rivals."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mollification import data
+from mollification.data import cache, dataset, images
+
+TFDS = pathlib.Path(__file__).parents[3] / 'shared/tfds'
+CELEBA_VERSION = '2.1.0'
+CIFAR_VERSION = '3.0.2'
+
+
+def _pixels(n, shape, seed):
+  return np.random.default_rng(seed).integers(0, 256, (n, *shape), dtype=np.uint8)
+
+
+def _store(folder, builder, version, features, splits, config=None):
+  """Prepares a TFDS data set on disk, in the records and with the metadata of the real one."""
+  import tensorflow as tf
+  import tensorflow_datasets as tfds
+  tfds.dataset_builders.store_as_tfds_dataset(
+    name=builder, version=version, config=config, data_dir=str(folder), disable_shuffling=True,
+    features=tfds.features.FeaturesDict(features),
+    split_datasets={name: tf.data.Dataset.from_tensor_slices(x) for name, x in splits.items()})
+
+
+@pytest.fixture(scope='session')
+def cifar(tmp_path_factory):
+  """(data_dir of a CIFAR-10 of 600 + 20 images, its arrays): two batches of records in train."""
+  import tensorflow_datasets as tfds
+  folder = tmp_path_factory.mktemp('tfds')
+  splits = {name: {'id': [f'{name}{i}' for i in range(n)], 'image': _pixels(n, (32, 32, 3), n),
+                   'label': np.arange(n) % 10} for name, n in (('train', 600), ('test', 20))}
+  features = {'id': tfds.features.Text(), 'label': tfds.features.ClassLabel(num_classes=10),
+              'image': tfds.features.Image(shape=(32, 32, 3))}
+  _store(folder, 'cifar10', CIFAR_VERSION, features, splits)
+  return folder, splits
+
+
+@pytest.fixture(scope='session')
+def cifar_cache(cifar, tmp_path_factory):
+  """A cache of it, filled through the real path; not to be written to."""
+  folder = tmp_path_factory.mktemp('cache')
+  data.load('cifar10', data_dir=cifar[0], cache_dir=folder)
+  return folder
+
+
+@pytest.fixture
+def own_cache(cifar_cache, tmp_path):
+  """A copy of the cache that a test may damage: (cache_dir, the folder with the files)."""
+  shutil.copytree(cifar_cache, tmp_path / 'cache')
+  return tmp_path / 'cache', tmp_path / 'cache/cifar10' / CIFAR_VERSION
+
+
+@pytest.fixture
+def no_tensorflow(monkeypatch):
+  for name in ('tensorflow', 'tensorflow_datasets'):
+    monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_tfds_becomes_arrays_in_order(cifar, cifar_cache, no_tensorflow):
+  loaded = data.load('cifar10', data_dir='/nowhere', cache_dir=cifar_cache)
+  splits = cifar[1]
+  np.testing.assert_array_equal(loaded.full_train.x, splits['train']['image'])
+  np.testing.assert_array_equal(loaded.full_train.labels, splits['train']['label'])
+  np.testing.assert_array_equal(loaded.test.x, splits['test']['image'])
+  np.testing.assert_array_equal(loaded.test.labels, splits['test']['label'])
+  assert isinstance(loaded.train.x, np.memmap)
+  assert loaded.levels == 256
+
+
+def test_validation_is_the_end_of_train(cifar_cache):
+  loaded = data.load('cifar10', cache_dir=cifar_cache)
+  assert (loaded.train.num_examples, loaded.validation.num_examples) == (540, 60)
+  np.testing.assert_array_equal(loaded.validation.x, loaded.full_train.x[540:])
+  np.testing.assert_array_equal(loaded.validation.labels, loaded.full_train.labels[540:])
+  for part in (loaded.train, loaded.validation):
+    assert np.shares_memory(part.x, loaded.full_train.x)
+  assert images.carved(60_000) == 5_000
+
+
+def test_recorded_digests_are_those_of_the_splits(cifar_cache):
+  loaded = data.load('cifar10', cache_dir=cifar_cache)
+  for split in (loaded.train, loaded.validation, loaded.test, loaded.full_train):
+    assert split.known_sha256 == dataset.digest(np.asarray(split.x))
+  meta = json.loads((cifar_cache / 'cifar10' / CIFAR_VERSION / 'meta.json').read_text())
+  assert meta['source'] == f'cifar10/{CIFAR_VERSION}'
+  assert meta['splits']['full_train']['n'] == 600
+
+
+def test_a_damaged_cache_is_built_anew(cifar, own_cache):
+  folder, files = own_cache
+  content = bytearray((files / 'test.npy').read_bytes())
+  content[-1] ^= 1
+  (files / 'test.npy').write_bytes(content)
+  with pytest.warns(UserWarning, match='the sha256 of test.npy is not that in meta.json'):
+    loaded = data.load('cifar10', data_dir=cifar[0], cache_dir=folder)
+  np.testing.assert_array_equal(loaded.test.x, cifar[1]['test']['image'])
+  assert not cache.problem(files)
+  assert [p.name for p in files.parent.iterdir() if p.name != '.lock'] == [CIFAR_VERSION]
+
+
+@pytest.mark.parametrize(('damage', 'message'), [
+  (lambda files: (files / 'test.npy').write_bytes(b'short'), 'test.npy is missing or not'),
+  (lambda files: (files / 'train.labels.npy').unlink(), 'train.labels.npy is missing or not'),
+  (lambda files: (files / 'meta.json').write_text('{"form'), 'meta.json is missing, unreadable'),
+])
+def test_damage_without_tensorflow_is_warned_of(own_cache, no_tensorflow, damage, message):
+  folder, files = own_cache
+  damage(files)
+  with (pytest.warns(UserWarning, match=message),
+        pytest.raises(ImportError, match=r"tensorflow is needed.*'mollification\[data\]'")):
+    data.load('cifar10', cache_dir=folder)
+
+
+def test_large_files_are_hashed_once_per_state(own_cache, monkeypatch):
+  """Above VERIFY_BYTES the stamp stands in for the hash, until the file changes."""
+  _, files = own_cache
+  monkeypatch.setattr(cache, 'VERIFY_BYTES', 0)
+  hashed, sha256 = [], cache._file_sha256
+  monkeypatch.setattr(cache, '_file_sha256', lambda p: hashed.append(p.name) or sha256(p))
+  os.utime(files / 'test.npy', ns=(1, 1))                  # as after a copy
+  assert not cache.problem(files)
+  assert hashed == ['test.npy']
+  assert not cache.problem(files)
+  assert hashed == ['test.npy']
+  content = bytearray((files / 'test.npy').read_bytes())
+  content[-1] ^= 1
+  (files / 'test.npy').write_bytes(content)
+  assert 'sha256 of test.npy' in cache.problem(files)
+
+
+def test_the_highest_version_is_read(own_cache, no_tensorflow):
+  _, files = own_cache
+  newer = files.parent / '3.0.10'
+  shutil.copytree(files, newer)
+  assert images._newest(files.parent) == newer
+  (newer / 'meta.json').unlink()
+  with pytest.warns(UserWarning, match='meta.json is missing'):
+    assert images._newest(files.parent) == files
+
+
+def test_unprepared_data_names_command_and_folder(tmp_path, monkeypatch):
+  import tensorflow_datasets as tfds
+
+  def refuse(self):
+    raise ConnectionError('no route\nto host')
+
+  monkeypatch.setattr(tfds.core.DatasetBuilder, 'download_and_prepare', refuse)
+  message = (r'ConnectionError: no route.; run `tfds build cifar10 --data_dir=.*'
+             r'downloads/manual and run this again')
+  with pytest.raises(RuntimeError, match=message):
+    data.load('cifar10', data_dir=tmp_path, cache_dir=tmp_path / 'cache')
+  with pytest.raises(ValueError, match=r"no image set 'lsun'; choose one of \['celeba64'"):
+    images.load('lsun')
+
+
+def test_celeba_is_cropped_resized_and_keeps_its_own_validation(tmp_path):
+  import tensorflow_datasets as tfds
+  features = dict(tfds.builder('celeb_a', data_dir=tmp_path).info.features)
+  # PNG inside, which TFDS decodes as well: JPEG would move the ramps by a grey level.
+  features['image'] = tfds.features.Image(shape=(218, 178, 3), encoding_format='png')
+  # Two ramps: the first image counts rows, the second columns.
+  frame = np.stack([np.indices((218, 178))] * 3, -1).astype(np.uint8)
+  rest = {key: {k: np.zeros(2, v.np_dtype) for k, v in features[key].items()}
+          for key in ('attributes', 'landmarks', 'identity')}
+  _store(tmp_path, 'celeb_a', CELEBA_VERSION, features,
+         {name: {'image': frame + 10 * i, **rest} for i, name in enumerate(('train', 'validation',
+                                                                      'test'))})
+  loaded = data.load('celeba64', data_dir=tmp_path, cache_dir=tmp_path / 'cache')
+  assert loaded.event_shape == (64, 64, 3)
+  centres = (np.arange(64) + .5) * 148 / 64 - .5
+  for i, split in enumerate((loaded.train, loaded.validation, loaded.test)):
+    rows, columns = split.x[..., 0].astype(float) - 10 * i
+    np.testing.assert_allclose(rows.mean(1), 40 + centres, atol=.51)
+    np.testing.assert_allclose(columns.mean(0), 15 + centres, atol=.51)
+  assert loaded.full_train is loaded.train
+  assert loaded.train.labels is None
+
+
+def test_imagenet_validation_is_the_test_set(tmp_path):
+  import tensorflow_datasets as tfds
+  x = {'train': _pixels(20, (32, 32, 3), 0), 'validation': _pixels(5, (32, 32, 3), 1)}
+  _store(tmp_path, 'downsampled_imagenet', '2.0.0',
+         {'image': tfds.features.Image(shape=(None, None, 3))},
+         {name: {'image': pixels} for name, pixels in x.items()}, config='32x32')
+  loaded = data.load('downsampled_imagenet32', data_dir=tmp_path, cache_dir=tmp_path / 'cache')
+  np.testing.assert_array_equal(loaded.test.x, x['validation'])
+  np.testing.assert_array_equal(loaded.validation.x, x['train'][18:])
+
+
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f'no prepared TFDS data in {TFDS}')
+def test_fashion_mnist(tmp_path):
+  loaded = data.load('fashion_mnist', data_dir=TFDS, cache_dir=tmp_path)
+  sizes = [s.num_examples for s in (loaded.train, loaded.validation, loaded.test)]
+  assert sizes == [55_000, 5_000, 10_000]
+  assert (loaded.event_shape, loaded.train.x.dtype, loaded.levels) == data.spec('fashion_mnist')
+  # The published mean of the training images is 0.2860 of 255; every class has 6,000 of them.
+  assert loaded.full_train.x.mean() / 255 == pytest.approx(.2860, abs=1e-4)
+  np.testing.assert_array_equal(np.bincount(loaded.full_train.labels), [6_000] * 10)
+
+
+# --- the cache ----------------------------------------------------------------------------------
+
+_RIVAL = '''
+import pathlib, sys, time
+import numpy as np
+from mollification.data import cache
+folder, gate, value = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+def write(place):
+  for name in ('train', 'validation', 'test'):
+    np.save(place / f'{name}.npy', np.full((50, 8, 8, 3), value, np.uint8))
+    time.sleep(.05)
+  return {'carve': 0, 'value': value}
+(gate / str(value)).touch()
+while len(list(gate.iterdir())) < 3:
+  time.sleep(.01)
+cache.read(cache.ensure(folder, write), 'x')
+'''
+
+
+def test_concurrent_writers_leave_one_sound_cache(tmp_path):
+  folder, gate = tmp_path / 'set/1.0.0', tmp_path / 'gate'
+  gate.mkdir()
+  root = pathlib.Path(__file__).parents[2]
+  rivals = [subprocess.Popen([sys.executable, '-c', _RIVAL, folder, gate, str(value)], cwd=root)
+            for value in range(3)]
+  try:
+    assert [rival.wait(60) for rival in rivals] == [0] * 3
+  finally:
+    for rival in rivals:
+      rival.kill()
+  assert not cache.problem(folder)
+  loaded = cache.read(folder, 'x')
+  value = json.loads((folder / 'meta.json').read_text())['value']
+  assert (loaded.train.x == value).all()
+  assert (loaded.test.x == value).all()
+  assert sorted(p.name for p in folder.parent.iterdir()) == ['.lock', '1.0.0']
+
+
+def test_a_failing_writer_leaves_nothing(tmp_path):
+  def write(place):
+    cache.write_rows(place / 'train.npy', (3, 2, 2, 1), np.uint8, [_pixels(2, (2, 2, 1), 0)])
+
+  with pytest.raises(ValueError, match=r'train.npy: 2 examples came, 3 announced'):
+    cache.ensure(tmp_path / 'set/1.0.0', write)
+  assert [p.name for p in (tmp_path / 'set').iterdir()] == ['.lock']
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+  stale = tmp_path / 'set/.building-1.0.0-dead'
+  stale.mkdir(parents=True)
+
+  def write(place):
+    for name in ('train', 'validation', 'test'):
+      np.save(place / f'{name}.npy', _pixels(2, (2, 2, 1), 0))
+    return {'carve': 0}
+
+  cache.ensure(tmp_path / 'set/1.0.0', write)
+  assert not stale.exists()
+
+
+def test_default_cache_dir_follows_xdg(monkeypatch, tmp_path):
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  assert cache.root('') == tmp_path / 'mollification'
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  assert cache.root('') == pathlib.Path.home() / '.cache/mollification'
+
+
+# --- folders ------------------------------------------------------------------------------------
+
+def _save(path, pixels, mode=None):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  image = Image.fromarray(pixels)
+  (image.convert(mode) if mode else image).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """40 images in two subfolders, with upper-case extensions and files that are no images."""
+  x = _pixels(40, (6, 6, 3), 0)
+  for i, pixels in enumerate(x):
+    _save(tmp_path / 'in' / 'ab'[i % 2] / f'{i:02}.{"PNG" if i % 3 else "png"}', pixels)
+  (tmp_path / 'in/readme.txt').write_text('no image')
+  (tmp_path / 'in/._00.png').write_bytes(b'no image')
+  return tmp_path / 'in', x
+
+
+def test_folder_is_split_by_seed_and_complete(folder, tmp_path):
+  path, x = folder
+  loaded = data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache')
+  splits = (loaded.train, loaded.validation, loaded.test)
+  assert [s.num_examples for s in splits] == [36, 2, 2]
+  as_set = lambda pixels: {p.tobytes() for p in pixels}
+  assert as_set(np.concatenate([s.x for s in splits])) == as_set(x)
+  order = [*range(0, 40, 2), *range(1, 40, 2)]              # sorted paths: a/00, a/02, ..., b/01
+  permuted = x[order][np.random.default_rng(0).permutation(40)]
+  np.testing.assert_array_equal(loaded.full_train.x, permuted[:38])
+  np.testing.assert_array_equal(loaded.test.x, permuted[38:])
+  other = data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache', seed=1)
+  assert as_set(other.test.x) != as_set(loaded.test.x)
+
+
+def test_folder_is_decoded_once_and_again_when_it_changes(folder, tmp_path, monkeypatch):
+  path, _ = folder
+  load = lambda: data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache')
+  first = load()
+  with monkeypatch.context() as patch:
+    patch.setattr(images, '_read_image', None)
+    assert load().test.sha256 == first.test.sha256
+  _save(path / 'c/99.png', _pixels(1, (6, 6, 3), 9)[0])
+  assert load().full_train.num_examples == 39
+
+
+def test_folder_with_its_own_splits(tmp_path):
+  x = _pixels(30, (4, 4), 0)
+  for i, pixels in enumerate(x):
+    _save(tmp_path / 'in' / ('train' if i < 25 else 'test') / f'{i:02}.png', pixels)
+  loaded = data.load('folder', data_dir=tmp_path / 'in', cache_dir=tmp_path / 'cache')
+  np.testing.assert_array_equal(loaded.full_train.x[..., 0], x[:25])
+  np.testing.assert_array_equal(loaded.test.x[..., 0], x[25:])
+  assert loaded.validation.num_examples == 2
+
+
+def test_resize_crops_the_centre_and_averages(tmp_path):
+  image = np.zeros((4, 8, 3), np.uint8)
+  image[:, 2:6] = 100                                       # the central square
+  image[::2, 2:6] += 50                                     # stripes: antialiasing averages them
+  np.testing.assert_array_equal(images.resize(image[:, 2:6], 4), image[:, 2:6])
+  small = images.resize(image, 2)
+  assert small.shape == (2, 2, 3)
+  assert ((small > 105) & (small < 145)).all()
+  assert images.resize(image[..., :1], 2).shape == (2, 2, 1)
+
+
+def _refuse(path, tmp_path, message, error=ValueError, **options):
+  with pytest.raises(error, match=message):
+    data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache', **options)
+
+
+def test_folder_of_mixed_sizes_names_the_offender(folder, tmp_path):
+  path, _ = folder
+  _save(path / 'z/odd.png', _pixels(1, (6, 8, 3), 0)[0])
+  _refuse(path, tmp_path, r'odd.png: .* \(6, 8, 3\), those of .*\(6, 6, 3\); pass size=64|'
+                          r'those of .*odd.png \(6, 8, 3\)')
+  loaded = data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache', size=3)
+  assert loaded.event_shape == (3, 3, 3)
+
+
+def test_folder_of_mixed_modes(folder, tmp_path):
+  path, _ = folder
+  _save(path / 'z/alpha.png', _pixels(1, (6, 6, 4), 0)[0])
+  _refuse(path, tmp_path, r'alpha.png: pixels are RGBA, .*pass channels=3')
+  loaded = data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache', channels=1)
+  assert loaded.event_shape == (6, 6, 1)
+  Image.fromarray(np.zeros((6, 6), np.uint16)).save(path / 'z/deep.png')
+  _refuse(path, tmp_path, 'deep.png: pixels are I;16', channels=3)
+
+
+def test_folder_errors(tmp_path):
+  _refuse(tmp_path / 'no', tmp_path, 'no folder .*no; pass the folder', FileNotFoundError)
+  (tmp_path / 'empty').mkdir()
+  _refuse(tmp_path / 'empty', tmp_path, r'no image files \(.png, .*below', FileNotFoundError)
+  for i in range(19):
+    _save(tmp_path / f'few/{i}.png', _pixels(1, (4, 4), i)[0])
+  _refuse(tmp_path / 'few', tmp_path, '19 images; a split 90/5/5 needs at least 20')
+  _refuse(tmp_path / 'few', tmp_path, 'channels 1 or 3, got None and 2', channels=2)
+  (tmp_path / 'few/zz.jpg').write_bytes(b'not a jpeg')
+  _refuse(tmp_path / 'few', tmp_path, 'zz.jpg: not a readable image')
+  _refuse('', tmp_path, "'folder' needs data_dir: pass the folder of images")
+
+
+# --- npz ----------------------------------------------------------------------------------------
+
+def test_npz(tmp_path):
+  x = {'train': _pixels(50, (4, 4, 3), 0), 'test': _pixels(7, (4, 4, 3), 1)}
+  np.savez(tmp_path / 'set.npz', **x, train_labels=np.arange(50), test_labels=np.arange(7))
+  loaded = data.load('npz', data_dir=tmp_path / 'set.npz')
+  np.testing.assert_array_equal(loaded.validation.x, x['train'][45:])
+  np.testing.assert_array_equal(loaded.validation.labels, np.arange(45, 50))
+  np.testing.assert_array_equal(loaded.train.labels, np.arange(45))
+  assert loaded.full_train.sha256 == dataset.digest(x['train'])
+  np.savez(tmp_path / 'own.npz', **x, validation=x['test'][:3])
+  own = data.load('npz', data_dir=tmp_path / 'own.npz')
+  assert own.full_train is own.train
+  assert own.validation.num_examples == 3
+
+
+@pytest.mark.parametrize(('arrays', 'message'), [
+  ({'train': _pixels(20, (4, 4, 3), 0)}, r"no array 'test' among \['train'\]"),
+  ({'train': np.zeros((20, 4, 4, 3)), 'test': _pixels(2, (4, 4, 3), 0)},
+   'array train: images must be uint8 in 0..255, got float64'),
+  ({'train': _pixels(20, (4, 4, 3), 0), 'test': _pixels(2, (4, 4), 0)},
+   r'array test: images must be \[N, height, width, channels\]'),
+  ({'train': _pixels(20, (4, 4, 3), 0), 'test': _pixels(2, (5, 4, 3), 0)}, 'splits must agree'),
+  ({'train': _pixels(20, (4, 4, 3), 0), 'test': _pixels(0, (4, 4, 3), 0)}, 'array test: no images'),
+  ({'train': _pixels(9, (4, 4, 3), 0), 'test': _pixels(2, (4, 4, 3), 0)}, '9 training images'),
+  ({'train': np.array([None]), 'test': _pixels(2, (4, 4, 3), 0)}, 'not an .npz archive of plain'),
+])
+def test_npz_errors(tmp_path, arrays, message):
+  np.savez(tmp_path / 'set.npz', **arrays)
+  with pytest.raises(ValueError, match=message):
+    data.load('npz', data_dir=tmp_path / 'set.npz')
+
+
+def test_files_that_are_no_npz(tmp_path):
+  (tmp_path / 'set.npz').write_text('hello')
+  with pytest.raises(ValueError, match=r'set.npz: not an .npz archive'):
+    data.load('npz', data_dir=tmp_path / 'set.npz')
+  np.save(tmp_path / 'one.npy', np.zeros(3))
+  with pytest.raises(ValueError, match=r'one.npy: not an .npz archive'):
+    data.load('npz', data_dir=tmp_path / 'one.npy')
+  with pytest.raises(FileNotFoundError, match=r'no file .*gone.npz; pass the path'):
+    data.load('npz', data_dir=tmp_path / 'gone.npz')

@@ -1,0 +1,175 @@
+"""The UCI protocol: columns by name, splits in file order, standardisation without the test set."""
+import io
+import pathlib
+import urllib.error
+
+import numpy as np
+import pytest
+
+from mollification import data
+from mollification.data import tabular
+
+UCI = pathlib.Path(__file__).parents[3] / 'shared/data/uci'
+SIZES = {'redwine': (1296, 144, 159), 'whitewine': (3969, 440, 489), 'parkinsons': (4760, 528, 587)}
+# Columns of the original files in their order; those that are not used stand among the others.
+HEADERS = {
+  'redwine': [*tabular.TABLES['redwine'].columns, 'quality'],
+  'whitewine': [*tabular.TABLES['whitewine'].columns, 'quality'],
+  'parkinsons': ['subject#', 'age', 'sex', 'test_time', 'motor_UPDRS', 'total_UPDRS', 'Jitter(%)',
+                 'Jitter(Abs)', 'Jitter:RAP', 'Jitter:PPQ5', 'Jitter:DDP', 'Shimmer', 'Shimmer(dB)',
+                 'Shimmer:APQ3', 'Shimmer:APQ5', 'Shimmer:APQ11', 'Shimmer:DDA', 'NHR', 'HNR',
+                 'RPDE', 'DFA', 'PPE'],
+}
+
+
+def _rows(name):
+  """Raw rows in which column j has mean about 10 j and standard deviation 1 + j."""
+  header, n = HEADERS[name], tabular.TABLES[name].num_rows
+  noise = np.random.default_rng(0).standard_normal((n, len(header)))
+  return np.round(10 * np.arange(len(header)) + noise * (1 + np.arange(len(header))), 6)
+
+
+def _csv(name, rows):
+  delimiter = tabular.TABLES[name].delimiter
+  quote = '"' if delimiter == ';' else ''
+  lines = [delimiter.join(f'{quote}{column}{quote}' for column in HEADERS[name])]
+  return '\n'.join(lines + [delimiter.join(map(repr, row)) for row in rows.tolist()]) + '\n'
+
+
+def _used(name, rows):
+  return rows[:, [HEADERS[name].index(column) for column in tabular.TABLES[name].columns]]
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_original_file_through_the_whole_path(tmp_path, name):
+  rows = _rows(name)
+  (tmp_path / tabular.TABLES[name].file).write_text(_csv(name, rows))
+  loaded = data.load(name, data_dir=tmp_path)
+  splits = (loaded.train, loaded.validation, loaded.test)
+  assert tuple(s.num_examples for s in splits) == SIZES[name]
+  assert (loaded.event_shape, loaded.train.x.dtype, loaded.levels) == data.spec(name)
+
+  raw = _used(name, rows)
+  fit = raw[:sum(SIZES[name][:2])]
+  np.testing.assert_allclose(loaded.scaling.mean, fit.mean(0), rtol=1e-12)
+  np.testing.assert_allclose(loaded.scaling.sd, fit.std(0, ddof=0), rtol=1e-12)
+  back = np.concatenate([s.x for s in splits]) * loaded.scaling.sd + loaded.scaling.mean
+  np.testing.assert_allclose(back, raw, atol=1e-4)          # in the order of the file
+  log_det = -np.log(np.abs(fit.std(0))).sum()
+  assert loaded.scaling.log_det == pytest.approx(log_det, rel=1e-12)
+
+
+def test_npy_goes_before_the_text_file(tmp_path):
+  rows = _used('redwine', _rows('redwine'))
+  np.save(tmp_path / 'redwine.npy', rows)
+  (tmp_path / 'winequality-red.csv').write_text('not read')
+  loaded = data.load('redwine', data_dir=tmp_path)
+  np.testing.assert_allclose(loaded.scaling.mean, rows[:1440].mean(0))
+
+
+@pytest.mark.skipif(not UCI.is_dir(), reason=f'no UCI tables in {UCI}')
+@pytest.mark.parametrize('name', SIZES)
+def test_the_real_tables(name):
+  loaded = data.load(name, data_dir=UCI)
+  splits = (loaded.train, loaded.validation, loaded.test)
+  assert tuple(s.num_examples for s in splits) == SIZES[name]
+  fit = np.concatenate([loaded.train.x, loaded.validation.x]).astype(np.float64)
+  np.testing.assert_allclose(fit.mean(0), 0, atol=1e-6)
+  np.testing.assert_allclose(fit.std(0), 1, atol=1e-6)
+  raw = np.load(UCI / f'{name}.npy')
+  np.testing.assert_allclose(loaded.test.x[-1] * loaded.scaling.sd + loaded.scaling.mean, raw[-1],
+                             rtol=1e-4)
+
+
+def test_a_missing_file_names_the_folder_and_the_url(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'neither redwine.npy nor winequality-red.csv in .*'
+                                              r'https://archive.*download=True'):
+    data.load('redwine', data_dir=tmp_path)
+  with pytest.raises(ValueError, match='redwine needs data_dir: pass the folder'):
+    data.load('redwine')
+  with pytest.raises(ValueError, match=r"no table 'power'; choose one of \['parkinsons'"):
+    tabular.load('power', tmp_path)
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+  ('', r'winequality-red.csv: no rows below a header'),
+  ('"pH";"quality"\n1;2\n', "no column 'fixed acidity'"),
+])
+def test_files_that_are_not_the_table(tmp_path, text, message):
+  (tmp_path / 'winequality-red.csv').write_text(text)
+  with pytest.raises(ValueError, match=message):
+    data.load('redwine', data_dir=tmp_path)
+
+
+def _damaged(name, damage):
+  lines = _csv(name, _rows(name)).splitlines()
+  damage(lines)
+  return '\n'.join(lines)
+
+
+def _entry(row, column, text):
+  def damage(lines):
+    entries = lines[row + 1].split(';')
+    entries[column] = text
+    lines[row + 1] = ';'.join(entries)
+  return damage
+
+
+@pytest.mark.parametrize(('damage', 'message'), [
+  (lambda lines: lines.pop(), r'redwine has 1599 rows × 11 columns, this file \(1598, 11\)'),
+  (lambda lines: lines.__setitem__(9, '1;2'), 'row 8 has 2 entries, the header 12'),
+  (_entry(8, 3, 'x'), "row 8 is not a row of numbers .could not convert string to float: 'x'"),
+  (_entry(8, 3, 'nan'), 'nan at row 8, column 3'),
+  (_entry(8, 3, 'inf'), 'inf at row 8, column 3'),
+])
+def test_damaged_rows_are_named(tmp_path, damage, message):
+  (tmp_path / 'winequality-red.csv').write_text(_damaged('redwine', damage))
+  with pytest.raises(ValueError, match=message):
+    data.load('redwine', data_dir=tmp_path)
+
+
+def test_a_column_that_is_constant_but_for_test_rows():
+  rows = np.random.default_rng(0).standard_normal((100, 3))
+  rows[:90, 1] = 5
+  with pytest.raises(ValueError, match=r'x .train and validation.: column 1 is constant .5.0.'):
+    tabular.split_rows('redwine', rows, 'x')
+
+
+def test_a_damaged_npy_is_named(tmp_path):
+  (tmp_path / 'redwine.npy').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'redwine.npy: not a readable .npy file'):
+    data.load('redwine', data_dir=tmp_path)
+  np.save(tmp_path / 'redwine.npy', np.zeros((1599, 12)))
+  with pytest.raises(ValueError, match=r'1599 rows × 11 columns, this file \(1599, 12\)'):
+    data.load('redwine', data_dir=tmp_path)
+
+
+def test_download_puts_the_whole_file_in_place(tmp_path, monkeypatch):
+  text = _csv('redwine', _rows('redwine'))
+  asked = []
+
+  def answer(url, timeout):
+    asked.append((url, timeout))
+    return io.BytesIO(text.encode())
+
+  monkeypatch.setattr(tabular.urllib.request, 'urlopen', answer)
+  loaded = data.load('redwine', data_dir=tmp_path / 'new', download=True)
+  assert loaded.train.num_examples == 1296
+  data.load('redwine', data_dir=tmp_path / 'new', download=True)
+  assert asked == [(tabular.TABLES['redwine'].url, 30)]    # once, and never without a time limit
+  assert [p.name for p in (tmp_path / 'new').iterdir()] == ['winequality-red.csv']
+
+
+def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
+  class Cut(io.BytesIO):
+    def read(self):
+      raise tabular.http.client.IncompleteRead(b'half')
+
+  def refuse(url, timeout):
+    raise urllib.error.URLError('no network')
+
+  for urlopen in (refuse, lambda url, timeout: Cut()):
+    monkeypatch.setattr(tabular.urllib.request, 'urlopen', urlopen)
+    with pytest.raises(OSError, match=r'cannot download https://.*put winequality-red.csv into'):
+      data.load('redwine', data_dir=tmp_path, download=True)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,106 @@
+"""Assembled flows: density, score, sampling."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mollification import models
+from mollification.models.flows.realnvp import realnvp_tabular
+from tests.models.randomize import random_variables
+
+
+def _flow(event, **options):
+  flow = realnvp_tabular(event, **{'num_blocks': 2, 'hidden': 8, **options})
+  x = jax.random.normal(jax.random.key(0), (3, *event))
+  variables = random_variables(lambda: flow.init(
+      jax.random.key(1), x, None, train=True, method='loss'), scale=.2)
+  return flow, variables, x
+
+
+def _jitted(flow, variables, method):
+  return jax.jit(lambda *args, **kwargs: flow.apply(variables, *args, method=method, **kwargs))
+
+
+def test_density_of_a_two_dimensional_flow_integrates_to_one():
+  flow, variables, _ = _flow((2,))
+  keys = jax.random.split(jax.random.key(3), 2000)
+  samples = np.asarray(_jitted(flow, variables, 'sample')(keys))
+  low, high = samples.min(0) - 4., samples.max(0) + 4.
+  axes = [np.linspace(a, b, 600) for a, b in zip(low, high)]
+  grid = np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, 2)
+  density = np.exp(_jitted(flow, variables, 'log_prob')(grid.astype(np.float32)))
+  cell = np.prod([a[1] - a[0] for a in axes])
+  np.testing.assert_allclose(density.sum() * cell, 1., atol=5e-3)
+
+
+def test_samples_follow_the_density():
+  flow, variables, _ = _flow((2,))
+  x = _jitted(flow, variables, 'sample')(jax.random.split(jax.random.key(3), 20_000))
+  log_prob = np.asarray(_jitted(flow, variables, 'log_prob')(x))
+  x = np.asarray(x)
+  # E_p[f q / p] = integral of f q, here with q = N(m, 1/9 I) inside the bulk of p and f = 1.
+  log_q = -4.5 * ((x - np.median(x, axis=0))**2).sum(1) + np.log(9. / (2. * np.pi))
+  ratio = np.exp(log_q - log_prob)
+  assert abs(ratio.mean() - 1.) < 5. * ratio.std() / len(ratio)**.5 < .5
+
+
+@pytest.mark.parametrize('event', [(3,), (2, 2, 1)])
+def test_score_is_the_finite_difference_of_the_log_density(event):
+  flow, variables, x = _flow(event)
+  step = 1e-5
+  with jax.enable_x64(True):
+    variables, x = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (variables, x))
+    score = np.asarray(_jitted(flow, variables, 'score')(x))
+    log_prob = _jitted(flow, variables, 'log_prob')
+    assert score.shape == x.shape
+    for index in np.ndindex(*event):
+      delta = np.zeros(x.shape)
+      delta[(slice(None), *index)] = step
+      slope = (log_prob(x + delta) - log_prob(x - delta)) / (2. * step)
+      np.testing.assert_allclose(score[(slice(None), *index)], slope, atol=1e-5, rtol=1e-5)
+
+
+def test_score_is_jittable_and_can_be_differentiated_by_the_parameters():
+  flow, variables, x = _flow((3,))
+  norm = lambda v: (flow.apply(v, x, method='score')**2).sum()
+  gradient = jax.jit(jax.grad(norm))(variables)
+  assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
+
+
+def test_loss_is_minus_log_prob_and_its_metrics_add_up():
+  flow, variables, x = _flow((3,))
+  loss, metrics = jax.jit(lambda x: flow.apply(variables, x, None, train=False, method='loss'))(x)
+  np.testing.assert_allclose(-loss, _jitted(flow, variables, 'log_prob')(x), rtol=1e-6)
+  np.testing.assert_allclose(-loss, metrics['log_base'] + metrics['log_det'], rtol=1e-6)
+
+
+def test_temperature_scales_the_base():
+  flow, variables, _ = _flow((2, 2, 1))
+  sample = _jitted(flow, variables, 'sample')
+  latent = _jitted(flow, variables, lambda flow, x: flow.bijector.forward_and_log_det(x)[0])
+  z = lambda t: latent(sample(jax.random.split(jax.random.key(6), 5), temperature=t))
+  np.testing.assert_allclose(z(.5), .5 * z(1.), atol=1e-5)
+
+
+def test_a_conditioned_flow_is_a_density_for_each_condition():
+  flow, (x, cond) = realnvp_tabular((2,), 1, 8), (jnp.ones((3, 2)), jnp.eye(3))
+  variables = random_variables(lambda: flow.init(
+      jax.random.key(1), x, None, train=True, cond=cond, method='loss'))
+  log_prob = _jitted(flow, variables, 'log_prob')(x, cond)
+  assert len(set(np.asarray(log_prob).tolist())) == 3
+
+
+def test_released_layers_at_full_size():
+  flow = models.create('realnvp_tabular', (11,))
+  variables = jax.eval_shape(lambda: flow.init(
+      jax.random.key(0), jnp.zeros((2, 11)), None, train=True, method='loss'))
+  # Per block two nets 11 -> 512 -> 512 -> 11 and a BatchNorm of 2 × 11 parameters.
+  nets = 2 * ((11 + 1) * 512 + (512 + 1) * 512 + (512 + 1) * 11)
+  assert sum(p.size for p in jax.tree.leaves(variables['params'])) == 5 * (nets + 22)
+
+
+def test_events_without_a_second_number_are_an_error():
+  with pytest.raises(ValueError, match=r'at least 2 numbers, got 1 in shape \(1,\)'):
+    realnvp_tabular((1,))
+  with pytest.raises(ValueError, match='num_blocks must be at least 1, got 0'):
+    realnvp_tabular((2,), 0)

@@ -1,0 +1,259 @@
+"""Contract of every model, and `refresh`."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from mollification import models
+from mollification.models.base import Model, _moments_of_batch, refresh
+from mollification.models.flows.batchnorm import BatchNorm
+from tests.models.randomize import random_variables
+
+# Case -> (name, event, tiny options). A later model adds a line.
+MODELS = {
+    'vae_mlp': ('vae', (6,), dict(latent_dim=2, widths=(8,))),
+    'vae_conv': ('vae', (8, 8, 1), dict(latent_dim=2, net='conv', widths=(4, 5, 6),
+                                        learn_variance=True)),
+    'realnvp_tabular': ('realnvp_tabular', (3,), dict(num_blocks=2, hidden=8)),
+}
+WITH_STATISTICS = ['vae_conv', 'realnvp_tabular']
+ALL = pytest.mark.parametrize('case', MODELS)
+NORMED = pytest.mark.parametrize('case', WITH_STATISTICS)
+# Cases at the size of CIFAR-10, traced only.
+FULL = {'vae': dict(net='conv', latent_dim=128), 'realnvp_tabular': {}}
+
+
+def _make(case, axis_name=None):
+  name, event, options = MODELS[case]
+  return models.create(name, event, axis_name, **options)
+
+
+def _setup(case, count=8):
+  """(model, random variables, x [count, *event], keys [count])."""
+  model = _make(case)
+  x = jax.random.normal(jax.random.key(0), (count, *model.event_shape))
+  variables = random_variables(lambda: model.init(
+      jax.random.key(1), x, jax.random.key(2), train=True, method='loss'), scale=.1)
+  return model, variables, x, jax.random.split(jax.random.key(4), count)
+
+
+def _apply(model, variables, *args, **options):
+  """`model.apply`, compiled; the arrays are closed over, so keys are not used up."""
+  return jax.jit(lambda: model.apply(variables, *args, **options))()
+
+
+def _shards(n, *arrays):
+  return [a.reshape(n, a.shape[0] // n, *a.shape[1:]) for a in arrays]
+
+
+def _update(model, variables, x, keys, mask):
+  """(losses [B], gradients of the unmasked mean, new statistics), over axis 'batch'."""
+  weight = mask.astype(jnp.float32)
+
+  def mean_loss(params):
+    (loss, _), state = model.apply({**variables, 'params': params}, x, keys, train=True,
+                                   mask=mask, method='loss', mutable=['batch_stats'])
+    # Equal to the mean over all unmasked rows after a pmean of the gradients.
+    scale = jax.lax.axis_size('batch') / jax.lax.psum(weight.sum(), 'batch')
+    return (jnp.where(mask, loss, 0.)).sum() * scale, (loss, state)
+  gradients, (loss, state) = jax.grad(mean_loss, has_aux=True)(variables['params'])
+  return loss, jax.lax.pmean(gradients, 'batch'), state
+
+
+def _sharded(case, variables, n, x, keys, mask):
+  model = _make(case, 'batch')
+  step = jax.jit(jax.vmap(lambda *a: _update(model, variables, *a), axis_name='batch'))
+  loss, gradients, state = step(*_shards(n, x, jax.random.clone(keys), mask))
+  return loss.reshape(-1), gradients, state
+
+
+def _assert_close(a, b, atol=1e-5):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=atol), a, b)
+
+
+def test_every_listed_model_has_a_case_here():
+  assert {name for name, _, _ in MODELS.values()} == set(models.MODELS) == set(FULL)
+
+
+@ALL
+def test_outputs_are_per_example_float32_and_finite(case):
+  model, variables, x, keys = _setup(case)
+  assert isinstance(model, Model)
+  assert isinstance(model.EXACT_LIKELIHOOD, bool)
+  for train in (True, False):
+    (loss, metrics), _ = _apply(model, variables, x, keys, train=train,
+                                     method='loss', mutable=['batch_stats'])
+    values = [loss, *metrics.values()]
+    assert metrics
+  values += [_apply(model, variables, x, jax.random.key(0), method='log_likelihood')]
+  for value in values:
+    assert (value.shape, value.dtype) == ((8,), jnp.float32)
+    assert jnp.isfinite(value).all()
+  samples = _apply(model, variables, keys[:5], method='sample')
+  assert (samples.shape, samples.dtype) == ((5, *model.event_shape), jnp.float32)
+  assert model.apply(variables, method='penalty') == 0.
+
+
+@ALL
+def test_evaluation_treats_each_example_by_itself(case):
+  model, variables, x, keys = _setup(case)
+  evaluate = lambda s: _apply(model, variables, x[s], keys[s],
+                                   method='log_likelihood')
+  np.testing.assert_allclose(evaluate(slice(8))[2:5], evaluate(slice(2, 5)), rtol=1e-5, atol=1e-5)
+  sample = lambda s: _apply(model, variables, keys[s], method='sample')
+  np.testing.assert_allclose(sample(slice(8))[2:5], sample(slice(2, 5)), rtol=1e-5, atol=1e-5)
+  loss = _apply(model, variables, x, keys, train=False, method='loss')[0]
+  if model.EXACT_LIKELIHOOD:
+    np.testing.assert_allclose(-loss, evaluate(slice(8)), rtol=1e-6)
+
+
+@ALL
+def test_padded_rows_change_neither_loss_nor_gradients_nor_statistics(case):
+  _, variables, x, keys = _setup(case)
+  plain = _sharded(case, variables, 1, x[:5], keys[:5], jnp.ones(5, bool))
+  padded = x.at[5:].set(100.)
+  masked = _sharded(case, variables, 1, padded, keys, jnp.arange(8) < 5)
+  _assert_close((plain[0], *plain[1:]), (masked[0][:5], *masked[1:]))
+  assert jnp.isfinite(masked[0]).all()
+
+
+@ALL
+@pytest.mark.parametrize('mask', [8, 5], ids=['whole', 'masked'])
+def test_one_two_and_four_shards_agree(case, mask):
+  _, variables, x, keys = _setup(case)
+  found = [_sharded(case, variables, n, x, keys, jnp.arange(8) < mask) for n in (1, 2, 4)]
+  for loss, *rest in found[1:]:
+    _assert_close(loss[:mask], found[0][0][:mask])
+    for shard in range(2):
+      _assert_close(jax.tree.map(lambda a: a[shard], rest),
+                    jax.tree.map(lambda a: a[0], found[0][1:]))
+
+
+@NORMED
+def test_train_chooses_the_statistics_and_moves_them(case):
+  model, variables, x, keys = _setup(case)
+  (batch, _), state = _apply(model, variables, x, keys, train=True, method='loss',
+                                  mutable=['batch_stats'])
+  (running, _), same = _apply(model, variables, x, keys, train=False,
+                                   method='loss', mutable=['batch_stats'])
+  assert (batch != running).all()
+  assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), same['batch_stats'],
+                                   variables['batch_stats']))
+  assert not jax.tree.all(jax.tree.map(lambda a, b: (a == b).any(), state['batch_stats'],
+                                       variables['batch_stats']))
+
+
+def test_init_leaves_running_statistics_at_their_start_and_no_raw_moments():
+  for case in WITH_STATISTICS:
+    model, _, x, keys = _setup(case)
+    variables = jax.jit(lambda: model.init(jax.random.key(1), x, keys, train=True,
+                                           method='loss'))()
+    assert set(variables) == {'params', 'batch_stats'}
+    for path, value in traverse_util.flatten_dict(variables['batch_stats']).items():
+      assert (value == (path[-1] == 'var')).all()
+
+
+# --- refresh -------------------------------------------------------------------------------------
+
+@NORMED
+def test_after_refresh_on_one_batch_evaluation_is_training_on_that_batch(case):
+  model, variables, x, keys = _setup(case)
+  before = jax.tree.map(np.array, variables)
+  state = refresh(model, variables, [(x, jax.random.clone(keys))])
+  jax.tree.map(np.testing.assert_array_equal, before, variables)
+  assert jax.tree.structure(state) == jax.tree.structure({'batch_stats': before['batch_stats']})
+  refreshed = {'params': variables['params'], **state}
+  run = lambda train: _apply(model, refreshed, x, keys, train=train,
+                                  method='loss', mutable=['batch_stats'])
+  (train_loss, _), moved = run(True)
+  np.testing.assert_allclose(run(False)[0][0], train_loss, rtol=1e-5, atol=1e-5)
+  _assert_close(moved, state, atol=1e-6)
+
+
+def test_refresh_is_the_released_protocol_layer_by_layer():
+  model, variables, x, _ = _setup('realnvp_tabular')
+  state = refresh(model, variables, [(x, None)])
+  bound = model.bind(variables, mutable=['batch_stats'])
+  h = x
+  for i, layer in enumerate(bound.bijector.bijectors):
+    if isinstance(layer, BatchNorm):
+      found = state['batch_stats']['bijector'][f'bijectors_{i}']['moments']
+      exact = np.asarray(h, np.float64)
+      np.testing.assert_allclose(found['mean'], exact.mean(0), atol=1e-6)
+      np.testing.assert_allclose(found['var'], exact.var(0) + 1e-5, rtol=1e-5)
+    h, _ = layer.forward_and_log_det(h, train=True)
+
+
+def test_refresh_pools_moments_by_unmasked_count():
+  model, variables, x, _ = _setup('realnvp_tabular')
+  batches = [(x[:2], None), (x[2:5], None, None), (x[5:].at[2].set(9.), None,
+                                                   jnp.array([True, True, False]))]
+  state = refresh(model, variables, batches)['batch_stats']['bijector']['bijectors_2']['moments']
+  # The first BatchNorm stands behind one coupling: its input does not depend on the batches.
+  h = np.asarray(model.bind(variables).bijector.bijectors[1].forward_and_log_det(x)[0][:7])
+  np.testing.assert_allclose(state['mean'], h.mean(0), atol=1e-6)
+  np.testing.assert_allclose(state['var'], h.var(0) + 1e-5, rtol=1e-5)
+
+
+@NORMED
+def test_refresh_works_on_a_model_with_a_collective_axis(case):
+  model, variables, x, keys = _setup(case)
+  plain = refresh(model, variables, [(x, jax.random.clone(keys))])
+  _assert_close(plain, refresh(_make(case, 'batch'), variables, [(x, jax.random.clone(keys))]))
+
+
+def test_refresh_keeps_other_state_and_models_without_statistics():
+  model, variables, x, keys = _setup('vae_mlp')
+  assert refresh(model, {**variables, 'other': {'n': 3}}, None) == {'other': {'n': 3}}
+  model, variables, x, keys = _setup('realnvp_tabular')
+  stats = {**variables['batch_stats'], 'spectral': {'u': jnp.ones(2)}}
+  state = refresh(model, {**variables, 'batch_stats': stats, 'other': {'n': jnp.ones(1)}},
+                  [(x, keys)])
+  np.testing.assert_array_equal(state['batch_stats']['spectral']['u'], jnp.ones(2))
+  np.testing.assert_array_equal(state['other']['n'], jnp.ones(1))
+
+
+def test_refresh_without_batches_is_an_error_and_compiles_once_per_shape():
+  model, variables, x, _ = _setup('realnvp_tabular')
+  with pytest.raises(ValueError, match='at least one batch'):
+    refresh(model, variables, [])
+  _moments_of_batch.clear_cache()
+  for _ in range(2):       # equal models, not the same object
+    refresh(_make('realnvp_tabular'), variables, [(x, None), (x, None)])
+  assert _moments_of_batch._cache_size() == 1
+
+
+# --- registry and full size ----------------------------------------------------------------------
+
+def test_unknown_names_and_options_are_errors_that_list_the_valid_ones():
+  with pytest.raises(ValueError, match=r"one of \['realnvp_tabular', 'vae'\], got 'va'"):
+    models.create('va', (3,))
+  with pytest.raises(ValueError, match=r"'vae' has no option 'latent'; its options: \['beta', "):
+    models.create('vae', (3,), latent=2)
+  with pytest.raises(ValueError, match=r"'realnvp_tabular' has no option 'name'"):
+    models.create('realnvp_tabular', (3,), name='flow')
+
+
+def test_lists_among_the_options_become_tuples():
+  model = models.create('vae', [6], widths=[8, 8])
+  assert (model.event_shape, model.widths) == ((6,), (8, 8))
+  assert isinstance(hash(model), int)
+
+
+@pytest.mark.parametrize('name', FULL)
+def test_a_step_at_cifar_size_traces_and_lowers_for_accelerators(name):
+  model = models.create(name, (32, 32, 3), 'batch', **FULL[name])
+  x = jax.ShapeDtypeStruct((2, 4, 32, 32, 3), jnp.float32)
+  keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (2, 4)))
+  mask = jax.ShapeDtypeStruct((2, 4), bool)
+  init = jax.vmap(lambda x, keys: model.init(jax.random.key(0), x, keys, train=True,
+                                             method='loss'), axis_name='batch')
+  variables = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape[1:], v.dtype),
+                           jax.eval_shape(init, x, keys))
+  step = jax.vmap(lambda v, *a: _update(model, v, *a), axis_name='batch',
+                  in_axes=(None, 0, 0, 0))
+  traced = jax.jit(step).trace(variables, x, keys, mask)
+  assert traced.out_info[0].shape == (2, 4)
+  for platform in ('tpu', 'cuda'):
+    traced.lower(lowering_platforms=(platform,))

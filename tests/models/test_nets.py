@@ -1,0 +1,168 @@
+"""Networks: shapes, convolutions against XLA's and against their definition, moments."""
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from mollification.models import convolution, moments, nets
+
+TRANSPOSED = [(4, 2, 1, 0), (4, 2, 1, 1), (4, 1, 2, 0), (5, 2, 2, 0), (5, 2, 1, 0), (5, 2, 2, 1),
+              (5, 1, 1, 0)]
+
+
+def _draw(*shapes):
+  return [jax.random.normal(k, s) for k, s in zip(jax.random.split(jax.random.key(0), 9), shapes)]
+
+
+def _scatter(x, kernel, s, p, op):
+  """Transposed convolution by its definition, out[s i + k - p] += x[i] kernel[k], in NumPy."""
+  k, height, width = len(kernel), *x.shape[1:3]
+  full = np.zeros((len(x), s * height + k + op, s * width + k + op, kernel.shape[-1]))
+  for i in range(height):
+    for j in range(width):
+      full[:, s * i:s * i + k, s * j:s * j + k] += np.einsum('bc,klcf->bklf', x[:, i, j], kernel)
+  rows, cols = ((n - 1) * s - 2 * p + k + op for n in (height, width))
+  return full[:, p:p + rows, p:p + cols]
+
+
+@pytest.mark.parametrize(('k', 's', 'p', 'op'), TRANSPOSED)
+def test_transposed_convolution_is_the_definition_with_equal_gradients(k, s, p, op):
+  x, kernel = _draw((2, 4, 5, 3), (k, k, 3, 2))
+  expected = _scatter(np.asarray(x), np.asarray(kernel), s, p, op)
+  (cotangent,) = _draw(expected.shape)
+  found = {}
+  for form in (convolution.matmul_conv_transpose, convolution.dilated_conv_transpose):
+    out, vjp = jax.vjp(lambda a, b: form(a, b, s, p, op), x, kernel)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    found[form] = vjp(cotangent)
+  for ours, theirs in zip(*found.values()):
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+  if op == 0:
+    pads = [(k - 1 - p, k - 1 - p)] * 2
+    lax_out = jax.lax.conv_transpose(x, kernel[::-1, ::-1], (s, s), pads)
+    np.testing.assert_allclose(lax_out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(('k', 's', 'p', 'shape'), [(4, 2, 1, (8, 6)), (4, 2, 1, (7, 7)),
+                                                    (3, 1, 1, (5, 4)), (3, 1, 0, (5, 4))])
+def test_matmul_convolution_equals_xlas_with_its_gradients(k, s, p, shape):
+  x, kernel = _draw((2, *shape, 3), (k, k, 3, 4))
+
+  def direct(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (s, s), [(p, p)] * 2,
+                                        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+  ours, our_vjp = jax.vjp(lambda a, b: convolution.conv(a, b, stride=s, padding=p), x, kernel)
+  theirs, their_vjp = jax.vjp(direct, x, kernel)
+  np.testing.assert_allclose(ours, theirs, atol=1e-5)
+  for a, b in zip(our_vjp(ours), their_vjp(ours)):
+    np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5)
+
+
+def test_convolution_becomes_a_matmul_on_cpu_and_xlas_own_elsewhere():
+  x, kernel = jnp.zeros((1, 8, 8, 3)), jnp.zeros((4, 4, 3, 2))
+
+  def both(x, kernel):
+    return (convolution.conv(x, kernel, stride=2, padding=1),
+            convolution.conv_transpose(x, kernel, stride=2, padding=1))
+  traced = jax.jit(both).trace(x, kernel)
+  for platform, count in (('cpu', 0), ('cuda', 2), ('tpu', 2)):
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count('stablehlo.convolution') == count, platform
+
+
+def test_output_padding_that_no_input_reaches_is_an_error():
+  with pytest.raises(ValueError, match=r'in \[0, stride\), got 2 with stride 2'):
+    convolution.conv_transpose(jnp.zeros((1, 4, 4, 1)), jnp.zeros((4, 4, 1, 1)), stride=2,
+                               padding=1, output_padding=2)
+
+
+@pytest.mark.parametrize('event', [(8, 8, 1), (28, 28, 1), (32, 32, 3), (64, 64, 3), (64, 32, 3)])
+def test_convolutional_pair_has_the_shapes_of_its_images(event):
+  widths = (4, 4, 4) if event[0] < 16 else (4, 5, 6, 7)
+  encoder, decoder = nets.make_encoder('conv', 6, widths=widths), nets.make_decoder(
+      'conv', event, widths=widths)
+  out, _ = jax.eval_shape(lambda x, z: (
+      encoder.init_with_output(jax.random.key(0), x, train=True)[0],
+      decoder.init_with_output(jax.random.key(1), z, train=True)[0]),
+      jnp.zeros((3, *event)), jnp.zeros((3, 2))), None
+  assert [o.shape for o in out] == [(3, 6), (3, *event)]
+
+
+def test_full_size_pair_has_the_paper_librarys_layers():
+  def shapes(net, x):
+    variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x, train=True))
+    return [layer['kernel'].shape for layer in variables['params'].values() if 'kernel' in layer]
+  assert shapes(nets.make_encoder('conv', 32), jnp.zeros((1, 32, 32, 3))) == [
+      (4, 4, 3, 128), (4, 4, 128, 256), (4, 4, 256, 512), (4, 4, 512, 1024), (4096, 32)]
+  assert shapes(nets.make_decoder('conv', (32, 32, 3)), jnp.zeros((1, 16))) == [
+      (16, 65536), (4, 4, 1024, 512), (4, 4, 512, 256), (4, 4, 256, 3)]
+  assert shapes(nets.make_decoder('conv', (64, 64, 3)), jnp.zeros((1, 16))) == [
+      (16, 65536), (5, 5, 1024, 512), (5, 5, 512, 256), (5, 5, 256, 128), (5, 5, 128, 3)]
+
+
+@pytest.mark.parametrize(('event', 'widths', 'message'), [
+    ((8,), (4, 4, 4), 'need images'), ((30, 30, 1), (4, 4, 4), 'multiples of 4'),
+    ((8, 8, 1), (4, 4, 4, 4), 'at least 16 px'), ((64, 64, 3), (4, 4, 4), 'at least 4 widths')])
+def test_events_that_do_not_fit_are_errors(event, widths, message):
+  with pytest.raises(ValueError, match=message):
+    nets.make_decoder('conv', event, widths=widths).init(
+        jax.random.key(0), jnp.zeros((1, 2)), train=True)
+
+
+def test_unknown_net_is_an_error():
+  with pytest.raises(ValueError, match="'mlp' or 'conv', got 'cnn'"):
+    nets.make_encoder('cnn', 4)
+
+
+def test_mlp_without_hidden_layers_is_affine():
+  x, y = _draw((3, 4), (3, 4))
+  net = nets.MLP((), 2)
+  variables = net.init(jax.random.key(0), x)
+  f = lambda v: net.apply(variables, v)
+  np.testing.assert_allclose(f(x) + f(y), f(x + y) + f(0. * x), atol=1e-6)
+
+
+def test_batch_norm_without_mask_equals_flax():
+  (x,) = _draw((6, 5, 5, 3))
+  ours, theirs = nets.BatchNorm(), nn.BatchNorm(use_running_average=False, momentum=.9)
+  a, state = ours.apply(ours.init(jax.random.key(0), x, train=True), x, train=True,
+                        mutable=['batch_stats'])
+  b, flax_state = theirs.apply(theirs.init(jax.random.key(0), x), x, mutable=['batch_stats'])
+  np.testing.assert_allclose(a, b, atol=1e-5)
+  found = state['batch_stats']['RunningMoments_0']
+  np.testing.assert_allclose(found['mean'], flax_state['batch_stats']['mean'], atol=1e-6)
+  # Ours stores the variance plus epsilon.
+  np.testing.assert_allclose(found['var'], flax_state['batch_stats']['var'] + 1e-6, atol=1e-6)
+
+
+def test_moments_keep_their_digits_far_from_zero():
+  (x,) = _draw((1000, 2))
+  far = moments.batch_moments(x + 1e4)
+  np.testing.assert_allclose(far.var, np.var(np.asarray(x + 1e4), axis=0, dtype=np.float64),
+                             rtol=1e-4)
+
+
+@pytest.mark.parametrize('shards', [1, 2, 4])
+def test_moments_of_uneven_shards_are_those_of_the_unpadded_batch(shards):
+  (x,) = _draw((8, 2, 2, 3))
+  mask = jnp.arange(8) < 5            # on four shards: 2, 2, 1 and 0 rows
+  found = jax.vmap(lambda a, m: moments.batch_moments(a, mask=m, axis_name='batch'),
+                   axis_name='batch')(x.reshape(shards, -1, 2, 2, 3), mask.reshape(shards, -1))
+  plain = moments.batch_moments(x[:5])
+  for shard in range(shards):
+    for a, b in zip(found, plain):
+      np.testing.assert_allclose(a[shard], b, rtol=1e-5, atol=1e-6)
+
+
+def test_merged_moments_are_those_of_the_union():
+  (x,) = _draw((10, 3))
+  parts = [moments.batch_moments(p, epsilon=1e-5) for p in (x[:2], x[2:7], x[7:])]
+  merged = moments.merge(moments.merge(*parts[:2]), parts[2])
+  for a, b in zip(merged, moments.batch_moments(x, epsilon=1e-5)):
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_a_mask_of_another_size_is_an_error():
+  with pytest.raises(ValueError, match=r'one entry per example, \(4,\), got \(3,\)'):
+    moments.batch_moments(jnp.zeros((4, 2)), mask=jnp.ones(3, bool))

@@ -1,0 +1,96 @@
+"""Promise 11: imports point one way, and the base needs nothing but jax and numpy."""
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / 'mollification'
+MODULES = sorted(PACKAGE.rglob('*.py'))
+# A room may import rooms of a lower number, and of its own where that is the same room.
+ORDER = {
+  'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
+  'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
+  'evaluation': 3, 'training': 4, 'build': 5, 'measure': 6, 'main': 7, 'evaluate': 7,
+}
+
+
+def _imports(path):
+  """(name, inside a function?) of everything that a file imports."""
+  tree = ast.parse(path.read_text())
+  top = {id(node) for node in tree.body}
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from ((alias.name, id(node) not in top) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      yield from ((f'{node.module}.{alias.name}', id(node) not in top) for alias in node.names)
+
+
+def _room(name):
+  parts = name.split('.')
+  return parts[1] if parts[0] == 'mollification' and len(parts) > 1 and parts[1] in ORDER else None
+
+
+def _name(path):
+  return '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+
+
+@pytest.mark.parametrize('path', MODULES, ids=_name)
+def test_imports_point_one_way(path):
+  room = _room(_name(path))
+  for name, _ in _imports(path):
+    other = _room(name)
+    if room and other and other != room:
+      assert ORDER[other] < ORDER[room], f'{room} imports {other}'
+    top = name.split('.')[0]
+    assert top not in ('configs', 'experiments', 'tests'), f'the package imports {top}'
+    if room == 'models' and top == 'mollification':
+      assert other in ('models', 'rng'), f'models import {name}'
+    if room == 'evaluation':
+      assert other not in ('mollifiers', 'schedules'), 'evaluation is about clean data'
+    if _name(path) == 'mollification.training.step' and top == 'mollification':
+      assert name.startswith('mollification.training.state') or other == 'rng'
+
+
+@pytest.mark.parametrize('path', MODULES, ids=_name)
+def test_who_may_import_what(path):
+  text, name = path.read_text(), _name(path)
+  if name != 'mollification.parallel':
+    assert 'jax.pmap' not in text.replace('`jax.pmap`', '')
+  for imported, inside in _imports(path):
+    top = imported.split('.')[0]
+    if top in ('tensorflow', 'tensorflow_datasets'):
+      assert name == 'mollification.data.images'
+      assert inside
+    if imported.startswith('clu.metric_writers'):
+      assert name == 'mollification.metrics'
+      assert inside
+    if top == 'ml_collections':
+      assert _room(name) in ('main', 'measure', 'build')
+    assert not imported.startswith(('jax._src', 'optax._src', 'flax.core.nn'))
+  assert '.get(' not in text or 'config.get(' not in text
+
+
+def test_base_import_needs_jax_and_numpy_alone():
+  code = ('import sys, jax, numpy; before = set(sys.modules); import mollification; '
+          'print(sorted({m.split(".")[0] for m in set(sys.modules) - before}))')
+  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert ast.literal_eval(out.stdout) == ['mollification']
+
+
+def test_the_one_line_runs_without_the_extras():
+  code = '''
+import sys
+for name in ('flax', 'optax', 'orbax', 'ml_collections', 'clu', 'tensorflow', 'sklearn', 'PIL'):
+  sys.modules[name] = None
+import jax
+from mollification import mollify, schedules
+level = schedules.sigmoid(100)
+x = jax.jit(lambda x, step, key: mollify(x, level(step), key))(jax.numpy.ones((4, 3)), 10,
+                                                               jax.random.key(0))
+print(x.shape)
+'''
+  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert out.stdout.strip() == '(4, 3)'

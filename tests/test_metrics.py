@@ -1,0 +1,60 @@
+"""Means merge exactly; rows survive crashes and non-finite figures."""
+import io
+import json
+
+import numpy as np
+import pytest
+
+from mollification import metrics
+from mollification.metrics import Moments
+
+
+def test_merge_is_exact():
+  values = np.random.default_rng(0).normal(1e6, 1., 1001)
+  merged = Moments()
+  for part in np.split(values, [1, 7, 500, 500]):
+    merged = merged.merge(Moments.of(part))
+  assert merged.count == 1001
+  assert merged.mean == pytest.approx(values.mean(), rel=1e-14)
+  assert merged.sem == pytest.approx(values.std(ddof=1) / np.sqrt(1001), rel=1e-9)
+
+
+def test_mask_leaves_out():
+  assert Moments.of([1., 2., 99.], [True, True, False]).mean == 1.5
+  assert Moments.of([1.], [False]) == Moments()
+
+
+def test_sem_of_one_is_nan():
+  assert np.isnan(Moments.of([3.]).sem)
+
+
+def test_rows_round_trip_and_are_cut(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  writer = metrics.JsonlWriter(path)
+  for step in (10, 20, 30):
+    writer.write(step, {'loss': float('nan') if step == 20 else step / 7})
+  writer.close()
+  with path.open('a') as file:
+    file.write('{"step": 40, "lo')   # a crash in the middle of a line
+  for line in path.read_text().splitlines()[:3]:
+    json.loads(line, parse_constant=pytest.fail)   # no NaN token: any reader takes it
+  assert [row['step'] for row in metrics.read_rows(path)] == [10, 20, 30]
+  rows = metrics.cut_rows(path, 20)
+  assert [row['step'] for row in rows] == [10, 20]
+  assert rows[0]['loss'] == 10 / 7
+  assert np.isnan(float(rows[1]['loss']))
+  assert path.read_text().count('\n') == 2
+
+
+def test_progress_says_rate_and_time_left():
+  stream = io.StringIO()
+  progress = metrics.Progress(1000, 0, 'run ', batch_size=8, stream=stream)
+  progress.restart(0)
+  progress._start -= 2.   # two seconds ago
+  progress.show(100, 'loss 1', force=True)
+  line = stream.getvalue()
+  assert 'run 100/1,000 (10 %)' in line
+  assert '0:18 left' in line
+  assert 'loss 1' in line
+  progress.show(101)   # too soon for another line in a file
+  assert stream.getvalue() == line
