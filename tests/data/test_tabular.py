@@ -160,6 +160,19 @@ def test_download_puts_the_whole_file_in_place(tmp_path, monkeypatch):
   assert [p.name for p in (tmp_path / 'new').iterdir()] == ['winequality-red.csv']
 
 
+def test_a_download_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+  def half(self, content):
+    with open(self, 'wb') as file:
+      file.write(content[:2])
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(tabular.urllib.request, 'urlopen', lambda url, timeout: io.BytesIO(b'1;2\n'))
+  monkeypatch.setattr(pathlib.Path, 'write_bytes', half)
+  with pytest.raises(OSError, match='No space left'):
+    data.load('redwine', data_dir=tmp_path, download=True)
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
   class Cut(io.BytesIO):
     def read(self):

@@ -1,4 +1,6 @@
 """Contract of every model, and `refresh`."""
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from flax import traverse_util
 from mollification import models
 from mollification.models.base import Model, _moments_of_batch, refresh
 from mollification.models.flows.batchnorm import BatchNorm
-from tests.models.randomize import random_variables
+from tests.models.support import jit, random_variables
 
 # Case -> (name, event, tiny options). A later model adds a line.
 MODELS = {
@@ -29,18 +31,23 @@ def _make(case, axis_name=None):
   return models.create(name, event, axis_name, **options)
 
 
-def _setup(case, count=8):
-  """(model, random variables, x [count, *event], keys [count])."""
+def _keys(rows=slice(None)):
+  """Keys [8], or some of them: made anew at each call, since a key may be used once."""
+  return jax.random.split(jax.random.key(4), 8)[rows]
+
+
+def _setup(case):
+  """(model, random variables, x [8, *event])."""
   model = _make(case)
-  x = jax.random.normal(jax.random.key(0), (count, *model.event_shape))
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(8, *model.event_shape)), jnp.float32)
   variables = random_variables(lambda: model.init(
       jax.random.key(1), x, jax.random.key(2), train=True, method='loss'), scale=.1)
-  return model, variables, x, jax.random.split(jax.random.key(4), count)
+  return model, variables, x
 
 
 def _apply(model, variables, *args, **options):
-  """`model.apply`, compiled; the arrays are closed over, so keys are not used up."""
-  return jax.jit(lambda: model.apply(variables, *args, **options))()
+  """`model.apply`, compiled."""
+  return jit(lambda variables, *args: model.apply(variables, *args, **options))(variables, *args)
 
 
 def _shards(n, *arrays):
@@ -61,11 +68,16 @@ def _update(model, variables, x, keys, mask):
   return loss, jax.lax.pmean(gradients, 'batch'), state
 
 
-def _sharded(case, variables, n, x, keys, mask):
+@functools.cache
+def _step(case):
   model = _make(case, 'batch')
-  step = jax.jit(jax.vmap(lambda *a: _update(model, variables, *a), axis_name='batch'))
-  loss, gradients, state = step(*_shards(n, x, jax.random.clone(keys), mask))
-  return loss.reshape(-1), gradients, state
+  return jit(jax.vmap(lambda *a: _update(model, *a), axis_name='batch', in_axes=(None, 0, 0, 0)))
+
+
+def _sharded(case, variables, n, x, mask):
+  """(losses [B], gradients, statistics) of `n` shards; the last two with axis [n]."""
+  loss, *rest = _step(case)(variables, *_shards(n, x, _keys(slice(len(x))), mask))
+  return loss.reshape(-1), *rest
 
 
 def _assert_close(a, b, atol=1e-5):
@@ -78,11 +90,11 @@ def test_every_listed_model_has_a_case_here():
 
 @ALL
 def test_outputs_are_per_example_float32_and_finite(case):
-  model, variables, x, keys = _setup(case)
+  model, variables, x = _setup(case)
   assert isinstance(model, Model)
   assert isinstance(model.EXACT_LIKELIHOOD, bool)
   for train in (True, False):
-    (loss, metrics), _ = _apply(model, variables, x, keys, train=train,
+    (loss, metrics), _ = _apply(model, variables, x, _keys(), train=train,
                                      method='loss', mutable=['batch_stats'])
     values = [loss, *metrics.values()]
     assert metrics
@@ -90,30 +102,29 @@ def test_outputs_are_per_example_float32_and_finite(case):
   for value in values:
     assert (value.shape, value.dtype) == ((8,), jnp.float32)
     assert jnp.isfinite(value).all()
-  samples = _apply(model, variables, keys[:5], method='sample')
+  samples = _apply(model, variables, _keys(slice(5)), method='sample')
   assert (samples.shape, samples.dtype) == ((5, *model.event_shape), jnp.float32)
   assert model.apply(variables, method='penalty') == 0.
 
 
 @ALL
 def test_evaluation_treats_each_example_by_itself(case):
-  model, variables, x, keys = _setup(case)
-  evaluate = lambda s: _apply(model, variables, x[s], keys[s],
-                                   method='log_likelihood')
+  model, variables, x = _setup(case)
+  evaluate = lambda s: _apply(model, variables, x[s], _keys(s), method='log_likelihood')
   np.testing.assert_allclose(evaluate(slice(8))[2:5], evaluate(slice(2, 5)), rtol=1e-5, atol=1e-5)
-  sample = lambda s: _apply(model, variables, keys[s], method='sample')
+  sample = lambda s: _apply(model, variables, _keys(s), method='sample')
   np.testing.assert_allclose(sample(slice(8))[2:5], sample(slice(2, 5)), rtol=1e-5, atol=1e-5)
-  loss = _apply(model, variables, x, keys, train=False, method='loss')[0]
+  loss = _apply(model, variables, x, _keys(), train=False, method='loss')[0]
   if model.EXACT_LIKELIHOOD:
     np.testing.assert_allclose(-loss, evaluate(slice(8)), rtol=1e-6)
 
 
 @ALL
 def test_padded_rows_change_neither_loss_nor_gradients_nor_statistics(case):
-  _, variables, x, keys = _setup(case)
-  plain = _sharded(case, variables, 1, x[:5], keys[:5], jnp.ones(5, bool))
+  _, variables, x = _setup(case)
+  plain = _sharded(case, variables, 1, x[:5], jnp.ones(5, bool))
   padded = x.at[5:].set(100.)
-  masked = _sharded(case, variables, 1, padded, keys, jnp.arange(8) < 5)
+  masked = _sharded(case, variables, 1, padded, jnp.arange(8) < 5)
   _assert_close((plain[0], *plain[1:]), (masked[0][:5], *masked[1:]))
   assert jnp.isfinite(masked[0]).all()
 
@@ -121,21 +132,21 @@ def test_padded_rows_change_neither_loss_nor_gradients_nor_statistics(case):
 @ALL
 @pytest.mark.parametrize('mask', [8, 5], ids=['whole', 'masked'])
 def test_one_two_and_four_shards_agree(case, mask):
-  _, variables, x, keys = _setup(case)
-  found = [_sharded(case, variables, n, x, keys, jnp.arange(8) < mask) for n in (1, 2, 4)]
+  _, variables, x = _setup(case)
+  found = [_sharded(case, variables, n, x, jnp.arange(8) < mask) for n in (1, 2, 4)]
   for loss, *rest in found[1:]:
     _assert_close(loss[:mask], found[0][0][:mask])
     for shard in range(2):
       _assert_close(jax.tree.map(lambda a: a[shard], rest),
-                    jax.tree.map(lambda a: a[0], found[0][1:]))
+                    jax.tree.map(lambda a: a[0], list(found[0][1:])))
 
 
 @NORMED
 def test_train_chooses_the_statistics_and_moves_them(case):
-  model, variables, x, keys = _setup(case)
-  (batch, _), state = _apply(model, variables, x, keys, train=True, method='loss',
+  model, variables, x = _setup(case)
+  (batch, _), state = _apply(model, variables, x, _keys(), train=True, method='loss',
                                   mutable=['batch_stats'])
-  (running, _), same = _apply(model, variables, x, keys, train=False,
+  (running, _), same = _apply(model, variables, x, _keys(), train=False,
                                    method='loss', mutable=['batch_stats'])
   assert (batch != running).all()
   assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), same['batch_stats'],
@@ -146,8 +157,8 @@ def test_train_chooses_the_statistics_and_moves_them(case):
 
 def test_init_leaves_running_statistics_at_their_start_and_no_raw_moments():
   for case in WITH_STATISTICS:
-    model, _, x, keys = _setup(case)
-    variables = jax.jit(lambda: model.init(jax.random.key(1), x, keys, train=True,
+    model, _, x = _setup(case)
+    variables = jit(lambda: model.init(jax.random.key(1), x, _keys(), train=True,
                                            method='loss'))()
     assert set(variables) == {'params', 'batch_stats'}
     for path, value in traverse_util.flatten_dict(variables['batch_stats']).items():
@@ -158,13 +169,13 @@ def test_init_leaves_running_statistics_at_their_start_and_no_raw_moments():
 
 @NORMED
 def test_after_refresh_on_one_batch_evaluation_is_training_on_that_batch(case):
-  model, variables, x, keys = _setup(case)
+  model, variables, x = _setup(case)
   before = jax.tree.map(np.array, variables)
-  state = refresh(model, variables, [(x, jax.random.clone(keys))])
+  state = refresh(model, variables, [(x, _keys())])
   jax.tree.map(np.testing.assert_array_equal, before, variables)
   assert jax.tree.structure(state) == jax.tree.structure({'batch_stats': before['batch_stats']})
   refreshed = {'params': variables['params'], **state}
-  run = lambda train: _apply(model, refreshed, x, keys, train=train,
+  run = lambda train: _apply(model, refreshed, x, _keys(), train=train,
                                   method='loss', mutable=['batch_stats'])
   (train_loss, _), moved = run(True)
   np.testing.assert_allclose(run(False)[0][0], train_loss, rtol=1e-5, atol=1e-5)
@@ -172,7 +183,7 @@ def test_after_refresh_on_one_batch_evaluation_is_training_on_that_batch(case):
 
 
 def test_refresh_is_the_released_protocol_layer_by_layer():
-  model, variables, x, _ = _setup('realnvp_tabular')
+  model, variables, x = _setup('realnvp_tabular')
   state = refresh(model, variables, [(x, None)])
   bound = model.bind(variables, mutable=['batch_stats'])
   h = x
@@ -186,7 +197,7 @@ def test_refresh_is_the_released_protocol_layer_by_layer():
 
 
 def test_refresh_pools_moments_by_unmasked_count():
-  model, variables, x, _ = _setup('realnvp_tabular')
+  model, variables, x = _setup('realnvp_tabular')
   batches = [(x[:2], None), (x[2:5], None, None), (x[5:].at[2].set(9.), None,
                                                    jnp.array([True, True, False]))]
   state = refresh(model, variables, batches)['batch_stats']['bijector']['bijectors_2']['moments']
@@ -198,24 +209,24 @@ def test_refresh_pools_moments_by_unmasked_count():
 
 @NORMED
 def test_refresh_works_on_a_model_with_a_collective_axis(case):
-  model, variables, x, keys = _setup(case)
-  plain = refresh(model, variables, [(x, jax.random.clone(keys))])
-  _assert_close(plain, refresh(_make(case, 'batch'), variables, [(x, jax.random.clone(keys))]))
+  model, variables, x = _setup(case)
+  plain = refresh(model, variables, [(x, _keys())])
+  _assert_close(plain, refresh(_make(case, 'batch'), variables, [(x, _keys())]))
 
 
 def test_refresh_keeps_other_state_and_models_without_statistics():
-  model, variables, x, keys = _setup('vae_mlp')
+  model, variables, x = _setup('vae_mlp')
   assert refresh(model, {**variables, 'other': {'n': 3}}, None) == {'other': {'n': 3}}
-  model, variables, x, keys = _setup('realnvp_tabular')
+  model, variables, x = _setup('realnvp_tabular')
   stats = {**variables['batch_stats'], 'spectral': {'u': jnp.ones(2)}}
   state = refresh(model, {**variables, 'batch_stats': stats, 'other': {'n': jnp.ones(1)}},
-                  [(x, keys)])
+                  [(x, _keys())])
   np.testing.assert_array_equal(state['batch_stats']['spectral']['u'], jnp.ones(2))
   np.testing.assert_array_equal(state['other']['n'], jnp.ones(1))
 
 
 def test_refresh_without_batches_is_an_error_and_compiles_once_per_shape():
-  model, variables, x, _ = _setup('realnvp_tabular')
+  model, variables, x = _setup('realnvp_tabular')
   with pytest.raises(ValueError, match='at least one batch'):
     refresh(model, variables, [])
   _moments_of_batch.clear_cache()
@@ -231,8 +242,8 @@ def test_unknown_names_and_options_are_errors_that_list_the_valid_ones():
     models.create('va', (3,))
   with pytest.raises(ValueError, match=r"'vae' has no option 'latent'; its options: \['beta', "):
     models.create('vae', (3,), latent=2)
-  with pytest.raises(ValueError, match=r"'realnvp_tabular' has no option 'name'"):
-    models.create('realnvp_tabular', (3,), name='flow')
+  with pytest.raises(ValueError, match=r"'realnvp_tabular' has no option 'parent'"):
+    models.create('realnvp_tabular', (3,), parent=None)
 
 
 def test_lists_among_the_options_become_tuples():

@@ -8,7 +8,7 @@ from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Chain, Reshape
 from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.realnvp import realnvp_tabular
-from tests.models.randomize import random_variables
+from tests.models.support import jit, random_variables
 
 # Name -> (constructor, event, size of the condition or None). Assembled flows stand here too.
 BIJECTORS = {
@@ -33,11 +33,9 @@ def _setup(make, event, condition):
   variables = random_variables(lambda: bijector.init(
       jax.random.key(1), x, cond=cond, method='forward_and_log_det'))
 
-  @jax.jit
   def forward(v, cond=cond):
     return bijector.apply(variables, v, cond=cond, method='forward_and_log_det')
 
-  @jax.jit
   def inverse(v):
     return bijector.apply(variables, v, cond=cond, method='inverse_and_log_det')
   return forward, inverse, x, cond
@@ -46,11 +44,11 @@ def _setup(make, event, condition):
 @ALL
 def test_log_det_is_that_of_the_jacobian(make, event, condition):
   forward, _, x, cond = _setup(make, event, condition)
-  _, log_det = forward(x)
+  _, log_det = jit(forward)(x)
 
   def flat(v, c):
     return forward(v.reshape(1, *event), None if c is None else c[None])[0].ravel()
-  jacobian = jax.jit(jax.vmap(jax.jacfwd(flat)))(x.reshape(3, -1), cond)
+  jacobian = jit(jax.vmap(jax.jacfwd(flat)))(x.reshape(3, -1), cond)
   assert log_det.shape == (3,)
   np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], atol=1e-4)
 
@@ -58,8 +56,8 @@ def test_log_det_is_that_of_the_jacobian(make, event, condition):
 @ALL
 def test_inverse_inverts_and_log_dets_are_opposite(make, event, condition):
   forward, inverse, x, _ = _setup(make, event, condition)
-  z, log_det = forward(x)
-  back, inverse_log_det = inverse(z)
+  z, log_det = jit(forward)(x)
+  back, inverse_log_det = jit(inverse)(z)
   np.testing.assert_allclose(back, x, atol=1e-5)
   np.testing.assert_allclose(inverse_log_det, -log_det, atol=1e-5)
 
@@ -67,7 +65,7 @@ def test_inverse_inverts_and_log_dets_are_opposite(make, event, condition):
 def test_couplings_alternate_and_leave_the_masked_half_alone():
   for parity, kept in ((0, [1, 3]), (1, [0, 2, 4])):
     forward, _, x, _ = _setup(lambda p=parity: MaskedAffineCoupling(p, 8), (5,), None)
-    z, _ = forward(x)
+    z, _ = jit(forward)(x)
     moved = [i for i in range(5) if i not in kept]
     np.testing.assert_array_equal(z[:, kept], x[:, kept])
     assert (z[:, moved] != x[:, moved]).all()
@@ -77,13 +75,14 @@ def test_couplings_alternate_and_leave_the_masked_half_alone():
 
 def test_a_coupling_uses_its_condition():
   forward, _, x, cond = _setup(*BIJECTORS['coupling_conditioned'])
+  forward = jit(forward)
   assert (forward(x)[0] != forward(x, cond + 1.)[0]).any()
 
 
 def test_coupling_nets_start_orthogonal_with_tanh_and_relu():
   x = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
   layer = MaskedAffineCoupling(0, 8)
-  variables = jax.jit(lambda: layer.init(jax.random.key(1), x, method='forward_and_log_det'))()
+  variables = jit(lambda: layer.init(jax.random.key(1), x, method='forward_and_log_det'))()
   variables = jax.tree.map(np.asarray, variables)
 
   def net(name, activation, v):
@@ -97,7 +96,7 @@ def test_coupling_nets_start_orthogonal_with_tanh_and_relu():
   keep = np.array([[0., 1., 0., 1.]])
   log_scale = net('scale', np.tanh, x * keep) * (1. - keep)
   shift = net('translate', lambda v: np.maximum(v, 0.), x * keep) * (1. - keep)
-  z, log_det = layer.apply(variables, x, method='forward_and_log_det')
+  z, log_det = jit(lambda x: layer.apply(variables, x, method='forward_and_log_det'))(x)
   np.testing.assert_allclose(z, x * np.exp(log_scale) + shift, atol=1e-5)
   np.testing.assert_allclose(log_det, log_scale.sum(1), atol=1e-5)
 
@@ -106,14 +105,14 @@ def _batchnorm(x, **options):
   layer = BatchNorm(**options)
   variables = random_variables(lambda: layer.init(
       jax.random.key(1), x, method='forward_and_log_det'))
-  return jax.tree.map(np.asarray, variables), jax.jit(lambda v: layer.apply(
-      variables, v, train=True, method='forward_and_log_det', mutable=['batch_stats']))
+  return jax.tree.map(np.asarray, variables), lambda v: layer.apply(
+      variables, v, train=True, method='forward_and_log_det', mutable=['batch_stats'])
 
 
 def test_batchnorm_in_training_is_its_formula_and_moves_the_running_statistics():
   x = np.random.default_rng(0).normal(1., 2., (6, 4)).astype(np.float32)
   variables, forward = _batchnorm(x, momentum=.75)
-  (z, log_det), state = forward(x)
+  (z, log_det), state = jit(forward)(x)
   mean, v = x.mean(0), x.var(0) + 1e-5
   params = variables['params']
   expected = np.exp(params['log_gamma'])[None] * (x - mean[None]) / np.sqrt(v)[None]
@@ -131,7 +130,7 @@ def test_batchnorm_passes_gradients_through_the_batch_statistics():
   def outputs(shift, scale):
     (z, log_det), _ = forward(x * scale + shift)
     return (z**3).sum(), log_det.sum()
-  (shift, scale), (_, log_det) = jax.jit(jax.jacrev(outputs, argnums=(0, 1)))(0., 1.)
+  (shift, scale), (_, log_det) = jit(jax.jacrev(outputs, argnums=(0, 1)))(0., 1.)
   np.testing.assert_allclose([shift, scale], 0., atol=1e-2)
   np.testing.assert_allclose(log_det, -6 * 4, rtol=1e-3)
 

@@ -6,7 +6,7 @@ import pytest
 
 from mollification import models
 from mollification.models.flows.realnvp import realnvp_tabular
-from tests.models.randomize import random_variables
+from tests.models.support import jit, random_variables
 
 
 def _flow(event, **options):
@@ -18,7 +18,7 @@ def _flow(event, **options):
 
 
 def _jitted(flow, variables, method):
-  return jax.jit(lambda *args, **kwargs: flow.apply(variables, *args, method=method, **kwargs))
+  return jit(lambda *args, **kwargs: flow.apply(variables, *args, method=method, **kwargs))
 
 
 def test_density_of_a_two_dimensional_flow_integrates_to_one():
@@ -63,13 +63,13 @@ def test_score_is_the_finite_difference_of_the_log_density(event):
 def test_score_is_jittable_and_can_be_differentiated_by_the_parameters():
   flow, variables, x = _flow((3,))
   norm = lambda v: (flow.apply(v, x, method='score')**2).sum()
-  gradient = jax.jit(jax.grad(norm))(variables)
+  gradient = jit(jax.grad(norm))(variables)
   assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
 def test_loss_is_minus_log_prob_and_its_metrics_add_up():
   flow, variables, x = _flow((3,))
-  loss, metrics = jax.jit(lambda x: flow.apply(variables, x, None, train=False, method='loss'))(x)
+  loss, metrics = jit(lambda x: flow.apply(variables, x, None, train=False, method='loss'))(x)
   np.testing.assert_allclose(-loss, _jitted(flow, variables, 'log_prob')(x), rtol=1e-6)
   np.testing.assert_allclose(-loss, metrics['log_base'] + metrics['log_det'], rtol=1e-6)
 

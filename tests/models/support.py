@@ -1,10 +1,14 @@
-"""Random parameters and running statistics: at their initial values many maps are trivial."""
+"""Random variables, since initial ones make many maps trivial; and a jit that compiles fast."""
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+
+# Tests compile much and run little: at full optimisation most of their time is LLVM's.
+jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
 
 def random_variables(init, seed=0, scale=.3):

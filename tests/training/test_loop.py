@@ -1,0 +1,139 @@
+"""Promise 5 and the loop's rules: resume, rows, best, early stopping, pre-emption, divergence."""
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mollification import metrics
+from mollification.training import checkpoint, loop
+from tests.training import tiny
+
+
+class StopAfter:
+  """Asks the loop to save and leave once it has been asked `calls` times."""
+
+  def __init__(self, calls):
+    self._left = calls
+
+  @property
+  def requested(self):
+    self._left -= 1
+    return self._left <= 0
+
+
+def _rows(folder):
+  return [{k: v for k, v in row.items() if not k.startswith('time/')}
+          for row in metrics.read_rows(folder / 'metrics.jsonl')]
+
+
+def _assert_same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize('family, changes', [
+  ('vae', {'ema_decay': .9}), ('flow', {}),
+  ('flow', {'steps_per_call': 2, 'log.every': 2, 'data.remainder': 'pad'})],
+  ids=['vae', 'flow', 'scanned'])
+def test_a_cut_run_equals_the_straight_one(tmp_path, family, changes):
+  changes = {key.replace('.', '__'): value for key, value in changes.items()}
+  run = tiny.run(family, **changes)
+  straight = loop.train(run, tmp_path / 'straight')
+  assert straight.reason == 'finished'
+
+  cut = loop.train(run, tmp_path / 'cut', stop=StopAfter(3))
+  assert cut.reason == 'preempted'
+  assert int(cut.state.step) == 3 * run.steps_per_call
+  # What a crash after the last save leaves behind: rows that were not trained to.
+  with (tmp_path / 'cut' / 'metrics.jsonl').open('a') as file:
+    file.write(json.dumps({'step': 7, 'train/loss': 1.}) + '\n{"step": 8, ')
+  resumed = loop.train(tiny.run(family, **changes), tmp_path / 'cut')
+
+  _assert_same(straight.state, resumed.state)
+  assert _rows(tmp_path / 'straight') == _rows(tmp_path / 'cut')
+  steps = [row['step'] for row in _rows(tmp_path / 'cut')]
+  assert steps == list(range(run.steps_per_call, 9, run.steps_per_call))
+  again = loop.train(run, tmp_path / 'cut')   # a finished run stays as it is
+  assert again.reason == 'finished'
+  _assert_same(straight.state, again.state)
+  assert _rows(tmp_path / 'straight') == _rows(tmp_path / 'cut')
+
+
+def test_both_arms_start_alike_and_see_the_same_batches():
+  vanilla, mollified = tiny.run(mollify__fraction=0.), tiny.run(mollify__fraction=.5)
+  _assert_same(vanilla.create_state(), mollified.create_state())
+  _assert_same(vanilla.batch(3, 2)[0], mollified.batch(3, 2)[0])
+  assert float(vanilla.schedule(0)) == 0
+  assert float(mollified.schedule(0)) == 1
+  assert float(mollified.schedule(4)) == 0
+
+
+def test_checkpoints_kept(tmp_path):
+  run = tiny.run(checkpoint__keep=1, checkpoint__keep_every=4, checkpoint__every=2)
+  loop.train(run, tmp_path)
+  kept = sorted(int(p.name) for p in (tmp_path / 'checkpoints').iterdir() if p.name.isdecimal())
+  assert kept == [4, 8]
+
+
+def _with_scores(run, scores):
+  """`run` whose evaluations return the listed scores in turn."""
+  values = iter(scores)
+  return dataclasses.replace(run, evaluate=lambda state: {'log_likelihood': next(values)})
+
+
+def test_best_and_early_stopping_wait_for_the_end_of_the_mollified_phase(tmp_path):
+  run = tiny.run(eval__every=1, eval__patience=2, eval__best_metric='log_likelihood',
+                 mollify__fraction=.5)
+  # The best of all comes while mollified; of the clean phase (from 4 on) it is update 5.
+  scores = [-9., -8., 0., -7., -5., -6., -5.]
+  outcome = loop.train(_with_scores(run, scores), tmp_path)
+  assert outcome.reason == 'early'
+  assert int(outcome.state.step) == 7
+  with checkpoint.manager(tmp_path / 'best', read_only=True) as manager:
+    assert manager.all_steps() == [5]
+  with checkpoint.manager(tmp_path / 'checkpoints', read_only=True) as manager:
+    assert manager.latest_step() == 7   # nothing is lost by stopping
+  again = loop.train(_with_scores(run, []), tmp_path)
+  assert again.reason == 'early'
+  assert int(again.state.step) == 7
+
+
+def test_a_nan_score_is_never_the_best():
+  run = tiny.run(eval__patience=1, mollify__fraction=0.)
+  run = dataclasses.replace(run, best_metric='score')
+  rows = [{'step': 1, 'valid/score': 'nan'}, {'step': 2, 'valid/score': -3.}]
+  assert loop.is_best(rows, run)
+  assert not loop.early_stop(rows, run)
+  assert loop.early_stop(rows[::-1], run)
+
+
+def test_non_finite_updates_stop_the_run(tmp_path):
+  run = tiny.run(max_nonfinite=3, optimizer__learning_rate=1e30, total_steps=8)
+  with pytest.raises(loop.Diverged, match=r'3 updates in a row up to update \d.*clip_norm'):
+    loop.train(run, tmp_path)
+  rows = _rows(tmp_path)
+  assert max(row['train/skipped_in_row'] for row in rows) <= 3
+  assert all(row['train/skipped_in_row'] <= row['step'] for row in rows)
+
+
+def test_rows_say_what_was_done(tmp_path):
+  run = tiny.run(eval__sample_every=8)
+  loop.train(run, tmp_path)
+  rows = _rows(tmp_path)
+  assert rows[0]['train/level'] == 1
+  assert rows[-1]['train/level'] == 0
+  assert {'train/loss', 'train/kl', 'train/reconstruction', 'train/grad_norm', 'train/skipped',
+          'valid/log_likelihood', 'valid/bits_per_dim'} <= rows[-1].keys()
+  assert 'valid/log_likelihood' not in rows[0]
+  assert (tmp_path / 'samples' / '00000008.png').stat().st_size > 0
+
+
+def test_tensorboard_gets_rows_and_samples(tmp_path):
+  run = tiny.run(log__tensorboard=True, eval__sample_every=8)
+  loop.train(run, tmp_path)
+  events = list((tmp_path / 'tensorboard').iterdir())
+  content = b''.join(path.read_bytes() for path in events)
+  assert b'train/loss' in content
+  assert b'valid/log_likelihood' in content
+  assert b'samples' in content
