@@ -205,8 +205,8 @@ def create_state(config, batch, levels, level):
     raise ValueError("mollify.init_on must be 'mollified' or 'clean', got "
                      f'{config.mollify.init_on!r}.')
 
-  def init(batch):
-    key, draws = jax.random.split(rng.purpose_key(config.seed, 'init'))
+  def init(batch, root):
+    key, draws = jax.random.split(root)
     data_keys, noise_keys, model_keys = rng.step_keys(draws, 0, 0, len(batch))
     x = prepare_fn(config, levels)(batch, data_keys)
     if config.mollify.init_on == 'mollified':
@@ -217,7 +217,8 @@ def create_state(config, batch, levels, level):
     return TrainState.create(jax.tree.map(lambda a: a[0], variables), optimizer(config),
                              ema=config.ema_decay > 0)
 
-  return jax.jit(init)(batch)
+  # The key is an argument: runs that differ in their seed share the compiled program.
+  return jax.jit(init)(batch, rng.purpose_key(config.seed, 'init'))
 
 
 def check(config, num_examples):

@@ -1,5 +1,6 @@
 """Strict modes for all tests: four CPU devices, no silent rank promotion, no key used twice."""
 import os
+import tempfile
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 _FORCE = '--xla_force_host_platform_device_count=4'
@@ -11,6 +12,10 @@ import jax  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_debug_key_reuse', True)
+# Many tests compile the same program; within a session it is compiled once.
+_CACHE = tempfile.TemporaryDirectory(prefix='mollification-jax-')
+jax.config.update('jax_compilation_cache_dir', _CACHE.name)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
 
 
 _SECONDS = {}

@@ -45,6 +45,7 @@ class Model(nn.Module, kw_only=True):
     `progress` [] is the share of updates done. `cond` is a condition, [B, K], for models that take
     one; others raise ValueError. `mask` [B] bool, or None, marks with False the padded rows of a
     last partial batch: they do not enter batch statistics, and their own entries mean nothing.
+    Pad with zeros or repeated rows: a padded row whose loss overflows makes gradients NaN.
     """
     raise NotImplementedError
 

@@ -1,0 +1,113 @@
+"""Two arms from the same seeds: means with their standard errors, and paired differences.
+
+Reads records only; what a table says is what was measured and written down.
+"""
+import collections
+import dataclasses
+import math
+
+from mollification.metrics import Moments
+
+# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond them, the normal's.
+T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+LOWER_IS_BETTER = {'log_likelihood': False, 'bits_per_dim': True, 'mmd2': True, 'frechet': True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One measured figure of one run: `value` of `metric`, for one model, arm and seed."""
+  model: str
+  arm: str
+  seed: int
+  metric: str
+  value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A metric of a model in both arms; `difference` is mollified - vanilla over common seeds."""
+  model: str
+  metric: str
+  vanilla: Moments
+  mollified: Moments
+  difference: Moments
+
+  @property
+  def interval(self):
+    """Half the width of the 95 % interval of the difference (Student's t over the seeds)."""
+    if self.difference.count < 2:
+      return math.inf
+    freedom = self.difference.count - 1
+    return (T95[freedom] if freedom < len(T95) else 1.96) * self.difference.sem
+
+  @property
+  def verdict(self):
+    """'better', 'worse' or 'undecided': only an interval without 0 decides."""
+    if not abs(self.difference.mean) > self.interval:
+      return 'undecided'
+    return 'better' if (self.difference.mean < 0) == LOWER_IS_BETTER[self.metric] else 'worse'
+
+
+def compare(cells):
+  """Rows of all (model, metric) in `cells`, in order; both arms count the same seeds.
+
+  Raises ValueError where the arms do not have the same seeds: the difference would be of other
+  runs.
+  """
+  found = collections.defaultdict(dict)
+  for cell in cells:
+    found[cell.model, cell.metric].setdefault(cell.arm, {})[cell.seed] = cell.value
+  rows = []
+  for (model, metric), arms in found.items():
+    vanilla, mollified = arms.get('vanilla', {}), arms.get('mollified', {})
+    if vanilla.keys() != mollified.keys():
+      raise ValueError(f'{model}, {metric}: both arms need the same seeds, got vanilla '
+                       f'{sorted(vanilla)} and mollified {sorted(mollified)}.')
+    rows.append(Row(model, metric, *(Moments.of(list(arm.values())) for arm in (
+      vanilla, mollified, {s: mollified[s] - vanilla[s] for s in vanilla}))))
+  return rows
+
+
+HEADER = ('model', 'metric', 'seeds', 'vanilla', 'mollified', 'mollified - vanilla', '95 %',
+          'mollified is')
+
+
+def lines(rows):
+  """Cells of the table as text, one tuple per row, in the order of `HEADER`."""
+  for row in rows:
+    digits = _digits(row)
+    arrow = '↓' if LOWER_IS_BETTER[row.metric] else '↑'
+    show = lambda m, d=digits: f'{m.mean:.{d}f} ± {m.sem:.{d}f}'
+    yield (row.model, f'{row.metric} {arrow}', str(row.vanilla.count), show(row.vanilla),
+           show(row.mollified), show(row.difference), f'± {row.interval:.{digits}f}', row.verdict)
+
+
+def _digits(row):
+  """Decimals that show the smaller standard error with two digits."""
+  sems = [m.sem for m in (row.vanilla, row.mollified, row.difference) if m.sem > 0]
+  if not sems:
+    return 3
+  return min(max(1 - math.floor(math.log10(min(sems))), 0), 6)
+
+
+def text_table(rows):
+  """The table for a terminal."""
+  cells = [HEADER, *lines(rows)]
+  widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER))]
+  text = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
+          for row in cells]
+  return '\n'.join([text[0], '-' * len(text[0]), *text[1:]])
+
+
+def markdown_table(rows):
+  """The table for a page."""
+  cells = [HEADER, ('---',) * len(HEADER), *lines(rows)]
+  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in cells)
+
+
+def sentence(rows):
+  """What the table says, either way."""
+  counts = collections.Counter(row.verdict for row in rows)
+  total = len(rows)
+  return (f'Of {total} comparisons, mollified training is better in {counts["better"]}, worse in '
+          f'{counts["worse"]}, and {counts["undecided"]} are undecided at 95 % with so few seeds.')

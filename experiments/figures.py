@@ -1,0 +1,75 @@
+"""Figures from files that runs wrote: learning curves with bands, sample grids side by side."""
+import pathlib
+
+import numpy as np
+
+from mollification import metrics
+
+COLORS = {'vanilla': '#4c6a92', 'mollified': '#c8553d'}
+
+
+def _pyplot():
+  import matplotlib
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+  return pyplot
+
+
+def curve(path, name):
+  """(steps [T], values [T]) of one metric in a metrics.jsonl."""
+  points = [(row['step'], float(row[name])) for row in metrics.read_rows(path) if name in row]
+  return np.array([p[0] for p in points]), np.array([p[1] for p in points])
+
+
+def learning_curves(runs, name, path, *, ylabel):
+  """One panel per model: mean over seeds ± standard error, and where the noise reaches 0.
+
+  runs: {model: {arm: [metrics.jsonl of each seed]}}.
+  """
+  plt = _pyplot()
+  figure, axes = plt.subplots(1, len(runs), figsize=(5.2 * len(runs), 3.8), squeeze=False)
+  for ax, (model, arms) in zip(axes[0], runs.items()):
+    lows = []
+    for arm, files in arms.items():
+      curves = [curve(file, name) for file in files]
+      steps, values = curves[0][0], np.stack([values for _, values in curves])
+      mean, sem = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
+      ax.plot(steps, mean, color=COLORS[arm], label=arm)
+      ax.fill_between(steps, mean - sem, mean + sem, color=COLORS[arm], alpha=.25, lw=0)
+      lows.append(np.sort(mean)[len(mean) // 4])
+      end = _end_of_noise(files[0])
+      if end:
+        ax.axvline(end, color=COLORS[arm], ls=':', lw=1)
+        ax.text(end, .02, ' level 0 from here', transform=ax.get_xaxis_transform(), fontsize=8,
+                color=COLORS[arm])
+    # While mollified a model is far from clean data; the end is what is to be seen.
+    ax.set_ylim(bottom=min(lows) - .1 * abs(min(lows)))
+    ax.set(title=model, xlabel='updates', ylabel=ylabel)
+    ax.legend(frameon=False, loc='center right')
+    ax.spines[['top', 'right']].set_visible(False)
+  figure.tight_layout()
+  _save(figure, path)
+
+
+def side_by_side(grids, path, *, title):
+  """PNG grids of the arms next to each other, named. grids: {arm: file}."""
+  plt = _pyplot()
+  figure, axes = plt.subplots(1, len(grids), figsize=(4 * len(grids), 4.4), squeeze=False)
+  for ax, (arm, file) in zip(axes[0], grids.items()):
+    ax.imshow(plt.imread(file), cmap='gray', interpolation='nearest', vmin=0, vmax=1)
+    ax.set_title(arm)
+    ax.set_axis_off()
+  figure.suptitle(title)
+  figure.tight_layout()
+  _save(figure, path)
+
+
+def _end_of_noise(path):
+  steps, levels = curve(path, 'train/level')
+  return int(steps[np.argmax(levels == 0)]) if levels[0] > 0 and (levels == 0).any() else 0
+
+
+def _save(figure, path):
+  pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, dpi=130)
+  _pyplot().close(figure)

@@ -1,0 +1,141 @@
+"""The main job: a flow and a VAE on real digits, vanilla against mollified, from equal seeds.
+
+  python -m experiments.quickstart [--workdir=runs/quickstart] [--seeds=3] [--smoke]
+
+Trains through `build` and the training loop, as the binary does, measures on held-out digits and
+on samples, and writes under the workdir: records, sample grids (PNG), a figure of the learning
+curves, table.csv. Needs no network. Runs that are finished are not trained again.
+"""
+import csv
+import pathlib
+import shutil
+import time
+
+from absl import app, flags, logging
+
+from mollification import cli
+
+_WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Folder of all that is written.')
+_SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds per arm.', lower_bound=2)
+_SMOKE = flags.DEFINE_bool('smoke', False, 'A few updates each: does it run at all?')
+_RECORD = flags.DEFINE_bool('record', False, 'Copy records and table to experiments/results/.')
+_DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+MODELS = {'RealNVP': 'digits_realnvp', 'VAE': 'digits_vae'}
+ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
+METRICS = ('nll', 'mmd', 'frechet')
+RESULTS = pathlib.Path(__file__).parent / 'results' / 'quickstart'
+
+
+def main(argv):
+  """Train all runs, measure them, print the table."""
+  del argv
+  logging.set_verbosity(logging.WARNING)
+  import jax
+  start = time.monotonic()
+  root = pathlib.Path(_WORKDIR.value)
+  # All runs of a model are one program: vanilla is level 0 on the same path.
+  jax.config.update('jax_compilation_cache_dir', str(root.resolve() / 'compiled'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
+  with cli.one_line_errors(_DEBUG.value):
+    cells = _run_all(root, start)
+    _report(root, cells)
+  print(f'{time.monotonic() - start:.0f} s in all; everything is under {root}')
+
+
+def cells_of(root):
+  """[(Cell, Record)] of every record under `root`/MODEL/ARM/SEED/records."""
+  from experiments.comparison import Cell
+  from mollification.evaluation import records
+  found = []
+  for model in MODELS:
+    for arm in ARMS:
+      for folder in sorted((root / model / arm).glob('*/records')):
+        found += [(Cell(model, arm, record.seed, record.metric, record.value), record)
+                  for record in records.read_all(folder)]
+  return found
+
+
+def _run_all(root, start):
+  from mollification import measure
+  from mollification.training import loop, preemption, workdir
+  jobs = [(model, seed, arm) for model in MODELS for seed in range(_SEEDS.value) for arm in ARMS]
+  with preemption.Preemption() as stop:
+    for done, (model, seed, arm) in enumerate(jobs):
+      elapsed = time.monotonic() - start
+      left = f', {elapsed / done * (len(jobs) - done):.0f} s left in all' if done else ''
+      label = f'[{done + 1}/{len(jobs)}{left}] {model} {arm} seed {seed}: '
+      folder = root / model / arm / str(seed)
+      print(f'{label}building', flush=True)
+      with workdir.lock(folder):
+        config, run = _build(model, arm, seed)
+        workdir.claim(folder, config.to_dict())
+        outcome = loop.train(run, folder, stop=stop, label=label)
+        if outcome.reason == 'preempted':
+          print('stopped and saved; the same command goes on from here')
+          raise SystemExit(preemption.EXIT_STATUS)
+        if not any((folder / 'records').glob('*.json')):
+          measure.measure(folder, METRICS)
+  return [cell for cell, _ in cells_of(root)]
+
+
+def _build(model, arm, seed):
+  """(config, Run) of one job; the arms differ in `mollify.fraction` alone."""
+  import importlib
+
+  from mollification import build
+  config = importlib.import_module(f'configs.{MODELS[model]}').get_config()
+  config.seed, config.mollify.fraction = seed, ARMS[arm]
+  if _SMOKE.value:
+    config = build.smoke(config)
+  return config, build.build(config)
+
+
+def _report(root, cells):
+  from experiments import comparison, figures
+  rows = comparison.compare(cells)
+  print('\n' + comparison.text_table(rows) + '\n')
+  print('mean ± standard error over seeds; differences are paired, seed by seed. log_likelihood '
+        'in nats\nand bits/dim are bounds (the VAE\'s, and both for dequantised pixels); frechet is '
+        'in the features\nof a small digits classifier, and is no FID.')
+  print(comparison.sentence(rows) + '\n')
+  curves = {model: {arm: sorted((root / model / arm).glob('*/metrics.jsonl')) for arm in ARMS}
+            for model in MODELS}
+  figures.learning_curves(curves, 'valid/log_likelihood', root / 'curves.png',
+                          ylabel='log-likelihood of validation data (nats)')
+  for model in MODELS:
+    grids = {arm: _last(root / model / arm / '0' / 'samples') for arm in ARMS}
+    figures.side_by_side(grids, root / f'samples_{model}.png',
+                         title=f'{model}: samples from the same keys, seed 0')
+  _write_csv(root / 'table.csv', rows)
+  if _RECORD.value:
+    _record(root)
+
+
+def _last(folder):
+  return sorted(folder.glob('*.png'))[-1]
+
+
+def _write_csv(path, rows):
+  with path.open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(('model', 'metric', 'arm', 'seeds', 'mean', 'sem'))
+    for row in rows:
+      for arm, moments in (('vanilla', row.vanilla), ('mollified', row.mollified),
+                           ('difference', row.difference)):
+        writer.writerow((row.model, row.metric, arm, moments.count, moments.mean, moments.sem))
+
+
+def _record(root):
+  """Replace the committed records by those of this run; pictures too."""
+  shutil.rmtree(RESULTS, ignore_errors=True)
+  for model in MODELS:
+    for arm in ARMS:
+      for folder in sorted((root / model / arm).glob('*/records')):
+        shutil.copytree(folder, RESULTS / folder.relative_to(root))
+  for name in ('table.csv', 'curves.png', *(f'samples_{model}.png' for model in MODELS)):
+    shutil.copy(root / name, RESULTS / name)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=cli.parse_flags)

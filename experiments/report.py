@@ -1,0 +1,72 @@
+"""Render the measured blocks of README.md from the committed records, and nothing else.
+
+  python -m experiments.report [--check]
+
+A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; its text is what `BLOCKS[NAME]` makes
+of experiments/results/. With --check nothing is written: exit status 1 if the README differs.
+"""
+import json
+import pathlib
+import re
+import sys
+
+from absl import app, flags
+
+from experiments import comparison, quickstart
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / 'README.md'
+RESULTS = ROOT / 'experiments' / 'results'
+
+_CHECK = flags.DEFINE_bool('check', False, 'Only say whether README.md is up to date.')
+
+
+def render(text):
+  """`text` with every block rendered anew; raises ValueError on a block that nobody renders."""
+
+  def fill(match):
+    name = match[1]
+    if name not in BLOCKS:
+      raise ValueError(f'README.md has a block {name!r} that is not rendered; known: '
+                       f'{", ".join(BLOCKS)}.')
+    return f'<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->'
+
+  return re.sub(r'<!-- (\w+) -->\n.*?<!-- /\1 -->', fill, text, flags=re.S)
+
+
+def _quickstart():
+  found = quickstart.cells_of(RESULTS / 'quickstart')
+  rows = comparison.compare([cell for cell, _ in found])
+  record = found[0][1]
+  versions = ', '.join(f'{name} {record.versions[name]}' for name in ('jax', 'flax', 'numpy'))
+  return (f'{comparison.markdown_table(rows)}\n\n{comparison.sentence(rows)} Measured on '
+          f'{record.reference["n"]} held-out digits and as many samples per run; {versions}, '
+          f'{record.device}.')
+
+
+def _bench():
+  rows = [json.loads(line) for line in (RESULTS / 'bench' / 'step.jsonl').read_text().splitlines()]
+  lines = ['| row | value | reference | ratio | bar |', '| --- | --- | --- | --- | --- |']
+  for row in rows:
+    show = lambda v: '' if v is None else f'{v:,.4g}'
+    lines.append(f'| {row["name"]} | {show(row["value"])} {row["unit"]} | '
+                 f'{row["reference"]} {show(row["reference_value"])} | {show(row["ratio"])} | '
+                 f'{show(row["bar"])} |')
+  return '\n'.join(lines)
+
+
+BLOCKS = {'quickstart': _quickstart, 'bench': _bench}
+
+
+def main(argv):
+  """Render README.md, or check it."""
+  del argv
+  old = README.read_text()
+  new = render(old)
+  if _CHECK.value:
+    sys.exit(old != new and 'README.md is not what the records say: python -m experiments.report')
+  README.write_text(new)
+
+
+if __name__ == '__main__':
+  app.run(main)
