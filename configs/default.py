@@ -52,7 +52,7 @@ def _prepare():
   prepare = ConfigDict()
   prepare.dequantize = 'uniform'   # uniform | none (no likelihood then); tables ignore it
   prepare.low = -1.                # model space of pixels: [low, high]
-  prepare.high = 1.
+  prepare.high = 1.                # (a table passes as it is)
   prepare.logit_alpha = 0.         # logit(α + (1 - 2α) u) after scaling; 0: none
   prepare.flip = False             # mirror training images left to right at random
   return prepare
@@ -85,13 +85,13 @@ def _optimizer():
   optimizer.name = 'adam'           # adam | adamw | adamax | sgd
   optimizer.learning_rate = 1e-3    # at its peak
   optimizer.schedule = 'constant'   # constant | cosine | linear | exponential, after the warm-up
-  optimizer.warmup_steps = 0
+  optimizer.warmup_steps = 0        # of a linear rise from 0
   optimizer.end_factor = 0.         # last learning rate over the peak
   optimizer.weight_decay = 0.       # coupled (L2) before adam, adamax, sgd; decoupled in adamw
   optimizer.clip_norm = 0.          # global norm of the gradient; 0: no clipping
-  optimizer.b1 = .9
-  optimizer.b2 = .999
-  optimizer.eps = 1e-8
+  optimizer.b1 = .9                 # adam, adamw, adamax: decay of the first moment
+  optimizer.b2 = .999               # ... and of the second
+  optimizer.eps = 1e-8              # ... and what is added to its root
   optimizer.momentum = 0.           # sgd only
   return optimizer
 
@@ -99,7 +99,7 @@ def _optimizer():
 def _eval():
   config = ConfigDict()
   config.every = 1000               # updates between evaluations on clean validation data; 0: never
-  config.batch_size = 256
+  config.batch_size = 256           # examples or samples in one call
   config.params = 'raw'             # raw | ema
   config.refresh = True             # recompute running statistics on clean training data before
   config.refresh_examples = 10_000   # ... from so many of its first examples at most

@@ -95,9 +95,9 @@ def _report(root, cells):
   from experiments import comparison, figures
   rows = comparison.compare(cells)
   print('\n' + comparison.text_table(rows) + '\n')
-  print('mean ± standard error over seeds; differences are paired, seed by seed. log_likelihood '
-        'in nats\nand bits/dim are bounds (the VAE\'s, and both for dequantised pixels); frechet is '
-        'in the features\nof a small digits classifier, and is no FID.')
+  print('mean ± standard error over seeds; differences are paired, seed by seed. log_likelihood in '
+        'nats and\nbits/dim are lower and upper bounds; frechet is in the features of a small digits '
+        'classifier, and is no FID.')
   print(comparison.sentence(rows) + '\n')
   curves = {model: {arm: sorted((root / model / arm).glob('*/metrics.jsonl')) for arm in ARMS}
             for model in MODELS}

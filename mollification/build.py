@@ -205,7 +205,7 @@ def create_state(config, batch, levels, level):
     raise ValueError("mollify.init_on must be 'mollified' or 'clean', got "
                      f'{config.mollify.init_on!r}.')
 
-  def init(batch, root):
+  def init(batch, root, level):
     key, draws = jax.random.split(root)
     data_keys, noise_keys, model_keys = rng.step_keys(draws, 0, 0, len(batch))
     x = prepare_fn(config, levels)(batch, data_keys)
@@ -217,8 +217,8 @@ def create_state(config, batch, levels, level):
     return TrainState.create(jax.tree.map(lambda a: a[0], variables), optimizer(config),
                              ema=config.ema_decay > 0)
 
-  # The key is an argument: runs that differ in their seed share the compiled program.
-  return jax.jit(init)(batch, rng.purpose_key(config.seed, 'init'))
+  # Key and level are arguments: runs that differ in seed or arm share the compiled program.
+  return jax.jit(init)(batch, rng.purpose_key(config.seed, 'init'), level)
 
 
 def check(config, num_examples):
@@ -243,6 +243,9 @@ def check(config, num_examples):
     raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
                      'examples; lower it.')
   check_params(config)
+  if config.eval.quantize not in preprocess.QUANTIZE:
+    raise ValueError(f'eval.quantize must be one of {preprocess.QUANTIZE}, got '
+                     f'{config.eval.quantize!r}.')
   if size > 1 and jax.default_backend() == 'cpu' and dict(config.model).get('net') == 'conv':
     warnings.warn('steps_per_call > 1 with convolutions on CPU: inside a scan their kernel '
                   'gradients are an order of magnitude slower; set steps_per_call=1.',

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from mollification.models.convolution import Conv, ConvTranspose
 from mollification.models.moments import RunningMoments
 
-# Widths of the hidden layers (MLP) and of the strided convolutions (PAPER's VAE library).
+# Widths of the hidden layers (MLP) and of the strided convolutions (the paper's VAE library).
 MLP_WIDTHS = (512, 512)
 CONV_WIDTHS = (128, 256, 512, 1024)
 # (kernel, stride, padding, output padding) of the transposed convolutions of the decoder, by what

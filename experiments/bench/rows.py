@@ -1,0 +1,129 @@
+"""What all benches share: rows with bars, timing in pairs, and the command line.
+
+A bench is a module with `MEASURES`, {name: () -> rows}, and `sys.exit(rows.main(MEASURES, ...))`.
+"""
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import sys
+import time
+from typing import NamedTuple
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One measured figure; a `ratio` above 1 is better than the reference, whichever way is better.
+
+  `reference` says in words what `reference_value` (same unit) is. A row with a `bar` is missed
+  unless its ratio reaches it; None is no bar.
+  """
+  name: str
+  value: float
+  unit: str
+  reference: str
+  reference_value: float | None
+  ratio: float | None
+  bar: float | None
+  lower_is_better: bool
+
+  @property
+  def missed(self):
+    """Whether there is a bar and the ratio does not reach it; no ratio and NaN do not."""
+    return self.bar is not None and (self.ratio is None or not self.ratio >= self.bar)
+
+
+class Comparison(NamedTuple):
+  """Medians over pairs: of the seconds of each side, of a / b, and of a - b."""
+  a: float
+  b: float
+  ratio: float
+  difference: float
+  pairs: int
+
+
+def seconds_of(fn):
+  """Wall seconds of one call of `fn`, which returns when its work is done."""
+  start = time.perf_counter()
+  fn()
+  return time.perf_counter() - start
+
+
+def interleaved(fn_a, fn_b, pairs=9, *, seconds=0., clock=seconds_of):
+  """Comparison of two functions called in turn, a first in one pair and b in the next.
+
+  At least `pairs` of them, and more while they fit into `seconds`: load that comes and goes hits
+  both sides alike, and the median forgets the pairs that it split. One call of each goes before
+  and does not count. `clock(fn)` is what a call took.
+  """
+  if pairs < 5:
+    raise ValueError(f'a median of ratios takes at least 5 pairs, got {pairs}.')
+  clock(fn_a), clock(fn_b)
+  taken, start = [], time.perf_counter()
+  while len(taken) < pairs or time.perf_counter() - start < seconds:
+    if len(taken) % 2:
+      b = clock(fn_b)
+      a = clock(fn_a)
+    else:
+      a = clock(fn_a)
+      b = clock(fn_b)
+    taken.append((a, b))
+  return Comparison(
+    a=statistics.median(a for a, _ in taken), b=statistics.median(b for _, b in taken),
+    ratio=statistics.median(a / b for a, b in taken),
+    difference=statistics.median(a - b for a, b in taken), pairs=len(taken))
+
+
+def as_json(row):
+  """The row as one line of JSON; what is not finite becomes null."""
+  return json.dumps({name: _rounded(value) for name, value in dataclasses.asdict(row).items()})
+
+
+def as_text(row):
+  """The row as one line of a table, under `HEADER`."""
+  verdict = '' if row.bar is None else f'{row.bar:g} {"MISSED" if row.missed else "met"}'
+  value, reference, ratio = (
+    '-' if number is None else f'{number:,.4g}'
+    for number in (row.value, row.reference_value, row.ratio))
+  return (f'{row.name:<16} {value:>10} {row.unit:<18} {ratio:>8}  {verdict:<12} '
+          f'{reference:>10} {row.reference}').rstrip()
+
+
+HEADER = f'{"name":<16} {"value":>10} {"unit":<18} {"ratio":>8}  {"bar":<12} {"reference":>10}'
+
+
+def main(measures, doc, argv=None):
+  """Run the named measures and print their rows as they come; 1 if a row misses its bar, else 0.
+
+  `measures` is {name: () -> [Row]}, `doc` the docstring of the bench, shown by --help.
+  """
+  args = _parse(measures, doc, argv)
+  if not args.json:
+    print(HEADER, flush=True)
+  missed = False
+  for name in args.only:
+    for row in measures[name]():
+      print(as_json(row) if args.json else as_text(row), flush=True)
+      missed |= row.missed
+  return int(missed)
+
+
+def _parse(measures, doc, argv):
+  parser = argparse.ArgumentParser(
+    description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--json', action='store_true', help='one JSON object per line')
+  parser.add_argument('--only', default=','.join(measures), metavar='NAME,...',
+                      help='measure these alone: %(default)s')
+  args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+  args.only = args.only.split(',')
+  unknown = [name for name in args.only if name not in measures]
+  if unknown:
+    parser.error(f'unknown measure {unknown[0]!r}; known: {", ".join(measures)}')
+  return args
+
+
+def _rounded(value):
+  if not isinstance(value, float):
+    return value
+  return float(f'{value:.6g}') if math.isfinite(value) else None

@@ -1,0 +1,240 @@
+"""Training steps and what surrounds them: python -m experiments.bench.step [--json] [--only=...]
+
+Seven minutes on 2 busy cores, less on idle ones. Ratios are medians over pairs that are measured
+in turn in this process; times are wall times. A ratio above 1 is better than the reference.
+
+overhead_vae    One update of the convolutional VAE of configs/cifar10_vae.py at full width (32×32×3
+                uint8, random, batch 16) with `gaussian` at level 0.5, against the same update
+                built with `identity`. Ratio identity / gaussian.
+overhead_digits The same for the MLP VAE of configs/digits_vae.py (8×8×1, batch 128), as scanned
+                there: milliseconds that the noise adds to one update.
+input           Images per second out of shuffled gathers of batches of 128 from 50,000×32×32×3
+                uint8, whole epochs with their permutation, on one core. Reference 200,000.
+help            Seconds of `python -m mollification.main --help`, median of 5. Reference 2 s.
+import          Seconds of an interpreter that does `import mollification` and ends, against 1.2 ×
+                those of `import jax`: value ≤ reference is ratio ≥ 1.
+scan            Seconds of a call (100 scanned updates of configs/synthetic_realnvp.py) in
+                `training.loop.train`, from data to checked metrics, with a logged row per 10 calls
+                and without evaluations and checkpoints. Reference: the same compiled call alone,
+                inputs ready. Their ratio is the share of wall time inside compiled code.
+
+What the noise should cost, predicted: about 5 ns of one core a number (20 rounds of threefry, in
+passes over memory; then erf_inv), so .25 ms for the 49,152 of a batch of 16 images. The update
+takes 7.2 GFLOP an image (1.2 G multiply-adds forward, three times that with gradients), 115 GFLOP,
+.6 s at the peak of two cores: .04 %. Both grow with the batch, so the share is that of any batch.
+For the digits 8,192 numbers, .04 ms, beside half a millisecond of network: there it shows.
+"""
+import concurrent.futures
+import contextlib
+import functools
+import io
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import cifar10_vae, digits_vae, synthetic_realnvp
+from experiments.bench import rows
+from mollification import build, parallel, rng
+from mollification.data import dataset
+from mollification.training import loop
+
+ROOT = pathlib.Path(__file__).parents[2]
+LEVEL = .5
+VAE_BATCH = 16
+LOOP_CALLS = 10
+
+
+def overhead_vae():
+  """What `gaussian` costs the convolutional VAE; bar 0.99."""
+  identity, gaussian = _updates(cifar10_vae.get_config, f'batch_size={VAE_BATCH}', (32, 32, 3), 256)
+  timed = rows.interleaved(identity, gaussian, 9, seconds=90)
+  return [rows.Row('overhead_vae', timed.b, 's/update',
+                   f'identity, batch {VAE_BATCH}, {timed.pairs} pairs', timed.a, timed.ratio, .99,
+                   True)]
+
+
+def overhead_digits():
+  """What `gaussian` adds to an update of the VAE on digits, in ms; no bar."""
+  updates = digits_vae.get_config().steps_per_call
+  identity, gaussian = _updates(digits_vae.get_config, '', (8, 8, 1), 17)
+  timed = rows.interleaved(identity, gaussian, 15, seconds=10)
+  return [rows.Row('overhead_digits', -1e3 * timed.difference / updates, 'ms/update',
+                   'the whole update with identity', 1e3 * timed.a / updates, timed.ratio, None,
+                   True)]
+
+
+def _updates(get_config, options, event_shape, levels):
+  """Calls of the compiled update with identity and with gaussian, each on a state of its own."""
+  base = get_config(options)
+  size = base.steps_per_call
+  shape = (size, base.batch_size, *event_shape)
+  batch = np.random.default_rng(0).integers(0, levels, shape, dtype=np.uint8)
+  level = np.full(size, LEVEL, np.float32)
+  state = build.create_state(base, batch[0], levels, LEVEL)
+  if size == 1:
+    batch, level = batch[0], level[0]
+  batch = parallel.shard(batch, axis=int(size > 1))
+  return [_calls(build.train_step(_with_mollifier(get_config(options), name), event_shape, levels),
+                 size, jax.tree.map(jnp.array, state), batch, level)
+          for name in ('identity', 'gaussian')]
+
+
+def _with_mollifier(config, name):
+  config.mollify.name = name
+  return config
+
+
+def _calls(train_step, size, state, batch, level, cond=None, mask=None):
+  """() -> None: one compiled call, inputs ready, waited for; the state goes on between calls."""
+  update = parallel.pmap_step(train_step, steps_per_call=size)
+  state, key = parallel.place(state), parallel.place(rng.purpose_key(0, 'train'))
+  batch, level = jax.device_put((batch, level))
+
+  def call():
+    nonlocal state
+    state, _ = jax.block_until_ready(update(state, batch, key, level, cond, mask))
+
+  return call
+
+
+def input_rate():
+  """Images per second through batch_indices and gather on one core; bar 200,000."""
+  num_examples, batch_size = 50_000, 128
+  images = np.random.default_rng(0).integers(0, 256, (num_examples, 32, 32, 3), dtype=np.uint8)
+  steps = dataset.steps_per_epoch(num_examples, batch_size)
+
+  def epoch(number):
+    for step in range(number * steps, (number + 1) * steps):
+      indices, _ = dataset.batch_indices(step, seed=0, num_examples=num_examples,
+                                         batch_size=batch_size)
+      dataset.gather(images, indices)
+
+  with _one_core():
+    taken = [rows.seconds_of(functools.partial(epoch, number)) for number in range(9)]
+  rate = steps * batch_size / statistics.median(taken)
+  return [rows.Row('input', rate, 'images/s', 'the required rate', 200_000., rate / 200_000, 1.,
+                   False)]
+
+
+@contextlib.contextmanager
+def _one_core():
+  """Keep this thread on one of its cores."""
+  cores = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, {min(cores)})
+  try:
+    yield
+  finally:
+    os.sched_setaffinity(0, cores)
+
+
+def help_time():
+  """Seconds of the training binary's --help; bar 2 s."""
+  command = functools.partial(_python, '-m', 'mollification.main', '--help')
+  command()   # brings the files into memory
+  seconds = statistics.median(rows.seconds_of(command) for _ in range(5))
+  return [rows.Row('help', seconds, 's', 'the required time', 2., 2 / seconds, 1., True)]
+
+
+def import_time():
+  """Seconds of `import mollification` in fresh interpreters, against 1.2 x `import jax`; bar 1."""
+  timed = rows.interleaved(functools.partial(_python, '-c', 'import jax'),
+                           functools.partial(_python, '-c', 'import mollification'), 11)
+  return [rows.Row('import', timed.b, 's', 'import jax, times 1.2', 1.2 * timed.a,
+                   1.2 * timed.ratio, 1., True)]
+
+
+def _python(*args):
+  done = subprocess.run([sys.executable, *args], cwd=ROOT, capture_output=True, text=True)
+  if done.returncode > 1 or 'Traceback' in done.stderr:   # --help of absl ends with 1
+    raise RuntimeError(f'python {" ".join(args)} failed: {done.stderr}')
+
+
+def scan():
+  """Share of the loop's wall time that the compiled call takes alone; bar 0.9."""
+  config = synthetic_realnvp.get_config('total_steps=10_000_000,eval.every=0,checkpoint.every=0')
+  size = config.steps_per_call
+  config.log.every = LOOP_CALLS * size
+  run = build.build(config)
+  batch, cond, mask = parallel.shard(run.batch(0, size), axis=1)
+  alone = _calls(run.train_step, size, run.create_state(), batch,
+                 run.schedule(np.arange(size)), cond, mask)
+
+  def compiled():
+    for _ in range(LOOP_CALLS):
+      alone()
+
+  with LoopInParts(run, LOOP_CALLS) as training:
+    timed = rows.interleaved(compiled, training.part, 9, seconds=60)
+  return [rows.Row('scan', timed.b / LOOP_CALLS, 's/call',
+                   f'compiled call alone, {timed.pairs} pairs of {LOOP_CALLS}',
+                   timed.a / LOOP_CALLS, timed.ratio, .9, True)]
+
+
+class LoopInParts:
+  """`training.loop.train` in a thread, that goes on for `calls` calls each time `part` is called.
+
+  It halts where the loop looks for a signal to stop. Let `run.log_every` end with each part: the
+  metrics have been fetched then, so no call is still under way.
+  """
+
+  def __init__(self, run, calls):
+    self._run, self._calls, self._left = run, calls, 0
+    self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
+    self._ended = False
+
+  def __enter__(self):
+    self._threads = concurrent.futures.ThreadPoolExecutor(1)
+    self._training = self._threads.submit(self._train)
+    # An end that nobody expects must not leave `part` waiting.
+    self._training.add_done_callback(lambda _: self._halted.release())
+    return self
+
+  def __exit__(self, *exception):
+    self._ended = True
+    self._go.release()
+    self._threads.shutdown()
+
+  def _train(self):
+    self._go.acquire()
+    self._left = self._calls
+    with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stderr(io.StringIO()):
+      loop.train(self._run, workdir, stop=self)
+
+  @property
+  def requested(self):
+    """For the loop: whether to stop. Every `calls` looks it waits for the next `part`."""
+    self._left -= 1
+    if not self._left:
+      self._halted.release()
+      self._go.acquire()
+      self._left = self._calls
+    return self._ended
+
+  def part(self):
+    """Let the loop do its next calls; the first part also compiles."""
+    self._go.release()
+    self._halted.acquire()
+    if self._training.done():
+      self._training.result()
+      raise RuntimeError('the loop ended before the bench did; raise total_steps.')
+
+
+MEASURES = {
+  'overhead_vae': overhead_vae,
+  'overhead_digits': overhead_digits,
+  'input': input_rate,
+  'help': help_time,
+  'import': import_time,
+  'scan': scan,
+}
+
+if __name__ == '__main__':
+  sys.exit(rows.main(MEASURES, __doc__))

@@ -1,0 +1,168 @@
+"""Promise 8: every config traces, its step lowers for TPU and CUDA, one smoke step runs."""
+import importlib
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import default
+from mollification import build, data, parallel, rng
+from mollification.training import workdir
+
+ROOT = pathlib.Path(__file__).parents[1]
+NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
+               if p.stem not in ('__init__', 'default'))
+
+
+def _config(name):
+  return importlib.import_module(f'configs.{name}').get_config()
+
+
+def _state_and_batch(config):
+  """Shapes of the state, and of a batch as stored, for a config whose data need not be here."""
+  event_shape, dtype, levels = data.spec(config.data.name)
+  batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
+  state = jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
+  return state, batch, build.train_step(config, event_shape, levels)
+
+
+def _mapped(step, devices):
+  body = jax.vmap(parallel.with_global_keys(step), axis_name='batch',
+                  in_axes=(None, 0, None, None, None, 0), out_axes=None)
+
+  def update(state, batch, key, level, mask):
+    split = lambda a: None if a is None else a.reshape(devices, -1, *a.shape[1:])
+    return body(state, split(batch), key, level, None, split(mask))
+
+  return update
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_config_traces_and_lowers(name):
+  config = _config(name)
+  state, batch, step = _state_and_batch(config)
+  mask = None
+  if config.data.remainder == 'pad':
+    mask = jax.ShapeDtypeStruct((config.batch_size,), bool)
+  key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
+  level = jax.ShapeDtypeStruct((), jnp.float32)
+  traced = jax.jit(_mapped(step, 2)).trace(state, batch, key, level, mask)
+  after, metrics = traced.out_info
+  assert metrics['loss'].shape == ()
+  same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
+  assert all(jax.tree.leaves(same))
+  for platform in ('tpu', 'cuda'):
+    assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
+
+
+def test_one_smoke_step_of_a_convolutional_model_runs():
+  """The other models take real steps in training/test_loop.py."""
+  config = build.smoke(_config('fashion_mnist_vae'))
+  config.model.widths = (8, 8, 8, 8)
+  event_shape, dtype, levels = data.spec(config.data.name)
+  batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
+  state = build.create_state(config, batch, levels, 1.)
+  update = jax.jit(_mapped(build.train_step(config, event_shape, levels), 2))
+  after, metrics = update(state, batch, rng.purpose_key(0, 'train'), .5, None)
+  assert np.isfinite(metrics['loss'])
+  assert int(after.skipped) == 0
+  moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
+  assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_docstring_names_row_command_and_figures(name):
+  text = importlib.import_module(f'configs.{name}').__doc__
+  for word in ('Paper row:', 'Command:', 'Expected:', 'Measured:', f'configs/{name}.py'):
+    assert word in text
+
+
+def test_variants_and_their_mistakes():
+  config = default.get_config('seed=3,mollify.name=heat_blur,optimizer.learning_rate=1e-4')
+  assert (config.seed, config.mollify.name, config.optimizer.learning_rate) == (
+    3, 'heat_blur', 1e-4)
+  with pytest.raises(ValueError, match=r"unknown config key 'mollify.fracton'; did you mean 'mol"):
+    default.get_config('mollify.fracton=.5')
+  with pytest.raises(ValueError, match=r"'seed' takes another type"):
+    default.get_config('seed=.5')
+  with pytest.raises(ValueError, match='reads key=value'):
+    default.get_config('smoke')
+  with pytest.raises(AttributeError):
+    default.get_config().sed = 1
+
+
+BAD = {
+  'batch_size=6': '6 must be divisible by the 4 devices; nearest: 4',
+  'batch_size=2000': 'batch_size 2000 is larger than the 1257 training examples',
+  'total_steps=130': 'total_steps must be a multiple of steps_per_call 50, got 130; nearest: 150',
+  'log.every=20': r'log\.every must be a multiple of steps_per_call',
+  'mollify.fraction=1.5': r'mollify.fraction must lie in \[0, 1\], got 1.5',
+  'mollify.schedule=sigmoidal': "unknown schedule 'sigmoidal'; known: sigmoid",
+  'mollify.granularity=day': "must be 'step' or 'epoch', got 'day'",
+  'mollify.name=blur': "unknown mollifier 'blur'; known: gaussian",
+  'mollify.init_on=x': "'mollified' or 'clean', got 'x'",
+  'data.name=digit': "no data set 'digit'; choose one of",
+  'data.remainder=keep': 'keep',
+  'model.name=vea': r"model must be one of .*got 'vea'",
+  'model.latent_dim=0': 'latent_dim',
+  'optimizer.name=lion': "unknown optimizer 'lion'; known: adam",
+  'optimizer.schedule=step': "unknown learning-rate schedule 'step'",
+  'optimizer.weight_decay=-1.': 'weight_decay must not be negative',
+  'optimizer.warmup_steps=5000': 'warmup_steps must lie between 0 and total_steps',
+  'eval.params=ema': 'ema_decay is 0',
+  'eval.params=best': "'raw' or 'ema', got 'best'",
+  'accumulate=3': 'accumulate 3 must divide the 32 examples',
+  'max_nonfinite=0': 'max_nonfinite must be at least 1',
+  'prepare.dequantize=gauss': 'dequantize must be one of',
+  'eval.quantize=ceil': 'quantize must be one of',
+}
+
+
+@pytest.mark.parametrize('arg', BAD)
+def test_bad_values_name_the_rule(arg):
+  config = importlib.import_module('configs.digits_vae').get_config(arg)
+  with pytest.raises(ValueError, match=BAD[arg]):
+    build.build(config).create_state()
+
+
+def test_blur_of_a_table_is_refused():
+  config = importlib.import_module('configs.synthetic_realnvp').get_config('mollify.name=heat_blur')
+  with pytest.raises(ValueError, match=r'got shape \(1, 2\); use gaussian'):
+    build.build(config)
+
+
+def _plain(arg=''):
+  config = importlib.import_module('configs.digits_vae').get_config(arg)
+  return json.loads(json.dumps(config.to_dict()))
+
+
+def test_what_may_change_on_resume():
+  check = lambda old, new: workdir.check_same_run(_plain(old), _plain(new), 'w')
+  check('', 'log.every=100,eval.every=500,checkpoint.keep=9')
+  check('mollify.steps=100', 'mollify.steps=100,total_steps=4000')
+  for old, new, words in [
+      ('', 'seed=1', 'seed was 0, now 1'), ('', 'total_steps=4000', 'may only grow'),
+      ('mollify.steps=100', 'mollify.steps=100,total_steps=1000', 'may only grow'),
+      ('mollify.steps=1,optimizer.schedule=cosine',
+       'mollify.steps=1,optimizer.schedule=cosine,total_steps=4000', 'may only grow'),
+      ('', 'model.latent_dim=3', 'latent_dim was 16, now 3')]:
+    with pytest.raises(ValueError, match=words):
+      check(old, new)
+
+
+def test_identity_ignores_logging_and_folders_but_no_more():
+  base = workdir.identity(_plain())
+  assert base == workdir.identity(_plain('log.every=100,data.data_dir=x,checkpoint.keep=1'))
+  assert base != workdir.identity(_plain('mollify.fraction=.25'))
+  assert base != workdir.identity(_plain('data.remainder=pad'))
+
+
+def test_mollified_steps():
+  steps = lambda arg: build.mollified_steps(
+    importlib.import_module('configs.digits_vae').get_config(arg))
+  assert steps('mollify.fraction=.25') == 500
+  assert steps('mollify.fraction=0') == 0
+  assert steps('mollify.steps=30,mollify.fraction=.25') == 30
