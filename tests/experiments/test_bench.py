@@ -123,6 +123,7 @@ def test_loop_in_parts_hands_on_what_ends_the_loop(monkeypatch):
     training.part()
 
 
-def test_a_command_that_fails_is_no_measurement():
-  with pytest.raises(RuntimeError, match='no_such_module'):
-    step._python('-c', 'import no_such_module')
+@pytest.mark.parametrize('code', ['import no_such_module', 'import sys; sys.exit(2)'])
+def test_a_command_that_fails_is_no_measurement(code):
+  with pytest.raises(RuntimeError, match='failed'):
+    step._python('-c', code)

@@ -1,0 +1,112 @@
+"""Both binaries as a user runs them: pre-emption and resume, one-line errors, exit status."""
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mollification import cli, measure, metrics
+from mollification.evaluation import records
+from mollification.training import loop, workdir
+from tests.training import tiny
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _command(module, *args):
+  return [sys.executable, '-m', f'mollification.{module}', *map(str, args)]
+
+
+def _run(module, *args):
+  return subprocess.run(_command(module, *args), cwd=ROOT, capture_output=True, text=True,
+                        check=False)
+
+
+def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
+  train = ('main', '--config=configs/digits_vae.py:total_steps=40,steps_per_call=1,batch_size=16',
+           f'--workdir={tmp_path}', '--config.log.every=1', '--config.model.widths=(8,)',
+           '--config.eval.every=0')
+  process = subprocess.Popen(_command(*train), cwd=ROOT, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+  while not metrics.read_rows(tmp_path / 'metrics.jsonl') and process.poll() is None:
+    time.sleep(.02)
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate()
+  assert process.returncode in (0, 75), err
+  if process.returncode == 75:   # 0: it was quicker than the signal
+    assert 'preempted after' in out
+  resumed = _run(*train)
+  assert resumed.returncode == 0, resumed.stderr
+  assert 'finished after 40 updates' in resumed.stdout
+  steps = [row['step'] for row in metrics.read_rows(tmp_path / 'metrics.jsonl')]
+  assert steps == list(range(1, 41))
+
+
+def test_evaluation_needs_the_workdir_alone(tmp_path):
+  config = tiny.config(ema_decay=.5, checkpoint__every=4, eval__best_metric='log_likelihood')
+  with workdir.lock(tmp_path):
+    workdir.claim(tmp_path, config.to_dict())
+    loop.train(tiny.build.build(config), tmp_path)
+  found = {r.metric: r for r in measure.measure(tmp_path, ('nll', 'mmd', 'frechet'))}
+  assert set(found) == {'log_likelihood', 'bits_per_dim', 'mmd2', 'frechet'}
+  last = metrics.read_rows(tmp_path / 'metrics.jsonl')[-1]
+  on_validation = measure.measure(tmp_path, ('nll',), split='validation')[0]
+  assert on_validation.value == pytest.approx(last['valid/log_likelihood'], rel=1e-6)
+  assert found['log_likelihood'].exact is False
+  assert found['log_likelihood'].n == 360
+  assert found['frechet'].features['net'] == 'digits_cnn_8x8'
+  ema = measure.measure(tmp_path, ('nll',), params='ema')[0]
+  assert ema.value != found['log_likelihood'].value
+  assert measure.measure(tmp_path, ('nll',), step=4)[0].step == 4
+  assert measure.measure(tmp_path, ('nll',), step='best')[0].step in (4, 8)
+  written = records.read_all(tmp_path / 'records')
+  assert {(r.metric, r.step, r.params) for r in written} >= {
+    ('frechet', 8, 'raw'), ('log_likelihood', 8, 'ema'), ('log_likelihood', 4, 'raw')}
+  with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 5 .*there are 4, 8'):
+    measure.measure(tmp_path, ('nll',), step=5)
+  with pytest.raises(ValueError, match="unknown metric 'fid'; known: nll"):
+    measure.measure(tmp_path, ('nll', 'fid'))
+  with pytest.raises(ValueError, match="got 'dev'"):
+    measure.measure(tmp_path, ('nll',), split='dev')
+
+
+def test_no_run_to_evaluate(tmp_path):
+  with pytest.raises(FileNotFoundError, match='holds no run'):
+    measure.measure(tmp_path, ('nll',))
+  result = _run('evaluate', f'--workdir={tmp_path}')
+  assert result.returncode == 2
+  assert result.stderr.startswith('error: ')
+  assert result.stderr.count('\n') == 1
+
+
+MISTAKES = {
+  ('--config=configs/digits_vae.py', '--config.sed=1'): "key in --config.sed; did you mean 'seed'",
+  ('--config=configs/digits_vae.py', '--config.seed=x'): 'invalid literal for int',
+  ('--config=configs/nope.py',): 'config file configs/nope.py does not exist',
+  ('--config=configs/digits_vae.py:sed=1',): "unknown config key 'sed'; did you mean 'seed'",
+  ('--config=configs/digits_vae.py', '--config.data.name=zigits'): "no data set 'zigits'",
+  ('--config=configs/digits_vae.py', '--confg=1'): 'confg',
+  ('--config=configs/uci_redwine_realnvp.py', '--config.data.data_dir={workdir}-none'): 'redwine',
+}
+
+
+@pytest.mark.parametrize('args', MISTAKES, ids=lambda args: args[-1].split('/')[-1])
+def test_mistakes_cost_one_line_and_leave_nothing(args, tmp_path):
+  folder = tmp_path / 'run'
+  result = _run('main', f'--workdir={folder}', *(a.format(workdir=folder) for a in args))
+  assert result.returncode == 2, result.stderr
+  assert result.stderr.startswith('error: ')
+  assert result.stderr.count('\n') == 1
+  assert MISTAKES[args] in result.stderr
+  assert 'Traceback' not in result.stderr
+  assert not folder.exists() or [p.name for p in folder.iterdir()] == ['lock']
+
+
+def test_debug_shows_the_traceback():
+  with pytest.raises(ValueError, match='rule'), cli.one_line_errors(debug=True):
+    raise ValueError('rule')
+  with pytest.raises(SystemExit) as info, cli.one_line_errors():
+    raise ValueError('rule')
+  assert info.value.code == 2

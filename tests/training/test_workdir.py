@@ -1,0 +1,67 @@
+"""The workdir: one process at a time, one run, errors that leave everything as it was."""
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from mollification.training import preemption, workdir
+
+
+def test_a_second_process_is_refused(tmp_path):
+  code = ('import sys; from mollification.training import workdir\n'
+          'try:\n  workdir.lock(sys.argv[1]).__enter__()\n'
+          'except RuntimeError as e: print(e)')
+  attempt = lambda: subprocess.run([sys.executable, '-c', code, str(tmp_path)], check=True,
+                                   capture_output=True, text=True).stdout
+  assert not workdir.in_use(tmp_path)
+  with workdir.lock(tmp_path):
+    assert 'in use by another training process' in attempt()
+    assert workdir.in_use(tmp_path)
+  assert not workdir.in_use(tmp_path)
+  assert attempt() == ''
+
+
+def test_an_unwritable_workdir(tmp_path):
+  (tmp_path / 'file').write_text('')
+  for path in (tmp_path / 'file', tmp_path / 'file' / 'below'):
+    with pytest.raises(PermissionError, match=r'cannot be written.*choose another --workdir'), \
+        workdir.lock(path):
+      pass
+
+
+def test_a_strange_folder_is_left_alone(tmp_path):
+  (tmp_path / 'thesis.tex').write_text('x')
+  with pytest.raises(ValueError, match=r'not empty and holds no run \(found thesis.tex\)'):
+    workdir.claim(tmp_path, {'seed': 0})
+  assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']
+
+
+def test_another_run_is_left_alone(tmp_path):
+  config = {'seed': 0, 'total_steps': 1, 'data': {'name': 'a'}, 'log': {'every': 1}}
+  workdir.claim(tmp_path, config)
+  before = (tmp_path / 'config.json').read_text()
+  with pytest.raises(ValueError, match=r"data.name was 'a', now 'b'"):
+    workdir.claim(tmp_path, config | {'data': {'name': 'b'}})
+  assert (tmp_path / 'config.json').read_text() == before
+  workdir.claim(tmp_path, config | {'log': {'every': 2}})
+  assert json.loads((tmp_path / 'config.json').read_text())['log'] == {'every': 2}
+
+
+def test_a_damaged_config(tmp_path):
+  (tmp_path / 'config.json').write_text('{"seed": ')
+  with pytest.raises(ValueError, match='is not JSON'):
+    workdir.claim(tmp_path, {'seed': 0})
+
+
+def test_first_signal_asks_second_acts():
+  old = signal.getsignal(signal.SIGTERM)
+  with preemption.Preemption() as stop:
+    assert not stop.requested
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.requested
+    with pytest.raises(KeyboardInterrupt):
+      os.kill(os.getpid(), signal.SIGINT)
+  assert signal.getsignal(signal.SIGTERM) is old
