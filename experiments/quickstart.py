@@ -24,6 +24,9 @@ _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one lin
 MODELS = {'RealNVP': 'digits_realnvp', 'VAE': 'digits_vae'}
 ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
 METRICS = ('nll', 'mmd', 'frechet')
+LEGEND = ('mean ± standard error over seeds; differences are paired, seed by seed. log_likelihood\n'
+          'in nats and bits_per_dim are bounds, lower and upper; frechet is in the features of a\n'
+          'small digits classifier, and is no FID.')
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'quickstart'
 
 
@@ -95,9 +98,7 @@ def _report(root, cells):
   from experiments import comparison, figures
   rows = comparison.compare(cells)
   print('\n' + comparison.text_table(rows) + '\n')
-  print('mean ± standard error over seeds; differences are paired, seed by seed. log_likelihood in '
-        'nats and\nbits/dim are lower and upper bounds; frechet is in the features of a small digits '
-        'classifier, and is no FID.')
+  print(LEGEND)
   print(comparison.sentence(rows) + '\n')
   curves = {model: {arm: sorted((root / model / arm).glob('*/metrics.jsonl')) for arm in ARMS}
             for model in MODELS}

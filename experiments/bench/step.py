@@ -1,6 +1,6 @@
 """Training steps and what surrounds them: python -m experiments.bench.step [--json] [--only=...]
 
-Seven minutes on 2 busy cores, less on idle ones. Ratios are medians over pairs that are measured
+Four minutes on 2 idle cores, seven on busy ones. Ratios are medians over pairs that are measured
 in turn in this process; times are wall times. A ratio above 1 is better than the reference.
 
 overhead_vae    One update of the convolutional VAE of configs/cifar10_vae.py at full width (32×32×3
@@ -22,7 +22,10 @@ What the noise should cost, predicted: about 5 ns of one core a number (20 round
 passes over memory; then erf_inv), so .12 ms for the 24,576 of a batch of 8 images. The update
 takes 7.2 GFLOP an image (1.2 G multiply-adds forward, three times that with gradients), 58 GFLOP,
 .3 s at the peak of two cores: .04 %. Both grow with the batch, so the share is that of any batch.
-For the digits 8,192 numbers, .04 ms, beside half a millisecond of network: there it shows.
+For the digits 8,192 numbers, .04 ms, beside 150 MFLOP of network, 1 to 2 ms: there it shows.
+Measured alone on two EPYC cores, keys included, a number takes 15 to 30 ns, three to six times the
+prediction: .5 ms for 8 images, .06 % of an update of .86 s; .25 ms for the digits. An update runs
+at a third of the peak, so the share stays where it was: too small for wall times to resolve.
 """
 import concurrent.futures
 import contextlib
