@@ -5,7 +5,9 @@ Reads records only; what a table says is what was measured and written down.
 import collections
 import dataclasses
 import math
+import pathlib
 
+from mollification.evaluation import records
 from mollification.metrics import Moments
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond them, the normal's.
@@ -46,6 +48,16 @@ class Row:
     if not abs(self.difference.mean) > self.interval:
       return 'undecided'
     return 'better' if (self.difference.mean < 0) == LOWER_IS_BETTER[self.metric] else 'worse'
+
+
+def read(root):
+  """[(Cell, Record)] of every record in `root`/MODEL/ARM/SEED/records."""
+  found = []
+  for folder in sorted(pathlib.Path(root).glob('*/*/*/records')):
+    model, arm = folder.parts[-4:-2]
+    found += [(Cell(model, arm, record.seed, record.metric, record.value), record)
+              for record in records.read_all(folder)]
+  return found
 
 
 def compare(cells):

@@ -65,8 +65,9 @@ def side_by_side(grids, path, *, title):
 
 
 def _end_of_noise(path):
+  """Updates of the mollified phase: the last row whose update saw noise; 0 for none."""
   steps, levels = curve(path, 'train/level')
-  return int(steps[np.argmax(levels == 0)]) if levels[0] > 0 and (levels == 0).any() else 0
+  return int(steps[levels > 0].max(initial=0))
 
 
 def _save(figure, path):

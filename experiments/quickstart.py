@@ -41,22 +41,9 @@ def main(argv):
   jax.config.update('jax_compilation_cache_dir', str(root.resolve() / 'compiled'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
   with cli.one_line_errors(_DEBUG.value):
-    cells = _run_all(root, start)
-    _report(root, cells)
+    _run_all(root, start)
+    _report(root)
   print(f'{time.monotonic() - start:.0f} s in all; everything is under {root}')
-
-
-def cells_of(root):
-  """[(Cell, Record)] of every record under `root`/MODEL/ARM/SEED/records."""
-  from experiments.comparison import Cell
-  from mollification.evaluation import records
-  found = []
-  for model in MODELS:
-    for arm in ARMS:
-      for folder in sorted((root / model / arm).glob('*/records')):
-        found += [(Cell(model, arm, record.seed, record.metric, record.value), record)
-                  for record in records.read_all(folder)]
-  return found
 
 
 def _run_all(root, start):
@@ -79,7 +66,6 @@ def _run_all(root, start):
           raise SystemExit(preemption.EXIT_STATUS)
         if not any((folder / 'records').glob('*.json')):
           measure.measure(folder, METRICS)
-  return [cell for cell, _ in cells_of(root)]
 
 
 def _build(model, arm, seed):
@@ -94,9 +80,9 @@ def _build(model, arm, seed):
   return config, build.build(config)
 
 
-def _report(root, cells):
+def _report(root):
   from experiments import comparison, figures
-  rows = comparison.compare(cells)
+  rows = comparison.compare([cell for cell, _ in comparison.read(root)])
   print('\n' + comparison.text_table(rows) + '\n')
   print(LEGEND)
   print(comparison.sentence(rows) + '\n')

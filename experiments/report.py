@@ -12,7 +12,7 @@ import sys
 
 from absl import app, flags
 
-from experiments import comparison, quickstart
+from experiments import comparison
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -35,7 +35,7 @@ def render(text):
 
 
 def _quickstart():
-  found = quickstart.cells_of(RESULTS / 'quickstart')
+  found = comparison.read(RESULTS / 'quickstart')
   rows = comparison.compare([cell for cell, _ in found])
   record = found[0][1]
   versions = ', '.join(f'{name} {record.versions[name]}' for name in ('jax', 'flax', 'numpy'))

@@ -225,9 +225,11 @@ def check(config, num_examples):
   """Raise ValueError where numbers of the config do not fit each other, the data or the devices."""
   parallel.check_batch_size(config.batch_size, jax.device_count())
   size, local = config.steps_per_call, config.batch_size // jax.device_count()
-  for key in ('total_steps', 'steps_per_call', 'accumulate', 'max_nonfinite'):
-    if config[key] < 1:
-      raise ValueError(f'{key} must be at least 1, got {config[key]}.')
+  counts = {key: config[key] for key in ('total_steps', 'steps_per_call', 'accumulate',
+                                         'max_nonfinite')}
+  for key, value in {**counts, 'checkpoint.keep': config.checkpoint.keep}.items():
+    if value < 1:
+      raise ValueError(f'{key} must be at least 1, got {value}.')
   if local % config.accumulate:
     raise ValueError(f'accumulate {config.accumulate} must divide the {local} examples that each '
                      f'of {jax.device_count()} devices gets of batch_size {config.batch_size}.')
@@ -334,7 +336,8 @@ def _evaluate(evaluation, state):
 
 def _sample_grid(evaluation, n, state):
   samples = evaluation.sample(evaluation.variables(state), n)
-  return sampling.grid(samples.x, math.ceil(math.sqrt(n)), levels=evaluation.dataset.levels)
+  return sampling.grid(samples.x, math.ceil(math.sqrt(n)), levels=evaluation.dataset.levels,
+                       gap=1)
 
 
 def _overview(config, dataset, evaluation):

@@ -30,6 +30,8 @@ def one_line_errors(debug=False):
   except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
     if debug:
       raise
+    if isinstance(error, ModuleNotFoundError):
+      fail(f"{error.name} is not installed; pip install 'mollification[train]'.")
     fail(_reason(str(error), sys.argv))
 
 

@@ -7,9 +7,13 @@ Exit status: 0 measured, 2 a mistake in the command or the workdir.
 """
 import time
 
-from absl import app, flags, logging
+try:
+  from absl import app, flags, logging
 
-from mollification import cli
+  from mollification import cli
+except ModuleNotFoundError as error:
+  raise SystemExit(f"error: {error.name} is not installed; "
+                   "pip install 'mollification[train]'.") from None
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
 _METRICS = flags.DEFINE_list('metrics', ['nll'], 'Any of nll, mmd, frechet.')

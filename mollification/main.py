@@ -8,10 +8,14 @@ mistake in the command or its data, 3 diverged.
 """
 import sys
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+try:
+  from absl import app, flags, logging
+  from ml_collections import config_flags
 
-from mollification import cli
+  from mollification import cli
+except ModuleNotFoundError as error:
+  raise SystemExit(f"error: {error.name} is not installed; "
+                   "pip install 'mollification[train]'.") from None
 
 EXIT_DIVERGED = 3
 
@@ -27,22 +31,26 @@ def main(argv):
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
   logging.set_verbosity(logging.WARNING)
+  with cli.one_line_errors(_DEBUG.value):
+    _train(_CONFIG.value, _WORKDIR.value)
+
+
+def _train(config, folder):
   # Heavy imports come after the flags: --help and a misspelt key answer at once.
   from mollification import build
   from mollification.training import loop, preemption, workdir
-  with cli.one_line_errors(_DEBUG.value), workdir.lock(_WORKDIR.value) as folder:
-    config = build.smoke(_CONFIG.value) if _SMOKE.value else _CONFIG.value
+  with workdir.lock(folder) as path, preemption.Preemption() as stop:
+    config = build.smoke(config) if _SMOKE.value else config
     run = build.build(config)
-    workdir.claim(folder, config.to_dict())
+    workdir.claim(path, config.to_dict())
     print(run.overview, flush=True)
-    with preemption.Preemption() as stop:
-      try:
-        outcome = loop.train(run, folder, stop=stop)
-      except loop.Diverged as error:
-        sys.stderr.write(f'error: {error}\n')
-        sys.exit(EXIT_DIVERGED)
+    try:
+      outcome = loop.train(run, path, stop=stop)
+    except loop.Diverged as error:
+      sys.stderr.write(f'error: {error}\n')
+      sys.exit(EXIT_DIVERGED)
   step = int(outcome.state.step)
-  print(f'{outcome.reason} after {step:,} updates; workdir {folder}', flush=True)
+  print(f'{outcome.reason} after {step:,} updates; workdir {path}', flush=True)
   if outcome.reason == 'preempted':
     sys.exit(preemption.EXIT_STATUS)
 

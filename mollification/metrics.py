@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import sys
 import time
 
@@ -160,6 +161,8 @@ class Progress:
 
   def _write(self, text):
     if self._stream.isatty():
+      # A line that wraps could not be rewritten in place.
+      text = text[:shutil.get_terminal_size().columns - 1]
       self._stream.write('\r' + text.ljust(self._width))
       self._width = len(text)
     else:

@@ -9,6 +9,8 @@ import numpy as np
 from mollification import parallel, rng
 from mollification.evaluation import batching
 
+GAP_GREY = 96
+
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
@@ -78,11 +80,12 @@ def _example_samples(sample_fn, invert, options):
   return body
 
 
-def grid(images, columns, *, levels=256):
-  """Images uint8 [N, H, W, C] side by side, row by row: uint8 [R H, columns W, C].
+def grid(images, columns, *, levels=256, gap=0):
+  """Images uint8 [N, H, W, C] side by side, row by row: uint8 [R (H + gap), columns (W + gap), C].
 
-  Grey levels 0, ..., `levels` - 1 are stretched to 0, ..., 255; empty cells are black. Raises
-  ValueError for another shape or type, `columns` < 1, and grey levels beyond `levels`.
+  Grey levels 0, ..., `levels` - 1 are stretched to 0, ..., 255; empty cells are black, a `gap` of
+  so many grey pixels follows each image below and to the right. Raises ValueError for another
+  shape or type, `columns` < 1, and grey levels beyond `levels`.
   """
   images = np.asarray(images)
   if images.ndim != 4 or images.dtype != np.uint8 or not len(images):
@@ -97,6 +100,8 @@ def grid(images, columns, *, levels=256):
   rows = -(-n // columns)
   cells = np.zeros((rows * columns, height, width, channels), np.uint8)
   cells[:n] = np.rint(images * (255 / (levels - 1)))
+  cells = np.pad(cells, ((0, 0), (0, gap), (0, gap), (0, 0)), constant_values=GAP_GREY)
+  height, width = height + gap, width + gap
   cells = cells.reshape(rows, columns, height, width, channels)
   return cells.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 

@@ -34,6 +34,8 @@ class VAE(Model, kw_only=True):
   learn_variance: bool = False
 
   def setup(self):
+    if self.latent_dim < 1:
+      raise ValueError(f'latent_dim must be at least 1, got {self.latent_dim}.')
     if self.decoder_variance <= 0.:
       raise ValueError(f'decoder_variance must be positive, got {self.decoder_variance}.')
     options = dict(widths=self.widths, axis_name=self.axis_name)

@@ -30,48 +30,89 @@ def train(run, workdir, *, stop=None, label=''):
   """
   with Outputs(run, workdir) as outputs:
     state = outputs.restore(run.create_state())
-    rows = outputs.start(int(state.step))
-    progress = metrics.Progress(run.total_steps, int(state.step), label, run.batch_size)
+    first = int(state.step)
+    progress = metrics.Progress(run.total_steps, first, label, run.batch_size)
     try:
-      return _train(run, outputs, state, rows, progress, stop)
+      return _train(run, outputs, state, _Journal(run, outputs, progress, first), stop)
     finally:
       progress.close()
 
 
-def _train(run, outputs, state, rows, progress, stop):
-  first, pending, enough = int(state.step), None, early_stop(rows, run)
+def _train(run, outputs, state, journal, stop):
+  first, size, pending = int(state.step), run.steps_per_call, None
   call = _compiled_update(run)
-  for done in range(first + run.steps_per_call, run.total_steps + 1, run.steps_per_call):
-    if enough:
+  for done in range(first + size, run.total_steps + 1, size):
+    if early_stop(journal.scores, run.patience):
       return Outcome(state, 'early')
-    state, values = call(state, done - run.steps_per_call)
-    # Checked one call behind: the device has its next one to do while these are fetched.
-    _checked(run, pending)
+    state, values = call(state, done - size)
+    if pending is not None:
+      journal.take(*pending)   # one call behind: the device has its next one to do meanwhile
     pending = done, values
-    if done == first + run.steps_per_call:
+    if done == first + size:
       jax.block_until_ready(state)
-      progress.restart(done)   # compiling is no part of the rate
+      journal.progress.restart(done)   # compiling is no part of the rate
 
-    if _due(done, run.log_every, run) or _due(done, run.eval_every, run):
-      row = _row(run, _checked(run, pending), progress.rate(done))
-      if _due(done, run.eval_every, run):
-        row |= {f'valid/{name}': float(v) for name, v in run.evaluate(state).items()}
-      outputs.row(done, row)
-      rows.append({'step': done, **row})
-      enough = early_stop(rows, run)
-      if is_best(rows, run):
-        outputs.save_best(done, state)
+    evaluate = _due(done, run.eval_every, run)
+    save = done == run.total_steps or _due(done, run.save_every, run)
+    preempted = stop is not None and stop.requested
+    if evaluate or save or preempted:
+      journal.take(done, values, run.evaluate(state) if evaluate else None)
+      pending = None
+    if evaluate and is_best(journal.scores, done):
+      outputs.save_best(done, state)
     if run.sample is not None and _due(done, run.sample_every, run):
       outputs.samples(done, run.sample(state))
-    progress.show(done, _note(rows), force=done == run.total_steps)
-
-    preempted = stop is not None and stop.requested
-    if preempted or enough or _due(done, run.save_every, run):
-      _checked(run, pending)
+    if save or preempted or early_stop(journal.scores, run.patience):
       outputs.save(done, state)
     if preempted and done < run.total_steps:
       return Outcome(state, 'preempted')
+  if pending is not None:
+    journal.take(*pending)
   return Outcome(state, 'finished')
+
+
+class _Journal:
+  """What became of each call: fetched, checked, written as a row where one is due, shown."""
+
+  def __init__(self, run, outputs, progress, first):
+    self._run, self._outputs, self.progress = run, outputs, progress
+    rows = outputs.start(first)
+    self._row = rows[-1] if rows else {}
+    self.scores = [score for row in rows for score in self._score(row)]
+
+  def take(self, step, values, evaluated=None):
+    """Fetch the metrics of the call that ended with `step`; `evaluated` goes into its row.
+
+    The row holds the last update's metrics, no mean over the interval: it is then a function of
+    (state, step), the same after a resume at any other step.
+    """
+    values = jax.device_get(values)
+    self._check(step, int(values['skipped_in_row'].max()))
+    if evaluated is not None or _due(step, self._run.log_every, self._run):
+      row = {f'train/{name}': float(v if v.ndim == 0 else v[-1]) for name, v in values.items()}
+      row |= {f'valid/{name}': float(v) for name, v in (evaluated or {}).items()}
+      rate = self.progress.rate(step)
+      row |= {'time/seconds_per_step': 1 / rate if rate else 0.,
+              'time/examples_per_second': rate * self._run.batch_size}
+      self._outputs.row(step, row)
+      self._row = {'step': step, **row}
+      self.scores += self._score(self._row)
+    self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
+
+  def _score(self, row):
+    """[(step, score)] of a row's evaluation; [] before the mollified phase has ended."""
+    name = f'valid/{self._run.best_metric}'
+    if name not in row or row['step'] < self._run.mollified_steps:
+      return []
+    score = float(row[name])
+    return [(row['step'], -math.inf if math.isnan(score) else score)]
+
+  def _check(self, step, skipped_in_row):
+    if skipped_in_row >= self._run.max_nonfinite:
+      raise Diverged(
+        f'{skipped_in_row} updates in a row up to update {step} had a non-finite loss or gradient '
+        f'(max_nonfinite {self._run.max_nonfinite}) and were not applied; lower the learning '
+        'rate, set optimizer.clip_norm, or go on from an earlier checkpoint.')
 
 
 def _compiled_update(run):
@@ -98,57 +139,22 @@ def _due(step, every, run):
   return bool(every) and (step % every == 0 or step == run.total_steps)
 
 
-def _checked(run, pending):
-  """Fetch the metrics of a call; raise Diverged where too many updates in a row were skipped."""
-  if pending is None:
-    return None
-  step, values = pending
-  values = jax.device_get(values)
-  worst = int(values['skipped_in_row'].max())
-  if worst >= run.max_nonfinite:
-    raise Diverged(f'{worst} updates in a row up to update {step} had a non-finite loss or '
-                   f'gradient (max_nonfinite {run.max_nonfinite}) and were not applied; lower the '
-                   'learning rate, set optimizer.clip_norm, or go on from an earlier checkpoint.')
-  return values
+def _note(row):
+  words = {'loss': 'train/loss', 'level': 'train/level', **{
+    name: name for name in row if name.startswith('valid/')}}
+  shown = [f'{word} {float(row[name]):.4g}' for word, name in words.items() if name in row]
+  return '  '.join(shown[:4])
 
 
-def _row(run, values, rate):
-  """The metrics of the last update of a call, and the speed since the start or the resume.
-
-  One update's, not a mean over the interval: a row is then a function of (state, step), the same
-  after a resume at any other step.
-  """
-  last = {f'train/{name}': float(v if v.ndim == 0 else v[-1]) for name, v in values.items()}
-  return last | {'time/seconds_per_step': 1 / rate if rate else 0.,
-                 'time/examples_per_second': rate * run.batch_size}
-
-
-def _note(rows):
-  if not rows:
-    return ''
-  row = rows[-1]
-  shown = [f'{k.split("/")[1]} {float(row[k]):.4g}' for k in ('train/loss', 'train/level')]
-  return '  '.join(shown + [f'{k} {v:.4g}' for k, v in row.items() if k.startswith('valid/')][:2])
-
-
-def _scores(rows, run):
-  """(step, score) of the evaluations after the mollified phase: no other may choose anything."""
-  name = f'valid/{run.best_metric}'
-  scores = [(row['step'], float(row[name])) for row in rows
-            if name in row and row['step'] >= run.mollified_steps]
-  return [(step, -math.inf if math.isnan(score) else score) for step, score in scores]
-
-
-def is_best(rows, run):
-  """Whether the last row is an evaluation after the mollified phase, and the best of those."""
-  scores = _scores(rows, run)
-  return bool(scores) and scores[-1][0] == rows[-1]['step'] and all(
+def is_best(scores, step):
+  """Whether the evaluation at `step` is the last of `scores` [(step, score)], and the best."""
+  return bool(scores) and scores[-1][0] == step and all(
     scores[-1][1] > score for _, score in scores[:-1])
 
 
-def early_stop(rows, run):
-  """Whether the last `run.patience` evaluations brought nothing better than those before."""
-  scores = [score for _, score in _scores(rows, run)]
-  if not run.patience or len(scores) <= run.patience:
+def early_stop(scores, patience):
+  """Whether the last `patience` of `scores` [(step, score)] brought nothing better; 0: never."""
+  if not patience or len(scores) <= patience:
     return False
-  return max(scores[-run.patience:]) <= max(scores[:-run.patience])
+  values = [score for _, score in scores]
+  return max(values[-patience:]) <= max(values[:-patience])

@@ -6,6 +6,8 @@ from mollification import metrics
 from mollification.evaluation import sampling
 from mollification.training import checkpoint
 
+GRID_PIXELS = 512   # width that grids of small images are enlarged to, at most
+
 
 class Outputs:
   """The open files of one run, as a context; on leaving it, saves under way are waited for."""
@@ -53,7 +55,8 @@ class Outputs:
 
   def samples(self, step, image):
     """Write one grid of samples, uint8 [H, W, C]."""
-    sampling.save_png(self._workdir / 'samples' / f'{step:08d}.png', image)
+    scale = max(1, GRID_PIXELS // image.shape[1])
+    sampling.save_png(self._workdir / 'samples' / f'{step:08d}.png', image, scale)
     if self._events:
       self._events.write_image(step, 'samples', image)
 

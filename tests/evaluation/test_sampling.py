@@ -144,3 +144,13 @@ def test_png_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   assert [p.name for p in tmp_path.iterdir()] == ['a.png']
   with pytest.raises(ValueError, match='uint8'):
     sampling.save_png(path, image.astype(float))
+
+
+def test_grid_gap_separates_the_images():
+  images = np.full((3, 2, 2, 1), 255, np.uint8)
+  picture = sampling.grid(images, 2, gap=1)
+  assert picture.shape == (6, 6, 1)
+  assert (picture[:2, :2] == 255).all()
+  assert (picture[2] == sampling.GAP_GREY).all()
+  assert (picture[:, 2] == sampling.GAP_GREY).all()
+  assert (picture[3:5, 3:5] == 0).all()   # the empty cell

@@ -99,13 +99,22 @@ def test_best_and_early_stopping_wait_for_the_end_of_the_mollified_phase(tmp_pat
   assert int(again.state.step) == 7
 
 
-def test_a_nan_score_is_never_the_best():
-  run = tiny.run(eval__patience=1, mollify__fraction=0.)
-  run = dataclasses.replace(run, best_metric='score')
-  rows = [{'step': 1, 'valid/score': 'nan'}, {'step': 2, 'valid/score': -3.}]
-  assert loop.is_best(rows, run)
-  assert not loop.early_stop(rows, run)
-  assert loop.early_stop(rows[::-1], run)
+def test_a_nan_score_is_never_the_best(tmp_path):
+  run = tiny.run(eval__every=2, eval__best_metric='log_likelihood', mollify__fraction=0.)
+  loop.train(_with_scores(run, [float('nan'), -3., float('nan'), -4.]), tmp_path)
+  with checkpoint.manager(tmp_path / 'best', read_only=True) as manager:
+    assert manager.all_steps() == [4]
+
+
+def test_patience_counts_evaluations_without_a_better_one():
+  scores = list(enumerate([-3., -1., -2., -1.]))
+  assert not loop.early_stop(scores[:3], 2)
+  assert loop.early_stop(scores, 2)   # as good is not better
+  assert not loop.early_stop([*scores, (4, 0.)], 2)
+  assert not loop.early_stop(scores, 0)
+  assert loop.is_best(scores[:2], 1)
+  assert not loop.is_best(scores, 3)
+  assert not loop.is_best(scores[:2], 2)   # an evaluation of an earlier update
 
 
 def test_non_finite_updates_stop_the_run(tmp_path):

@@ -1,0 +1,60 @@
+"""Tables: paired by seed, honest either way."""
+import math
+
+import numpy as np
+import pytest
+
+from experiments import comparison
+from experiments.comparison import Cell
+from mollification.metrics import Moments
+
+
+def _cells(vanilla, mollified, metric='log_likelihood'):
+  return [Cell('M', arm, seed, metric, value)
+          for arm, values in (('vanilla', vanilla), ('mollified', mollified))
+          for seed, value in enumerate(values)]
+
+
+def test_differences_are_paired():
+  """Seeds that differ by far more than the arms do: only the pairing shows the gain."""
+  row, = comparison.compare(_cells([0., 100., 200.], [1., 101.1, 200.9])[::-1])
+  assert row.difference.mean == pytest.approx(1.)
+  assert row.difference.sem == pytest.approx(np.std([1., 1.1, .9], ddof=1) / math.sqrt(3))
+  assert row.interval == pytest.approx(4.303 * row.difference.sem)
+  assert row.verdict == 'better'
+
+
+def test_verdicts_know_which_way_is_better():
+  verdict = lambda shift, metric: comparison.compare(
+    _cells([0., 1., 2.], [shift, 1.01 + shift, 2. + shift], metric))[0].verdict
+  assert verdict(-1., 'log_likelihood') == 'worse'
+  assert verdict(-1., 'frechet') == 'better'
+  assert verdict(1., 'mmd2') == 'worse'
+  assert verdict(0., 'mmd2') == 'undecided'
+
+
+def test_one_seed_or_a_nan_decides_nothing():
+  assert comparison.compare(_cells([0.], [9.]))[0].verdict == 'undecided'
+  assert comparison.compare(_cells([0., 1.], [9., math.nan]))[0].verdict == 'undecided'
+
+
+def test_arms_need_the_same_seeds():
+  with pytest.raises(ValueError, match=r'same seeds, got vanilla \[0, 1\] and mollified \[0\]'):
+    comparison.compare(_cells([0., 1.], [0.]))
+
+
+def test_tables_show_mean_sem_and_verdict():
+  rows = comparison.compare(_cells([1., 2., 3.], [2., 3.1, 3.9]))
+  text, page = comparison.text_table(rows), comparison.markdown_table(rows)
+  for table in (text, page):
+    assert 'log_likelihood ↑' in table
+    assert '2.000 ± 0.577' in table
+    assert 'better' in table
+  assert 'better in 1, worse in 0' in comparison.sentence(rows)
+
+
+def test_quantiles_are_students():
+  from scipy import stats
+  for freedom, quantile in enumerate(comparison.T95[1:], 1):
+    assert quantile == pytest.approx(stats.t.ppf(.975, freedom), abs=5e-4)
+  assert Moments.of([1., 2.]).sem == pytest.approx(.5)
