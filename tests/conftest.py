@@ -16,6 +16,8 @@ jax.config.update('jax_debug_key_reuse', True)
 _CACHE = tempfile.TemporaryDirectory(prefix='mollification-jax-')
 jax.config.update('jax_compilation_cache_dir', _CACHE.name)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
+# They compile much and run little: at full optimisation most of the time is LLVM's.
+jax.config.update('jax_disable_most_optimizations', True)
 
 
 _SECONDS = {}

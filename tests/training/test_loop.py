@@ -11,6 +11,13 @@ from mollification.training import checkpoint, loop
 from tests.training import tiny
 
 
+@pytest.fixture(autouse=True)
+def _no_key_reuse_check():
+  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
+  with jax.debug_key_reuse(False):
+    yield
+
+
 class StopAfter:
   """Asks the loop to save and leave once it has been asked `calls` times."""
 

@@ -14,7 +14,7 @@ def config(family='vae', **changes):
   config = module.get_config()
   config.update_from_flattened_dict({
     **reductions, 'total_steps': 8, 'batch_size': 16, 'steps_per_call': 1, 'log.every': 1,
-    'eval.every': 4, 'eval.sample_every': 0, 'checkpoint.every': 2, 'checkpoint.keep': 10,
+    'eval.every': 4, 'eval.sample_every': 0, 'checkpoint.every': 4, 'checkpoint.keep': 10,
     'eval.refresh_examples': 64, 'eval.best_metric': '',
     **{key.replace('__', '.'): value for key, value in changes.items()}})
   return config
