@@ -30,7 +30,7 @@ def test_invert_undoes_prepare(name, quantize):
   prepare = PREPARES[name]
   batch = _batch(prepare.levels)
   x = prepare(batch, _keys())
-  back = prepare.invert(x, 'floor' if prepare.dequantize == 'uniform' else quantize)
+  back = prepare.invert(x, quantize)
   assert back.dtype == jnp.uint8
   if prepare.dequantize == 'none' and quantize == 'floor':   # the paper's truncation, as it is
     expected = np.clip(np.float32(127.5) * np.asarray(x) + np.float32(127.5), 0, 255)
