@@ -43,6 +43,7 @@ def _data():
   data.name = ''            # mollification/data, e.g. digits, cifar10, redwine, folder
   data.data_dir = ''        # TFDS folder, table folder, image folder or npz; '': TFDS's own default
   data.cache_dir = ''       # memory-mapped uint8 copies; '': ~/.cache/mollification
+  data.download = False     # fetch a UCI table that data_dir has not (TFDS fetches by itself)
   data.size = 0             # side in pixels that a folder's images are resized to; 0: as they are
   data.remainder = 'drop'   # last partial batch of an epoch: drop, or pad (masked; tables)
   return data

@@ -112,7 +112,8 @@ def build_evaluation(config, dataset=None):
 
 def load_data(config):
   """The Dataset that the config names."""
-  options = {'size': config.data.size} if config.data.size else {}
+  given = {'size': config.data.size, 'download': config.data.download}
+  options = {key: value for key, value in given.items() if value}
   return data.load(config.data.name, data_dir=config.data.data_dir,
                    cache_dir=config.data.cache_dir, **options)
 

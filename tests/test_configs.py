@@ -1,4 +1,5 @@
 """Promise 8: every config traces, its step lowers for TPU and CUDA, one smoke step runs."""
+import dataclasses
 import importlib
 import json
 import pathlib
@@ -166,3 +167,12 @@ def test_mollified_steps():
   assert steps('mollify.fraction=.25') == 500
   assert steps('mollify.fraction=0') == 0
   assert steps('mollify.steps=30,mollify.fraction=.25') == 30
+
+
+def test_evaluation_prepares_as_training_does_but_never_flips():
+  config = importlib.import_module('configs.digits_vae').get_config(
+    'prepare.flip=True,prepare.low=0.,prepare.logit_alpha=.05')
+  training = build.prepare_fn(config, 17)
+  evaluation = build.build_evaluation(config).prepare
+  assert training.flip
+  assert evaluation == dataclasses.replace(training, flip=False)

@@ -16,6 +16,7 @@ class Entry:
   load: Callable   # (name, data_dir, cache_dir, seed, **options) -> Dataset
   event_shape: tuple | None
   levels: int | None
+  options: tuple = ()   # what else the loader takes
 
 
 def _digits(name, data_dir, cache_dir, seed, **options):
@@ -53,17 +54,18 @@ def _need(data_dir, name, what):
     raise ValueError(f'data set {name!r} needs data_dir: pass {what}.')
 
 
+SIZES = ('num_train', 'num_validation', 'num_test')
 DATASETS = {
   'digits': Entry(_digits, (8, 8, 1), 17),
-  'photo_patches': Entry(_photo_patches, (32, 32, 3), 256),
-  'two_gaussians': Entry(_synthetic, (2,), None),
-  'eight_gaussians': Entry(_synthetic, (2,), None),
-  'von_mises_circle': Entry(_synthetic, (2,), None),
-  'two_moons': Entry(_synthetic, (2,), None),
-  'checkerboard': Entry(_synthetic, (2,), None),
-  'redwine': Entry(_table, (11,), None),
-  'whitewine': Entry(_table, (11,), None),
-  'parkinsons': Entry(_table, (15,), None),
+  'photo_patches': Entry(_photo_patches, (32, 32, 3), 256, ('size', 'stride')),
+  'two_gaussians': Entry(_synthetic, (2,), None, SIZES),
+  'eight_gaussians': Entry(_synthetic, (2,), None, SIZES),
+  'von_mises_circle': Entry(_synthetic, (2,), None, SIZES),
+  'two_moons': Entry(_synthetic, (2,), None, SIZES),
+  'checkerboard': Entry(_synthetic, (2,), None, SIZES),
+  'redwine': Entry(_table, (11,), None, ('download',)),
+  'whitewine': Entry(_table, (11,), None, ('download',)),
+  'parkinsons': Entry(_table, (15,), None, ('download',)),
   'mnist': Entry(_images, (28, 28, 1), 256),
   'fashion_mnist': Entry(_images, (28, 28, 1), 256),
   'svhn_cropped': Entry(_images, (32, 32, 3), 256),
@@ -71,7 +73,7 @@ DATASETS = {
   'celeba64': Entry(_images, (64, 64, 3), 256),
   'downsampled_imagenet32': Entry(_images, (32, 32, 3), 256),
   'downsampled_imagenet64': Entry(_images, (64, 64, 3), 256),
-  'folder': Entry(_folder, None, 256),
+  'folder': Entry(_folder, None, 256, ('size', 'channels')),
   'npz': Entry(_npz, None, 256),
 }
 
@@ -90,7 +92,12 @@ def load(name, *, data_dir='', cache_dir='', seed=0, **options):
   cached ('' for ~/.cache/mollification). `seed` draws synthetic samples and splits a folder; keep
   it fixed over the seeds of training, so that all arms see one test set.
   """
-  return _entry(name).load(name, data_dir, cache_dir, seed, **options)
+  entry = _entry(name)
+  for option in options:
+    if option not in entry.options:
+      raise ValueError(f'data set {name!r} has no option {option!r}; '
+                       f'its options: {list(entry.options) or "none"}.')
+  return entry.load(name, data_dir, cache_dir, seed, **options)
 
 
 def spec(name, **options):

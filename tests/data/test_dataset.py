@@ -155,3 +155,10 @@ def test_spec_of_folders_needs_size_and_channels():
     data.spec('folder', size=64)
   with pytest.raises(ValueError, match="'npz' stands in its files; load it"):
     data.spec('npz')
+
+
+@pytest.mark.parametrize('name, option', [('digits', 'size'), ('folder', 'download'),
+                                          ('redwine', 'size'), ('cifar10', 'seeds')])
+def test_an_option_of_another_set_is_refused(name, option):
+  with pytest.raises(ValueError, match=f'{name!r} has no option {option!r}; its options: '):
+    data.load(name, **{option: 1})
