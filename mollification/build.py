@@ -3,8 +3,6 @@ import dataclasses
 import functools
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +13,7 @@ from mollification.data import dataset as batches
 from mollification.evaluation import likelihood, sampling
 from mollification.models import base
 from mollification.training import optimizers, step
-from mollification.training.run import Run
+from mollification.training.run import Evaluation, Run
 from mollification.training.state import TrainState
 
 MOLLIFIERS = {
@@ -33,29 +31,6 @@ SCHEDULES = {
   'polynomial': schedules.polynomial,
   'constant': schedules.constant,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """What training's evaluations and the evaluation binary share.
-
-  variables: TrainState -> model variables of the configured parameters, statistics refreshed.
-  log_likelihood: (variables, split) -> likelihood.Result, on the split as stored.
-  sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone.
-  template: () -> shapes and shardings of the TrainState, to restore into.
-  """
-  dataset: Any
-  model: Any
-  prepare: preprocess.Prepare
-  variables: Callable
-  log_likelihood: Callable
-  sample: Callable
-  template: Callable[[], TrainState]
-
-  @property
-  def exact(self):
-    """Whether the log-likelihood is exact; a model's bound and dequantised pixels are bounds."""
-    return self.model.EXACT_LIKELIHOOD and self.dataset.levels is None
 
 
 def build(config, dataset=None):

@@ -1,4 +1,4 @@
-"""A built run: everything the loop needs, and nothing that it has to look up in a config."""
+"""What `build` makes: all that training and evaluation need, nothing to look up in a config."""
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -37,3 +37,26 @@ class Run:
   save_every: int
   keep: int
   keep_every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """What training's evaluations and the evaluation binary share.
+
+  variables: TrainState -> model variables of the configured parameters, statistics refreshed.
+  log_likelihood: (variables, split) -> likelihood.Result, on the split as stored.
+  sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone.
+  template: () -> shapes and shardings of the TrainState, to restore into.
+  """
+  dataset: Any
+  model: Any
+  prepare: Any
+  variables: Callable
+  log_likelihood: Callable
+  sample: Callable
+  template: Callable
+
+  @property
+  def exact(self):
+    """Whether the log-likelihood is exact; a model's bound and dequantised pixels are bounds."""
+    return self.model.EXACT_LIKELIHOOD and self.dataset.levels is None
