@@ -5,8 +5,6 @@
 
 Exit status: 0 measured, 2 a mistake in the command or the workdir.
 """
-import time
-
 try:
   from absl import app, flags, logging
 
@@ -27,8 +25,6 @@ _SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples: does it run at a
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
 flags.mark_flag_as_required('workdir')
 
-_POLL_SECONDS = 2.
-
 
 def main(argv):
   """Measure one checkpoint, or each as it appears, and print what was found."""
@@ -37,7 +33,8 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)
   with cli.one_line_errors(_DEBUG.value):
     if _WATCH.value:
-      _watch()
+      from mollification import measure
+      measure.watch(_WORKDIR.value, _measure)
     else:
       step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
       _measure(step or None)
@@ -61,28 +58,6 @@ def _measure(step):
     print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g} ± '
           f'{record.standard_error:.2g} {record.unit}{bound}  n={record.n}  '
           f"{record.reference['dataset']}/{record.reference['split']}  {record.params}", flush=True)
-
-
-def _watch():
-  """Measure checkpoints in order; ends once nothing trains here and none is left."""
-  from mollification import measure
-  from mollification.training import workdir
-  done = set()
-  while True:
-    training = workdir.in_use(_WORKDIR.value)   # before the look: a last one is not missed
-    fresh = [s for s in measure.steps(_WORKDIR.value) if s not in done]
-    for step in fresh:
-      try:
-        _measure(step)
-      except FileNotFoundError as error:
-        # Training keeps the newest few only; one may go while it is read.
-        if step in measure.steps(_WORKDIR.value):
-          raise
-        print(f'step {step:,} is gone, skipped ({error})', flush=True)
-      done.add(step)
-    if done and not fresh and not training:
-      return
-    time.sleep(_POLL_SECONDS)
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ def measure(folder, metrics, *, step=None, split='test', num_samples=0, params='
   """
   _check_names(metrics, split)
   config, identity = _config(folder, params)
-  evaluation = build.build_evaluation(config)
+  evaluation = _evaluation(config, folder)
   state = _restore(folder, step, evaluation.template())
   variables = evaluation.variables(state)
   held_out = getattr(evaluation.dataset, split)
@@ -50,6 +50,29 @@ def steps(folder):
     return sorted(manager.all_steps())
 
 
+def watch(folder, measure_step, *, poll_seconds=2.):
+  """Call `measure_step(step)` for each checkpoint as it appears, in order.
+
+  Returns once nothing trains in `folder` and none is left. Training keeps the newest few only: a
+  checkpoint that is deleted while it is read is skipped with one line.
+  """
+  done = set()
+  while True:
+    training = workdir.in_use(folder)   # before the look, so that a last one is not missed
+    fresh = [step for step in steps(folder) if step not in done]
+    for step in fresh:
+      try:
+        measure_step(step)
+      except FileNotFoundError as error:
+        if step in steps(folder):
+          raise
+        print(f'step {step:,} is gone, skipped ({error})', flush=True)
+      done.add(step)
+    if done and not fresh and not training:
+      return
+    time.sleep(poll_seconds)
+
+
 def _check_names(metrics, split):
   unknown = [m for m in metrics if m not in METRICS]
   if unknown or not metrics:
@@ -68,6 +91,14 @@ def _config(folder, params):
     config.eval.params = params
   build.check_params(config)
   return config, workdir.identity(plain)
+
+
+def _evaluation(config, folder):
+  try:
+    return build.build_evaluation(config)
+  except AttributeError as error:   # of a ConfigDict without a key that is read
+    raise ValueError(f'{folder}/config.json lacks the key {error}: another version of the package '
+                     'wrote it; measure it with that one.') from error
 
 
 def _restore(folder, step, template):

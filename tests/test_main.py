@@ -71,6 +71,34 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
     measure.measure(tmp_path, ('nll',), split='dev')
 
 
+def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, monkeypatch, capsys):
+  # One look per poll, and one more where a checkpoint was not there any more.
+  looks = iter([[], [2], [2, 4], [2, 6], [2, 6, 8], [6, 8]])
+  training = iter([True, True, True, False, False])
+  monkeypatch.setattr(measure, 'steps', lambda folder: next(looks))
+  monkeypatch.setattr(measure.workdir, 'in_use', lambda folder: next(training))
+  seen = []
+
+  def measure_step(step):
+    if step == 4:
+      raise FileNotFoundError('deleted')
+    seen.append(step)
+
+  measure.watch(tmp_path, measure_step, poll_seconds=0.)
+  assert seen == [2, 6, 8]
+  assert 'step 4 is gone, skipped (deleted)' in capsys.readouterr().out
+
+
+def test_watch_does_not_hide_a_broken_checkpoint(tmp_path, monkeypatch):
+  monkeypatch.setattr(measure, 'steps', lambda folder: [2])
+
+  def measure_step(step):
+    raise FileNotFoundError('half of it is missing')
+
+  with pytest.raises(FileNotFoundError, match='half of it'):
+    measure.watch(tmp_path, measure_step, poll_seconds=0.)
+
+
 def test_no_run_to_evaluate(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no run'):
     measure.measure(tmp_path, ('nll',))
