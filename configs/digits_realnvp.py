@@ -10,16 +10,16 @@ from configs import default
 
 
 def get_config(arg=''):
-  """1,000 updates, the first half mollified."""
+  """800 updates, the first half mollified."""
   config = default.get_config()
   default.set_model(config, 'realnvp_tabular', num_blocks=6, hidden=128)
   config.data.name = 'digits'
-  config.total_steps = 1_000
+  config.total_steps = 800
   config.batch_size = 128
   config.steps_per_call = 50
   config.optimizer.learning_rate = 5e-4
   config.log.every = 50
   config.eval.every = 100
-  config.eval.sample_every = 250
+  config.eval.sample_every = 200
   config.checkpoint.every = 500
   return default.finish(config, arg)

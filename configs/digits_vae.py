@@ -14,12 +14,12 @@ from configs import default
 
 
 def get_config(arg=''):
-  """1,500 updates, the first half mollified."""
+  """1,200 updates, the first half mollified."""
   config = default.get_config()
   default.set_model(config, 'vae', net='mlp', widths=(256, 256), latent_dim=16,
                     decoder_variance=.05)
   config.data.name = 'digits'
-  config.total_steps = 1_500
+  config.total_steps = 1_200
   config.batch_size = 128
   config.steps_per_call = 50
   config.log.every = 50

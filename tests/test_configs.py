@@ -164,7 +164,7 @@ def test_identity_ignores_logging_and_folders_but_no_more():
 def test_mollified_steps():
   steps = lambda arg: build.mollified_steps(
     importlib.import_module('configs.digits_vae').get_config(arg))
-  assert steps('mollify.fraction=.25') == 375
+  assert steps('mollify.fraction=.25') == 300
   assert steps('mollify.fraction=0') == 0
   assert steps('mollify.steps=30,mollify.fraction=.25') == 30
 
