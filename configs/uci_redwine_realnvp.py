@@ -24,6 +24,7 @@ def get_config(arg=''):
   config.mollify.granularity = 'epoch'
   config.optimizer.learning_rate = 1e-4
   config.optimizer.weight_decay = 1e-6
+  config.eval.refresh_batch_size = 1_296   # the whole training set, as in the released code
   config.log.every = 13
   config.eval.every = 65
   config.checkpoint.every = 650

@@ -10,7 +10,7 @@ import pathlib
 from mollification.evaluation import records
 from mollification.metrics import Moments
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom; beyond them, the normal's.
+# Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 LOWER_IS_BETTER = {'log_likelihood': False, 'bits_per_dim': True, 'mmd2': True, 'frechet': True}
 
@@ -40,7 +40,7 @@ class Row:
     if self.difference.count < 2:
       return math.inf
     freedom = self.difference.count - 1
-    return (T95[freedom] if freedom < len(T95) else 1.96) * self.difference.sem
+    return _quantile(freedom) * self.difference.sem
 
   @property
   def verdict(self):
@@ -94,6 +94,11 @@ def lines(rows):
            show(row.mollified), show(row.difference), f'± {row.interval:.{digits}f}', row.verdict)
 
 
+def _quantile(freedom):
+  """Two-sided 95 % quantile of Student's t; beyond the table by Cornish and Fisher's expansion."""
+  return T95[freedom] if freedom < len(T95) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom ** 2
+
+
 def _digits(row):
   """Decimals that show the smaller standard error with two digits."""
   sems = [m.sem for m in (row.vanilla, row.mollified, row.difference) if m.sem > 0]
@@ -119,6 +124,8 @@ def markdown_table(rows):
 
 def sentence(rows):
   """What the table says, either way."""
+  # bits_per_dim is log_likelihood in other units: one comparison, not two.
+  rows = [row for row in rows if row.metric != 'bits_per_dim']
   counts = collections.Counter(row.verdict for row in rows)
   total = len(rows)
   return (f'Of {total} comparisons, mollified training is better in {counts["better"]}, worse in '

@@ -23,6 +23,23 @@ MOLLIFIERS = {
   'blur_noise': mollifiers.blur_noise,
   'identity': mollifiers.identity,
 }
+INFINITY = float('inf')
+RANGES = {   # what numbers may be, where nothing else checks them
+  'seed': (0, 2**31 - 1),
+  'ema_decay': (0, 1),
+  'mollify.steps': (-1, INFINITY),
+  'optimizer.learning_rate': (0, INFINITY),
+  'optimizer.b1': (0, 1),
+  'optimizer.b2': (0, 1),
+  'optimizer.eps': (0, INFINITY),
+  'optimizer.end_factor': (0, INFINITY),
+  'eval.batch_size': (1, INFINITY),
+  'eval.refresh_examples': (1, INFINITY),
+  'eval.refresh_batch_size': (1, INFINITY),
+  'eval.patience': (0, INFINITY),
+  'eval.num_samples': (1, INFINITY),
+  'eval.temperature': (0, INFINITY),
+}
 SCHEDULES = {
   'sigmoid': schedules.sigmoid,
   'linear': schedules.linear,
@@ -71,16 +88,19 @@ def build_evaluation(config, dataset=None):
   evaluator = likelihood.make_evaluator(
     functools.partial(net.apply, method='log_likelihood'), prepare,
     batch_size=config.eval.batch_size)
-  sampler = sampling.make_sampler(
+  # A figure of samples fails on one that is not finite; a picture of them shows what there is.
+  scored, shown = (sampling.make_sampler(
     functools.partial(net.apply, method='sample'),
     functools.partial(prepare.invert, quantize=config.eval.quantize),
-    batch_size=config.eval.batch_size, temperature=config.eval.temperature)
+    batch_size=config.eval.batch_size, temperature=config.eval.temperature,
+    allow_nonfinite=allowed) for allowed in (False, True))
   keys = {purpose: rng.purpose_key(config.seed, purpose) for purpose in ('evaluate', 'sample')}
   return Evaluation(
     dataset=dataset, model=net, prepare=prepare,
     variables=functools.partial(_variables, config, net, prepare, dataset.train.x),
     log_likelihood=lambda variables, split: evaluator(variables, split.x, keys['evaluate']),
-    sample=lambda variables, n: sampler(variables, keys['sample'], n),
+    sample=lambda variables, n: scored(variables, keys['sample'], n),
+    show=lambda variables, n: shown(variables, keys['sample'], n),
     template=lambda: parallel.abstract(
       jax.eval_shape(functools.partial(_create_state, config, dataset))))
 
@@ -136,7 +156,11 @@ def schedule(config, steps_per_epoch):
   if not steps:
     return schedules.none()
   level = SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
-  return level if c.granularity == 'step' else schedules.by_epoch(level, steps_per_epoch)
+  if c.granularity == 'step':
+    return level
+  held = schedules.by_epoch(level, steps_per_epoch)
+  # The phase may end within an epoch; from there on data are clean, whatever the epoch began with.
+  return lambda step: jnp.where(jnp.asarray(step) < steps, held(step), 0.)
 
 
 def mollifier(config, event_shape):
@@ -220,6 +244,8 @@ def check(config, num_examples):
   if config.batch_size > num_examples:
     raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
                      'examples; lower it.')
+  _check_ranges(config)
+  _check_choosing(config)
   check_params(config)
   if config.eval.quantize not in preprocess.QUANTIZE:
     raise ValueError(f'eval.quantize must be one of {preprocess.QUANTIZE}, got '
@@ -228,6 +254,26 @@ def check(config, num_examples):
     warnings.warn('steps_per_call > 1 with convolutions on CPU: inside a scan their kernel '
                   'gradients are an order of magnitude slower; set steps_per_call=1.',
                   stacklevel=2)
+
+
+def _check_ranges(config):
+  for key, (low, high) in RANGES.items():
+    group, name = key.split('.') if '.' in key else ('', key)
+    value = (config[group] if group else config)[name]
+    if not low <= value <= high:
+      raise ValueError(f'{key} must lie in [{low}, {high}], got {value}.')
+
+
+def _check_choosing(config):
+  """What chooses by validation must exist and have a time to act."""
+  c = config.eval
+  if c.best_metric not in ('', 'log_likelihood'):
+    raise ValueError("eval.best_metric must be 'log_likelihood' (larger is better) or '' (keeps no "
+                     f'best checkpoint), got {c.best_metric!r}.')
+  if c.patience and not (c.every and c.best_metric and
+                         mollified_steps(config) < config.total_steps):
+    raise ValueError(f'eval.patience {c.patience} can never act: it needs eval.every, '
+                     'eval.best_metric and updates after the mollified phase; set patience to 0.')
 
 
 def check_params(config):
@@ -311,7 +357,7 @@ def _evaluate(evaluation, state):
 
 
 def _sample_grid(evaluation, n, state):
-  samples = evaluation.sample(evaluation.variables(state), n)
+  samples = evaluation.show(evaluation.variables(state), n)
   return sampling.grid(samples.x, math.ceil(math.sqrt(n)), levels=evaluation.dataset.levels,
                        gap=1)
 

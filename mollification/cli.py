@@ -18,6 +18,9 @@ def parse_flags(argv):
   """Parse flags for `app.run`; a wrong flag or config key ends the process with one line."""
   try:
     return flags.FLAGS(argv)
+  except ModuleNotFoundError as error:
+    fail(f'the config file imports {error.name}, which is not found; run from the root of the '
+         'checkout.')
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
     fail(_reason(str(error), argv))
 

@@ -21,7 +21,7 @@ _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many
                                     lower_bound=0)
 _PARAMS = flags.DEFINE_enum('params', '', ['', 'raw', 'ema'], 'Parameters; empty: as the config.')
 _WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the end.')
-_SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples: does it run at all?')
+_SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples and no records: does it run?')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
 flags.mark_flag_as_required('workdir')
 
@@ -37,7 +37,7 @@ def main(argv):
       measure.watch(_WORKDIR.value, _measure)
     else:
       step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
-      _measure(step or None)
+      _measure(None if step == '' else step)
 
 
 def _number(text):
@@ -52,7 +52,8 @@ def _measure(step):
   if _SMOKE.value:
     num_samples = min(num_samples or 40, 40)
   for record in measure.measure(_WORKDIR.value, _METRICS.value, step=step, split=_SPLIT.value,
-                                num_samples=num_samples, params=_PARAMS.value):
+                                num_samples=num_samples, params=_PARAMS.value,
+                                write=not _SMOKE.value):
     bound = ' (a bound)' if record.exact is False else ''
     net = f" in {record.features['net']} features" if record.features else ''
     print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g} ± '

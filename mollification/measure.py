@@ -14,8 +14,8 @@ from mollification.training import checkpoint, workdir
 METRICS = ('nll', 'mmd', 'frechet')
 
 
-def measure(folder, metrics, *, step=None, split='test', num_samples=0, params=''):
-  """Measure `metrics` of one checkpoint in the workdir `folder`; returns and writes Records.
+def measure(folder, metrics, *, step=None, split='test', num_samples=0, params='', write=True):
+  """Measure `metrics` of one checkpoint in the workdir `folder`: Records, written if `write`.
 
   `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
   as the split has examples; `params` is raw, ema, or '' for what the run's config says. The
@@ -36,7 +36,7 @@ def measure(folder, metrics, *, step=None, split='test', num_samples=0, params='
   found = []
   for metric in metrics:
     found += _MEASURES[metric](evaluation, variables, held_out, samples, config, common)
-  for record in found:
+  for record in found if write else ():
     records.write(record, pathlib.Path(folder) / 'records')
   return found
 
@@ -57,18 +57,21 @@ def watch(folder, measure_step, *, poll_seconds=2.):
   checkpoint that is deleted while it is read is skipped with one line.
   """
   done = set()
+  if workdir.read_config(folder) is None and not workdir.in_use(folder):
+    raise FileNotFoundError(f'{folder} holds no run, and nothing trains there; check --workdir.')
   while True:
     training = workdir.in_use(folder)   # before the look, so that a last one is not missed
     fresh = [step for step in steps(folder) if step not in done]
     for step in fresh:
       try:
         measure_step(step)
-      except FileNotFoundError as error:
+      except Exception as error:   # what is raised depends on the file that went first
         if step in steps(folder):
           raise
-        print(f'step {step:,} is gone, skipped ({error})', flush=True)
+        reason = str(error).splitlines()[0][:100]
+        print(f'step {step:,} is gone, skipped ({reason})', flush=True)
       done.add(step)
-    if done and not fresh and not training:
+    if not fresh and not training:
       return
     time.sleep(poll_seconds)
 
@@ -121,6 +124,10 @@ def _reference(evaluation, split):
 def _nll(evaluation, variables, split, samples, config, common):
   """Mean log-likelihood in nats per example and, where it is defined, bits/dim."""
   del samples, config
+  if (evaluation.model.EXACT_LIKELIHOOD and evaluation.dataset.levels is not None
+      and not evaluation.prepare.bits_defined):
+    raise ValueError('no likelihood: a flow on pixels that are not dequantised has none; train '
+                     'with prepare.dequantize=uniform, or leave nll out of --metrics.')
   start = time.monotonic()
   result = evaluation.log_likelihood(variables, split)
   common = common | {'reference': _reference(evaluation, split), 'exact': evaluation.exact,

@@ -119,6 +119,19 @@ BAD = {
   'max_nonfinite=0': 'max_nonfinite must be at least 1',
   'prepare.dequantize=gauss': 'dequantize must be one of',
   'eval.quantize=ceil': 'quantize must be one of',
+  'eval.best_metric=log_likelihod': "must be 'log_likelihood' .*got 'log_likelihod'",
+  'eval.best_metric=bits_per_dim': "got 'bits_per_dim'",
+  'eval.patience=3,eval.every=0': 'eval.patience 3 can never act',
+  'eval.patience=3,mollify.fraction=1.': 'eval.patience 3 can never act',
+  'eval.patience=-1': r'eval.patience must lie in \[0, inf\], got -1',
+  'eval.num_samples=0': 'eval.num_samples must lie in',
+  'eval.refresh_batch_size=0': 'eval.refresh_batch_size must lie in',
+  'eval.temperature=-1.': 'eval.temperature must lie in',
+  'ema_decay=1.5': r'ema_decay must lie in \[0, 1\], got 1.5',
+  'mollify.steps=-7': r'mollify.steps must lie in \[-1, inf\], got -7',
+  'optimizer.learning_rate=-1.': 'optimizer.learning_rate must lie in',
+  'optimizer.b1=1.5': r'optimizer.b1 must lie in \[0, 1\], got 1.5',
+  'seed=-1': 'seed must lie in',
 }
 
 
@@ -176,3 +189,12 @@ def test_evaluation_prepares_as_training_does_but_never_flips():
   evaluation = build.build_evaluation(config).prepare
   assert training.flip
   assert evaluation == dataclasses.replace(training, flip=False)
+
+
+def test_the_phase_ends_where_it_ends_also_by_epoch():
+  """9 updates an epoch: update 600 is within the 67th, which began while mollified."""
+  config = importlib.import_module('configs.digits_vae').get_config(
+    'mollify.granularity=epoch,mollify.steps=600')
+  level = build.schedule(config, 9)
+  assert float(level(599)) == float(level(594)) > 0
+  assert float(level(600)) == 0

@@ -67,12 +67,16 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
     measure.measure(tmp_path, ('nll',), step=5)
   with pytest.raises(ValueError, match="unknown metric 'fid'; known: nll"):
     measure.measure(tmp_path, ('nll', 'fid'))
+  count = len(written)
+  assert measure.measure(tmp_path, ('mmd',), num_samples=40, write=False)[0].n == 40
+  assert len(records.read_all(tmp_path / 'records')) == count
   with pytest.raises(ValueError, match="got 'dev'"):
     measure.measure(tmp_path, ('nll',), split='dev')
 
 
 def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, monkeypatch, capsys):
   # One look per poll, and one more where a checkpoint was not there any more.
+  (tmp_path / 'config.json').write_text('{}')
   looks = iter([[], [2], [2, 4], [2, 6], [2, 6, 8], [6, 8]])
   training = iter([True, True, True, False, False])
   monkeypatch.setattr(measure, 'steps', lambda folder: next(looks))
@@ -81,16 +85,17 @@ def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, mo
 
   def measure_step(step):
     if step == 4:
-      raise FileNotFoundError('deleted')
+      raise ValueError('NOT_FOUND: Error opening "zarr" driver')   # what Orbax makes of it
     seen.append(step)
 
   measure.watch(tmp_path, measure_step, poll_seconds=0.)
   assert seen == [2, 6, 8]
-  assert 'step 4 is gone, skipped (deleted)' in capsys.readouterr().out
+  assert 'step 4 is gone, skipped (NOT_FOUND' in capsys.readouterr().out
 
 
 def test_watch_does_not_hide_a_broken_checkpoint(tmp_path, monkeypatch):
   monkeypatch.setattr(measure, 'steps', lambda folder: [2])
+  (tmp_path / 'config.json').write_text('{}')
 
   def measure_step(step):
     raise FileNotFoundError('half of it is missing')
@@ -100,6 +105,8 @@ def test_watch_does_not_hide_a_broken_checkpoint(tmp_path, monkeypatch):
 
 
 def test_no_run_to_evaluate(tmp_path):
+  with pytest.raises(FileNotFoundError, match='nothing trains there; check --workdir'):
+    measure.watch(tmp_path, None)
   with pytest.raises(FileNotFoundError, match='holds no run'):
     measure.measure(tmp_path, ('nll',))
   result = _run('evaluate', f'--workdir={tmp_path}')

@@ -9,6 +9,8 @@ import functools
 import hashlib
 import pathlib
 import re
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -272,7 +274,7 @@ def load_npz(path):
   try:
     with np.load(path, allow_pickle=False) as archive:
       arrays = dict(archive)
-  except (ValueError, OSError, EOFError, TypeError) as error:
+  except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f'{path}: not an .npz archive of plain arrays ({error}); write it with '
                      'np.savez(path, train=..., test=...).') from error
   missing = [name for name in ('train', 'test') if name not in arrays]

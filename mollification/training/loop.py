@@ -60,10 +60,10 @@ def _train(run, outputs, state, journal, stop):
       pending = None
     if evaluate and is_best(journal.scores, done):
       outputs.save_best(done, state)
-    if run.sample is not None and _due(done, run.sample_every, run):
-      outputs.samples(done, run.sample(state))
     if save or preempted or early_stop(journal.scores, run.patience):
       outputs.save(done, state)
+    if run.sample is not None and _due(done, run.sample_every, run):
+      outputs.samples(done, run.sample(state))
     if preempted and done < run.total_steps:
       return Outcome(state, 'preempted')
   if pending is not None:

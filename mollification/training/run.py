@@ -45,7 +45,8 @@ class Evaluation:
 
   variables: TrainState -> model variables of the configured parameters, statistics refreshed.
   log_likelihood: (variables, split) -> likelihood.Result, on the split as stored.
-  sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone.
+  sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone;
+    fails on samples that are not finite. show: the same, which does not fail, for pictures.
   template: () -> shapes and shardings of the TrainState, to restore into.
   """
   dataset: Any
@@ -54,6 +55,7 @@ class Evaluation:
   variables: Callable
   log_likelihood: Callable
   sample: Callable
+  show: Callable
   template: Callable
 
   @property

@@ -50,6 +50,9 @@ def in_use(workdir):
 def identity(config):
   """sha256 of what a config (a plain dict) makes of a run: not of its logging or its folders."""
   kept = {key: value for key, value in config.items() if key not in MAY_CHANGE}
+  # Of the evaluation's keys, those that shape a figure.
+  kept['eval'] = {key: value for key, value in config['eval'].items()
+                  if key in ('temperature', 'quantize') or key.startswith('refresh')}
   kept['data'] = {key: value for key, value in config['data'].items() if not key.endswith('_dir')}
   return hashlib.sha256(_dump(kept).encode()).hexdigest()
 

@@ -154,3 +154,11 @@ def test_files_that_are_no_npz(tmp_path):
     data.load('npz', data_dir=tmp_path / 'one.npy')
   with pytest.raises(FileNotFoundError, match=r'no file .*gone.npz; pass the path'):
     data.load('npz', data_dir=tmp_path / 'gone.npz')
+
+
+def test_a_cut_npz_is_an_error_that_names_it(tmp_path):
+  path = tmp_path / 'cut.npz'
+  np.savez(path, train=np.zeros((40, 4, 4, 1), np.uint8), test=np.zeros((4, 4, 4, 1), np.uint8))
+  path.write_bytes(path.read_bytes()[:200])
+  with pytest.raises(ValueError, match=r'cut\.npz: not an \.npz archive'):
+    images.load_npz(path)

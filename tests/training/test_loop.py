@@ -133,6 +133,15 @@ def test_non_finite_updates_stop_the_run(tmp_path):
   assert all(row['train/skipped_in_row'] <= row['step'] for row in rows)
 
 
+def test_non_finite_samples_spoil_a_picture_but_not_the_run(tmp_path):
+  run = tiny.run('flow', optimizer__name='sgd', optimizer__learning_rate=1e6, eval__every=0,
+                 eval__sample_every=8, max_nonfinite=1000)
+  outcome = loop.train(run, tmp_path)
+  assert outcome.reason == 'finished'
+  assert (tmp_path / 'checkpoints' / '8').is_dir()
+  assert (tmp_path / 'samples' / '00000008.png').exists()
+
+
 def test_rows_say_what_was_done(tmp_path):
   run = tiny.run(eval__sample_every=8)
   loop.train(run, tmp_path)
