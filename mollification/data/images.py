@@ -272,7 +272,8 @@ def load_npz(path):
   if not path.is_file():
     raise FileNotFoundError(f'no file {path}; pass the path of an .npz archive as data_dir.')
   try:
-    with np.load(path, allow_pickle=False) as archive:
+    # Opened here: np.load leaves the file open where it turns out to be damaged.
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
       arrays = dict(archive)
   except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
     raise ValueError(f'{path}: not an .npz archive of plain arrays ({error}); write it with '
