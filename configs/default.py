@@ -5,8 +5,14 @@ Variants on the command line: `--config=configs/NAME.py:key=value[,key=value]`, 
 """
 import ast
 import difflib
+import re
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
+
+_BETWEEN_PAIRS = re.compile(r',(?![^(]*\))')   # the commas of a tuple stand in brackets
+# How an error names the type of a key.
+KINDS = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text',
+         tuple: 'a tuple such as (64,64)'}
 
 
 def get_config(arg=''):
@@ -23,7 +29,7 @@ def get_config(arg=''):
   config.data = _data()
   config.prepare = _prepare()
   config.mollify = _mollify()
-  config.model = ConfigDict({'name': ''})   # mollification/models; its other keys are its fields
+  config.model = ConfigDict({'name': ''})   # see set_model
   config.optimizer = _optimizer()
   config.eval = _eval()
 
@@ -44,8 +50,14 @@ def _data():
   data.data_dir = ''        # TFDS folder, table folder, image folder or npz; '': TFDS's own default
   data.cache_dir = ''       # memory-mapped uint8 copies; '': ~/.cache/mollification
   data.download = False     # fetch a UCI table that data_dir has not (TFDS fetches by itself)
-  data.size = 0             # side in pixels that a folder's images are resized to; 0: as they are
   data.remainder = 'drop'   # last partial batch of an epoch: drop, or pad (masked; tables)
+  # Options of single data sets; 0 is the data set's own default, and all others refuse the key.
+  data.size = 0             # folder: side that images are resized to; photo_patches: of a patch
+  data.channels = 0         # folder: convert to grey (1) or RGB (3)
+  data.stride = 0           # photo_patches: pixels between patches
+  data.num_train = 0        # 2-D densities: points drawn
+  data.num_validation = 0
+  data.num_test = 0
   return data
 
 
@@ -62,7 +74,8 @@ def _prepare():
 def _mollify():
   mollify = ConfigDict()
   mollify.name = 'gaussian'        # gaussian | gaussian_ve | heat_blur | blur_noise | identity
-  mollify.schedule = 'sigmoid'     # sigmoid | linear | cosine | jetformer | polynomial | constant
+  # sigmoid | linear | cosine | jetformer | polynomial | constant | none (vanilla training)
+  mollify.schedule = 'sigmoid'
   mollify.fraction = .5            # share of total_steps that is mollified; 0: vanilla training
   mollify.steps = -1               # length of the mollified phase in updates; -1: from fraction
   mollify.granularity = 'step'     # step | epoch: how often the level changes
@@ -117,7 +130,7 @@ def _eval():
 def finish(config, arg):
   """Apply `key=value[,key=value]` (dotted keys) and lock: an unknown key or type is an error."""
   config.lock()
-  for pair in filter(None, arg.split(',')):
+  for pair in filter(None, _BETWEEN_PAIRS.split(arg)):
     key, equals, text = pair.partition('=')
     if not equals:
       raise ValueError(f'a config variant reads key=value, got {pair!r}.')
@@ -130,27 +143,38 @@ def finish(config, arg):
 
 
 def set_model(config, name, **options):
-  """Name the model of a run file and list the options of its that may be set."""
+  """Name the model of a run file; every option of its becomes a key, at its default or as given.
+
+  `config.model` then holds `name` and the constructor's arguments (mollification/models), so that
+  `config.model.beta` can be changed from the command line without being in the run file.
+  """
+  from mollification import models  # flax: only files that name a model wait for it
+  keys = ConfigDict({'name': name})
+  for option, (kind, value) in models.options(name).items():
+    keys[option] = config_dict.placeholder(kind) if value is None else value
+  keys.lock()
+  keys.update(options)
   with config.unlocked():
-    config.model = ConfigDict({'name': name, **options})
+    config.model = keys
 
 
 def set_key(config, key, value):
   """Set one dotted key; raises ValueError on an unknown key or another type, naming both."""
-  known = list(_keys(config))
+  known = dict(_keys(config))
   if key not in known:
     close = difflib.get_close_matches(key, known, 1)
     hint = f'did you mean {close[0]!r}?' if close else 'all keys stand in configs/default.py.'
     raise ValueError(f'unknown config key {key!r}; {hint}')
   try:
     config.update_from_flattened_dict({key: value})
-  except TypeError as error:
-    raise ValueError(f'config key {key!r} takes another type: {error}') from error
+  except TypeError:
+    raise ValueError(f'config key {key!r} takes {KINDS[known[key]]}, got {value!r}.') from None
 
 
 def _keys(config, prefix=''):
+  """(dotted key, type) of every key."""
   for key, value in config.items():
     if isinstance(value, ConfigDict):
       yield from _keys(value, f'{prefix}{key}.')
     else:
-      yield prefix + key
+      yield prefix + key, config.get_type(key)

@@ -32,7 +32,8 @@ def learning_curves(runs, name, path, *, ylabel):
     lows = []
     for arm, files in arms.items():
       curves = [curve(file, name) for file in files]
-      steps, values = curves[0][0], np.stack([values for _, values in curves])
+      length = min(len(steps) for steps, _ in curves)   # a run may have stopped early
+      steps, values = curves[0][0][:length], np.stack([values[:length] for _, values in curves])
       mean, sem = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
       ax.plot(steps, mean, color=COLORS[arm], label=arm)
       ax.fill_between(steps, mean - sem, mean + sem, color=COLORS[arm], alpha=.25, lw=0)
@@ -43,7 +44,8 @@ def learning_curves(runs, name, path, *, ylabel):
         ax.text(end, .02, ' level 0 from here', transform=ax.get_xaxis_transform(), fontsize=8,
                 color=COLORS[arm])
     # While mollified a model is far from clean data; the end is what is to be seen.
-    ax.set_ylim(bottom=min(lows) - .1 * abs(min(lows)))
+    if np.isfinite(min(lows)):
+      ax.set_ylim(bottom=min(lows) - .1 * abs(min(lows)))
     ax.set(title=model, xlabel='updates', ylabel=ylabel)
     ax.legend(frameon=False, loc='center right')
     ax.spines[['top', 'right']].set_visible(False)

@@ -7,6 +7,7 @@ on samples, and writes under the workdir: records, sample grids (PNG), a figure 
 curves, table.csv. Needs no network. Runs that are finished are not trained again.
 """
 import csv
+import json
 import pathlib
 import shutil
 import time
@@ -33,7 +34,7 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'quickstart'
 def main(argv):
   """Train all runs, measure them, print the table."""
   del argv
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
   import jax
   start = time.monotonic()
   root = pathlib.Path(_WORKDIR.value)
@@ -41,14 +42,21 @@ def main(argv):
   jax.config.update('jax_compilation_cache_dir', str(root.resolve() / 'compiled'))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
   with cli.one_line_errors(_DEBUG.value):
-    _run_all(root, start)
+    fresh = _run_all(root, start)
     _report(root)
-  print(f'{time.monotonic() - start:.0f} s in all; everything is under {root}')
+    seconds = round(time.monotonic() - start)
+    if fresh:
+      (root / 'time.json').write_text(json.dumps({'seconds': seconds}) + '\n')
+    if _RECORD.value:
+      _record(root)
+  print(f'{seconds} s in all; everything is under {root}')
 
 
 def _run_all(root, start):
-  from mollification import measure
+  """Train and measure what is missing; whether all of it was, so that the time says something."""
+  from mollification import build, measure
   from mollification.training import loop, preemption, workdir
+  fresh = True
   jobs = [(model, seed, arm) for model in MODELS for seed in range(_SEEDS.value) for arm in ARMS]
   with preemption.Preemption() as stop:
     for done, (model, seed, arm) in enumerate(jobs):
@@ -58,31 +66,41 @@ def _run_all(root, start):
       folder = root / model / arm / str(seed)
       print(f'{label}building', flush=True)
       with workdir.lock(folder):
-        config, run = _build(model, arm, seed)
+        config = config_of(model, arm, seed)
+        config = build.smoke(config) if _SMOKE.value else config
+        run = build.build(config)
         workdir.claim(folder, config.to_dict())
+        fresh &= not (folder / 'metrics.jsonl').exists()
+        stop.armed = True
         outcome = loop.train(run, folder, stop=stop, label=label)
         if outcome.reason == 'preempted':
           print('stopped and saved; the same command goes on from here')
           raise SystemExit(preemption.EXIT_STATUS)
-        if not any((folder / 'records').glob('*.json')):
-          measure.measure(folder, METRICS)
+        if not _measured(folder, run.total_steps):
+          measure.measure(measure.open_run(folder), METRICS)
+  return fresh
 
 
-def _build(model, arm, seed):
-  """(config, Run) of one job; the arms differ in `mollify.fraction` alone."""
+def _measured(folder, step):
+  """Whether the records of the last update are complete."""
+  from experiments import comparison
+  from mollification.evaluation import records
+  found = {record.metric for record in records.read_all(folder / 'records') if record.step == step}
+  return comparison.LOWER_IS_BETTER.keys() <= found
+
+
+def config_of(model, arm, seed):
+  """The config of one job; the arms differ in `mollify.fraction` alone."""
   import importlib
-
-  from mollification import build
   config = importlib.import_module(f'configs.{MODELS[model]}').get_config()
   config.seed, config.mollify.fraction = seed, ARMS[arm]
-  if _SMOKE.value:
-    config = build.smoke(config)
-  return config, build.build(config)
+  return config
 
 
 def _report(root):
   from experiments import comparison, figures
-  rows = comparison.compare([cell for cell, _ in comparison.read(root)])
+  rows = comparison.compare([cell for cell, _ in comparison.read(root)
+                             if cell.seed < _SEEDS.value])
   print('\n' + comparison.text_table(rows) + '\n')
   print(LEGEND)
   print(comparison.sentence(rows) + '\n')
@@ -95,8 +113,6 @@ def _report(root):
     figures.side_by_side(grids, root / f'samples_{model}.png',
                          title=f'{model}: samples from the same keys, seed 0')
   _write_csv(root / 'table.csv', rows)
-  if _RECORD.value:
-    _record(root)
 
 
 def _last(folder):
@@ -114,13 +130,16 @@ def _write_csv(path, rows):
 
 
 def _record(root):
-  """Replace the committed records by those of this run; pictures too."""
+  """Replace the committed records by those of this run; configs and pictures too."""
   shutil.rmtree(RESULTS, ignore_errors=True)
   for model in MODELS:
     for arm in ARMS:
       for folder in sorted((root / model / arm).glob('*/records')):
-        shutil.copytree(folder, RESULTS / folder.relative_to(root))
-  for name in ('table.csv', 'curves.png', *(f'samples_{model}.png' for model in MODELS)):
+        place = RESULTS / folder.relative_to(root)
+        shutil.copytree(folder, place)
+        shutil.copy(folder.parent / 'config.json', place.parent)
+  samples = [f'samples_{model}.png' for model in MODELS]
+  for name in ('table.csv', 'time.json', 'curves.png', *samples):
     shutil.copy(root / name, RESULTS / name)
 
 

@@ -1,6 +1,7 @@
 """config -> Run: the only reader of a config. Whatever a key does, it does from here."""
 import dataclasses
 import functools
+import importlib.util
 import math
 import warnings
 
@@ -23,6 +24,8 @@ MOLLIFIERS = {
   'blur_noise': mollifiers.blur_noise,
   'identity': mollifiers.identity,
 }
+# Keys of config.data that only some data sets take; 0 leaves them at the data set's own default.
+DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES)
 INFINITY = float('inf')
 RANGES = {   # what numbers may be, where nothing else checks them
   'seed': (0, 2**31 - 1),
@@ -58,6 +61,10 @@ def build(config, dataset=None):
   dataset = load_data(config) if dataset is None else dataset
   check(config, dataset.train.num_examples)
   evaluation = build_evaluation(config, dataset)
+  if (config.eval.every or config.eval.best_metric) and not evaluation.has_likelihood:
+    raise ValueError('a flow on pixels that are not dequantised has no likelihood to evaluate or '
+                     'to choose by; set prepare.dequantize=uniform, or eval.every=0 and '
+                     "eval.best_metric=''.")
   per_epoch = _steps_per_epoch(config, dataset)
   sample_grid = None
   if dataset.levels is not None:
@@ -107,8 +114,7 @@ def build_evaluation(config, dataset=None):
 
 def load_data(config):
   """The Dataset that the config names."""
-  given = {'size': config.data.size, 'download': config.data.download}
-  options = {key: value for key, value in given.items() if value}
+  options = {key: config.data[key] for key in DATA_OPTIONS if config.data[key]}
   return data.load(config.data.name, data_dir=config.data.data_dir,
                    cache_dir=config.data.cache_dir, **options)
 
@@ -138,6 +144,8 @@ def prepare_fn(config, levels):
 def mollified_steps(config):
   """Length of the mollified phase in updates, from `steps` or from `fraction` of the total."""
   c = config.mollify
+  if c.schedule == 'none':
+    return 0
   if c.steps >= 0:
     return c.steps
   if not 0 <= c.fraction <= 1:
@@ -149,8 +157,8 @@ def mollified_steps(config):
 def schedule(config, steps_per_epoch):
   """update -> level, for the configured phase and granularity; 0 throughout for no phase."""
   c, steps = config.mollify, mollified_steps(config)
-  if c.schedule not in SCHEDULES:
-    raise ValueError(f'unknown schedule {c.schedule!r}; known: {", ".join(SCHEDULES)}.')
+  if c.schedule not in (*SCHEDULES, 'none'):
+    raise ValueError(f'unknown schedule {c.schedule!r}; known: {", ".join(SCHEDULES)}, none.')
   if c.granularity not in ('step', 'epoch'):
     raise ValueError(f"mollify.granularity must be 'step' or 'epoch', got {c.granularity!r}.")
   if not steps:
@@ -244,6 +252,9 @@ def check(config, num_examples):
   if config.batch_size > num_examples:
     raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
                      'examples; lower it.')
+  if config.log.tensorboard and not importlib.util.find_spec('tensorflow'):
+    raise ValueError("log.tensorboard needs TensorFlow: pip install 'mollification[data]', or "
+                     'leave it False.')
   _check_ranges(config)
   _check_choosing(config)
   check_params(config)
@@ -374,5 +385,6 @@ def _overview(config, dataset, evaluation):
   lines = [table, f'data {dataset.name}: {dataset.train.num_examples:,} training examples {shape}',
            f'mollification {phase}']
   if dataset.levels is not None and not evaluation.prepare.bits_defined:
-    lines.append('no likelihood: pixels are not dequantised (prepare.dequantize=none)')
+    what = 'bits/dim' if evaluation.has_likelihood else 'likelihood'
+    lines.append(f'no {what}: pixels are not dequantised (prepare.dequantize=none)')
   return '\n'.join(lines)

@@ -2,10 +2,17 @@
 import contextlib
 import re
 import sys
+import warnings
 
 from absl import flags
 
 EXIT_USAGE = 2
+# What absl says of a value that it cannot parse -> what the key takes.
+_KINDS = {'for int()': 'a whole number', 'string to float': 'a number',
+          'Non-boolean': 'True or False', 'as a ConfigDict': 'no value: set a key below it'}
+# Packages that only some runs need -> the extra that brings them.
+_EXTRAS = {'tensorflow': 'data', 'tensorflow_datasets': 'data', 'importlib_resources': 'data',
+           'sklearn': 'data'}
 
 
 def fail(message):
@@ -27,15 +34,27 @@ def parse_flags(argv):
 
 @contextlib.contextmanager
 def one_line_errors(debug=False):
-  """Turn errors that name a rule, a value and a way out into one line; `debug` lets them pass."""
+  """Turn errors that name a rule, a value and a way out into one line; `debug` lets them pass.
+
+  Warnings are printed in one line each.
+  """
+  before, warnings.formatwarning = warnings.formatwarning, _one_line_warning
   try:
     yield
   except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
     if debug:
       raise
     if isinstance(error, ModuleNotFoundError):
-      fail(f"{error.name} is not installed; pip install 'mollification[train]'.")
+      extra = _EXTRAS.get((error.name or '').split('.')[0], 'train')
+      fail(f"{error.name} is not installed; pip install 'mollification[{extra}]'.")
     fail(_reason(str(error), sys.argv))
+  finally:
+    warnings.formatwarning = before
+
+
+def _one_line_warning(message, *args, **kwargs):
+  del args, kwargs
+  return f'warning: {message}\n'
 
 
 def _reason(text, argv):
@@ -49,5 +68,10 @@ def _reason(text, argv):
     return f"unknown config key in {flag.split('=')[0]}; did you mean {unknown[2]!r}?"
   if re.fullmatch(r"['\"\\]*\w+['\"\\]*", text):
     return f'unknown config key {text.strip(chr(34) + chr(39))}; all stand in configs/default.py.'
+  value = re.match(r'flag --config\.([\w.]+)=(.*?): (.*)', text, re.S)
+  if value:
+    kind = next((kind for clue, kind in _KINDS.items() if clue in value[3]), None)
+    if kind:
+      return f'config key {value[1]!r} takes {kind}, got {value[2]!r}.'
   inner = re.findall(r'^\s*\w*Error: (.+)$', text, re.MULTILINE)
   return inner[-1] if inner else ' '.join(text.strip().split('\n\n')[0].split())

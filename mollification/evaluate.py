@@ -5,6 +5,8 @@
 
 Exit status: 0 measured, 2 a mistake in the command or the workdir.
 """
+import functools
+
 try:
   from absl import app, flags, logging
 
@@ -30,14 +32,16 @@ def main(argv):
   """Measure one checkpoint, or each as it appears, and print what was found."""
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
   with cli.one_line_errors(_DEBUG.value):
+    step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
     if _WATCH.value:
       from mollification import measure
+      if step:
+        raise ValueError(f'--watch measures every checkpoint, --step={step} one; drop either.')
       measure.watch(_WORKDIR.value, _measure)
     else:
-      step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
-      _measure(None if step == '' else step)
+      _measure(step or None)
 
 
 def _number(text):
@@ -46,14 +50,19 @@ def _number(text):
   return int(text)
 
 
+@functools.cache
+def _run():
+  from mollification import measure
+  return measure.open_run(_WORKDIR.value, _PARAMS.value)
+
+
 def _measure(step):
   from mollification import measure
   num_samples = _NUM_SAMPLES.value
   if _SMOKE.value:
     num_samples = min(num_samples or 40, 40)
-  for record in measure.measure(_WORKDIR.value, _METRICS.value, step=step, split=_SPLIT.value,
-                                num_samples=num_samples, params=_PARAMS.value,
-                                write=not _SMOKE.value):
+  for record in measure.measure(_run(), _METRICS.value, step=step, split=_SPLIT.value,
+                                num_samples=num_samples, write=not _SMOKE.value):
     bound = ' (a bound)' if record.exact is False else ''
     net = f" in {record.features['net']} features" if record.features else ''
     print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g} ± '

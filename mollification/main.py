@@ -30,7 +30,7 @@ def main(argv):
   """Build the run, train it in its workdir, say how it ended."""
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
   with cli.one_line_errors(_DEBUG.value):
     _train(_CONFIG.value, _WORKDIR.value)
 
@@ -44,6 +44,7 @@ def _train(config, folder):
     run = build.build(config)
     workdir.claim(path, config.to_dict())
     print(run.overview, flush=True)
+    stop.armed = True
     try:
       outcome = loop.train(run, path, stop=stop)
     except loop.Diverged as error:

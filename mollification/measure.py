@@ -1,4 +1,5 @@
 """A checkpoint and a list of metrics in, records out: what the evaluation binary does."""
+import dataclasses
 import functools
 import math
 import pathlib
@@ -10,34 +11,57 @@ from ml_collections import ConfigDict
 from mollification import build
 from mollification.evaluation import features, frechet, mmd, records
 from mollification.training import checkpoint, workdir
+from mollification.training.run import Evaluation
 
-METRICS = ('nll', 'mmd', 'frechet')
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+  """A run to be measured: what does not change from checkpoint to checkpoint."""
+  folder: pathlib.Path
+  config: ConfigDict
+  identity: str
+  evaluation: Evaluation
 
 
-def measure(folder, metrics, *, step=None, split='test', num_samples=0, params='', write=True):
-  """Measure `metrics` of one checkpoint in the workdir `folder`: Records, written if `write`.
+def open_run(folder, params=''):
+  """The run in the workdir `folder`, with its data and its compiled evaluation.
+
+  The config, and with it data, model and seed, comes from the workdir. `params` is raw, ema, or ''
+  for what the config says. Raises FileNotFoundError where there is no run.
+  """
+  folder = pathlib.Path(folder)
+  plain = workdir.read_config(folder)
+  if plain is None:
+    raise FileNotFoundError(f'{folder} holds no run: it has no config.json; train there first.')
+  config = ConfigDict(plain)
+  if params:
+    config.eval.params = params
+  build.check_params(config)
+  return Opened(folder, config, workdir.identity(plain), _evaluation(config, folder))
+
+
+def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True):
+  """Measure `metrics` of one checkpoint of an Opened run: Records, written if `write`.
 
   `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
-  as the split has examples; `params` is raw, ema, or '' for what the run's config says. The
-  config, and with it data, model and seed, comes from the workdir. Raises ValueError on unknown
-  names and FileNotFoundError where there is no such run or checkpoint.
+  as the split has examples. Raises ValueError on unknown names and FileNotFoundError where there
+  is no such checkpoint.
   """
   _check_names(metrics, split)
-  config, identity = _config(folder, params)
-  evaluation = _evaluation(config, folder)
-  state = _restore(folder, step, evaluation.template())
+  evaluation, config = run.evaluation, run.config
+  state = _restore(run.folder, step, evaluation.template())
   variables = evaluation.variables(state)
   held_out = getattr(evaluation.dataset, split)
   samples = functools.cache(
     lambda: evaluation.sample(variables, num_samples or held_out.num_examples))
 
   common = {'params': config.eval.params, 'step': int(state.step), 'seed': config.seed,
-            'config_sha256': identity}
+            'config_sha256': run.identity}
   found = []
   for metric in metrics:
-    found += _MEASURES[metric](evaluation, variables, held_out, samples, config, common)
+    found += METRICS[metric](evaluation, variables, held_out, samples, config, common)
   for record in found if write else ():
-    records.write(record, pathlib.Path(folder) / 'records')
+    records.write(record, run.folder / 'records')
   return found
 
 
@@ -85,21 +109,12 @@ def _check_names(metrics, split):
     raise ValueError(f"split must be train, validation or test, got {split!r}.")
 
 
-def _config(folder, params):
-  plain = workdir.read_config(folder)
-  if plain is None:
-    raise FileNotFoundError(f'{folder} holds no run: it has no config.json; train there first.')
-  config = ConfigDict(plain)
-  if params:
-    config.eval.params = params
-  build.check_params(config)
-  return config, workdir.identity(plain)
-
-
 def _evaluation(config, folder):
   try:
     return build.build_evaluation(config)
-  except AttributeError as error:   # of a ConfigDict without a key that is read
+  except AttributeError as error:
+    if not isinstance(error.obj, ConfigDict):   # a key that is read and is not there
+      raise
     raise ValueError(f'{folder}/config.json lacks the key {error}: another version of the package '
                      'wrote it; measure it with that one.') from error
 
@@ -124,8 +139,7 @@ def _reference(evaluation, split):
 def _nll(evaluation, variables, split, samples, config, common):
   """Mean log-likelihood in nats per example and, where it is defined, bits/dim."""
   del samples, config
-  if (evaluation.model.EXACT_LIKELIHOOD and evaluation.dataset.levels is not None
-      and not evaluation.prepare.bits_defined):
+  if not evaluation.has_likelihood:
     raise ValueError('no likelihood: a flow on pixels that are not dequantised has none; train '
                      'with prepare.dequantize=uniform, or leave nll out of --metrics.')
   start = time.monotonic()
@@ -177,4 +191,4 @@ def _sampling(config, samples):
   return {'temperature': config.eval.temperature, 'nonfinite_samples': samples.nonfinite}
 
 
-_MEASURES = {'nll': _nll, 'mmd': _mmd, 'frechet': _frechet}
+METRICS = {'nll': _nll, 'mmd': _mmd, 'frechet': _frechet}

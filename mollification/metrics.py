@@ -3,13 +3,14 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import shutil
 import sys
 import time
 
 import numpy as np
+
+from mollification import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +56,22 @@ class Moments:
 
 
 def read_rows(path):
-  """Rows of a metrics.jsonl; a last line that a crash cut short is left out."""
+  """Rows of a metrics.jsonl; a last line that a crash cut short is left out.
+
+  Any other line that is no JSON is damage that no run leaves: ValueError names it.
+  """
   path = pathlib.Path(path)
   if not path.exists():
     return []
+  lines = path.read_text().splitlines()
   rows = []
-  for line in path.read_text().splitlines():
-    with contextlib.suppress(json.JSONDecodeError):
+  for number, line in enumerate(lines, 1):
+    try:
       rows.append(json.loads(line))
+    except json.JSONDecodeError as error:
+      if number < len(lines):
+        raise ValueError(f'{path}, line {number} is not JSON ({error}); restore the file, or '
+                         'remove that line.') from error
   return rows
 
 
@@ -75,17 +84,30 @@ def cut_rows(path, last_step):
   if not path.exists():
     return []
   rows = [row for row in read_rows(path) if row['step'] <= last_step]
-  part = path.with_suffix('.part')
-  part.write_text(''.join(_line(row) for row in rows))
-  os.replace(part, path)
+  with files.replacing(path) as part:
+    part.write_text(''.join(_line(row) for row in rows))
   return rows
 
 
+def jsonable(value):
+  """`value` as JSON holds it: NumPy and JAX scalars and arrays as numbers and lists.
+
+  JSON has no NaN and no infinity: as text ('nan', 'inf', '-inf') a diverged figure survives any
+  reader, and `float` takes it back.
+  """
+  if isinstance(value, dict):
+    return {str(k): jsonable(v) for k, v in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [jsonable(v) for v in value]
+  if hasattr(value, '__array__'):
+    return jsonable(np.asarray(value).tolist())
+  if isinstance(value, float) and not math.isfinite(value):
+    return repr(value)
+  return value
+
+
 def _line(row):
-  # JSON has no NaN; as text a diverged figure survives any reader.
-  safe = {k: repr(v) if isinstance(v, float) and not math.isfinite(v) else v
-          for k, v in row.items()}
-  return json.dumps(safe) + '\n'
+  return json.dumps(jsonable(row), allow_nan=False) + '\n'
 
 
 class JsonlWriter:
@@ -133,18 +155,30 @@ class Progress:
     self._stream = stream if stream is not None else sys.stderr
     # In a log file a line a second would drown the rest.
     self._interval = interval if self._stream.isatty() else max(interval, 10.)
-    self._first, self._start = first, time.monotonic()
+    self._stopped = None
+    self.restart(first)
     self._shown = -math.inf
     self._width = 0
 
+  @contextlib.contextmanager
+  def paused(self):
+    """Keeps what is done inside (evaluations, pictures, saves) out of `rate`."""
+    self._stopped = time.monotonic()
+    yield
+    self._paused += time.monotonic() - self._stopped
+    self._stopped = None
+
   def rate(self, step):
-    """Updates per second since the last `restart`; 0 before there is one."""
-    seconds = time.monotonic() - self._start
+    """Updates per second of training since the last `restart`; 0 before there is one."""
+    now = time.monotonic() if self._stopped is None else self._stopped
+    return self._per_second(step, now - self._start - self._paused)
+
+  def _per_second(self, step, seconds):
     return (step - self._first) / seconds if seconds > 0 and step > self._first else 0.
 
   def restart(self, step):
     """Count the rate from here: compiling the first update is not its speed."""
-    self._first, self._start = step, time.monotonic()
+    self._first, self._start, self._paused = step, time.monotonic(), 0.
 
   def show(self, step, note='', force=False):
     """Show step, rate and time left, at most once per interval unless forced."""
@@ -152,8 +186,8 @@ class Progress:
     if not force and now - self._shown < self._interval:
       return
     self._shown = now
-    rate = self.rate(step)
-    left = _clock((self._total - step) / rate) if rate else '?'
+    rate, overall = self.rate(step), self._per_second(step, now - self._start)
+    left = _clock((self._total - step) / overall) if overall else '?'
     images = f', {rate * self._batch:,.0f} examples/s' if self._batch else ''
     text = (f'{self._label}{step:,}/{self._total:,} ({100 * step / max(self._total, 1):.0f} %)  '
             f'{rate:,.1f} steps/s{images}, {left} left  {note}').rstrip()

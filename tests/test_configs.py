@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from mollification import build, data, parallel, rng
+from mollification import build, data, models, parallel, rng
 from mollification.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -87,12 +87,57 @@ def test_variants_and_their_mistakes():
     3, 'heat_blur', 1e-4)
   with pytest.raises(ValueError, match=r"unknown config key 'mollify.fracton'; did you mean 'mol"):
     default.get_config('mollify.fracton=.5')
-  with pytest.raises(ValueError, match=r"'seed' takes another type"):
+  with pytest.raises(ValueError, match=r"'seed' takes a whole number, got 0.5"):
     default.get_config('seed=.5')
   with pytest.raises(ValueError, match='reads key=value'):
     default.get_config('smoke')
   with pytest.raises(AttributeError):
     default.get_config().sed = 1
+
+
+def test_every_option_of_a_model_is_a_key():
+  config = importlib.import_module('configs.digits_vae').get_config(
+    'model.beta=4,model.widths=(8, 8),seed=3')
+  assert set(config.model) == {'name', *models.options('vae')}
+  assert (config.model.beta, config.model.widths, config.seed) == (4., (8, 8), 3)
+  assert build.model(config, (8, 8, 1)).beta == 4.
+  unset = default.get_config()
+  default.set_model(unset, 'vae')
+  assert unset.model.widths is None
+  default.set_key(unset, 'model.widths', (4, 4))
+  assert unset.model.to_dict()['widths'] == (4, 4)
+  with pytest.raises(ValueError, match=r"'model.widths' takes a tuple such as .*, got 'x'"):
+    default.set_key(unset, 'model.widths', 'x')
+
+
+def test_options_of_a_data_set_are_keys():
+  config = importlib.import_module('configs.synthetic_realnvp').get_config(
+    'data.num_train=100,data.num_validation=20,data.num_test=30')
+  loaded = build.load_data(config)
+  assert [loaded.train.num_examples, loaded.validation.num_examples,
+          loaded.test.num_examples] == [100, 20, 30]
+
+
+def test_no_schedule_is_vanilla_training():
+  config = importlib.import_module('configs.digits_vae').get_config('mollify.schedule=none')
+  assert build.mollified_steps(config) == 0
+  assert float(build.schedule(config, 9)(0)) == 0
+  assert 'vanilla' in build.build(config).overview
+
+
+def test_a_flow_on_discrete_pixels_has_no_likelihood():
+  get_config = importlib.import_module('configs.digits_realnvp').get_config
+  with pytest.raises(ValueError, match='no likelihood to evaluate or to choose by'):
+    build.build(get_config('prepare.dequantize=none'))
+  run = build.build(get_config("prepare.dequantize=none,eval.every=0,eval.best_metric=''"))
+  assert 'no likelihood' in run.overview
+
+
+def test_tensorboard_without_tensorflow_is_refused_before_anything_is_trained(monkeypatch):
+  config = importlib.import_module('configs.digits_vae').get_config('log.tensorboard=True')
+  monkeypatch.setattr(build.importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(ValueError, match=r'needs TensorFlow: .*mollification\[data\]'):
+    build.build(config)
 
 
 BAD = {
@@ -101,7 +146,7 @@ BAD = {
   'total_steps=130': 'total_steps must be a multiple of steps_per_call 50, got 130; nearest: 150',
   'log.every=20': r'log\.every must be a multiple of steps_per_call',
   'mollify.fraction=1.5': r'mollify.fraction must lie in \[0, 1\], got 1.5',
-  'mollify.schedule=sigmoidal': "unknown schedule 'sigmoidal'; known: sigmoid",
+  'mollify.schedule=sigmoidal': "unknown schedule 'sigmoidal'; known: sigmoid.*, none",
   'mollify.granularity=day': "must be 'step' or 'epoch', got 'day'",
   'mollify.name=blur': "unknown mollifier 'blur'; known: gaussian",
   'mollify.init_on=x': "'mollified' or 'clean', got 'x'",

@@ -11,7 +11,7 @@ PACKAGE = ROOT / 'mollification'
 MODULES = sorted(PACKAGE.rglob('*.py'))
 # A room may import rooms of a lower number, and of its own where that is the same room.
 ORDER = {
-  'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
+  'files': 0, 'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
   'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
   'evaluation': 3, 'training': 4, 'build': 5, 'measure': 6, 'main': 7, 'evaluate': 7,
 }

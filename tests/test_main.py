@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -48,30 +49,31 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   with workdir.lock(tmp_path):
     workdir.claim(tmp_path, config.to_dict())
     loop.train(tiny.build.build(config), tmp_path)
-  found = {r.metric: r for r in measure.measure(tmp_path, ('nll', 'mmd', 'frechet'))}
+  run = measure.open_run(tmp_path)
+  found = {r.metric: r for r in measure.measure(run, ('nll', 'mmd', 'frechet'))}
   assert set(found) == {'log_likelihood', 'bits_per_dim', 'mmd2', 'frechet'}
   last = metrics.read_rows(tmp_path / 'metrics.jsonl')[-1]
-  on_validation = measure.measure(tmp_path, ('nll',), split='validation')[0]
+  on_validation = measure.measure(run, ('nll',), split='validation')[0]
   assert on_validation.value == pytest.approx(last['valid/log_likelihood'], rel=1e-6)
   assert found['log_likelihood'].exact is False
   assert found['log_likelihood'].n == 360
   assert found['frechet'].features['net'] == 'digits_cnn_8x8'
-  ema = measure.measure(tmp_path, ('nll',), params='ema')[0]
+  ema = measure.measure(measure.open_run(tmp_path, 'ema'), ('nll',))[0]
   assert ema.value != found['log_likelihood'].value
-  assert measure.measure(tmp_path, ('nll',), step=4)[0].step == 4
-  assert measure.measure(tmp_path, ('nll',), step='best')[0].step in (4, 8)
+  assert measure.measure(run, ('nll',), step=4)[0].step == 4
+  assert measure.measure(run, ('nll',), step='best')[0].step in (4, 8)
   written = records.read_all(tmp_path / 'records')
   assert {(r.metric, r.step, r.params) for r in written} >= {
     ('frechet', 8, 'raw'), ('log_likelihood', 8, 'ema'), ('log_likelihood', 4, 'raw')}
   with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 5 .*there are 4, 8'):
-    measure.measure(tmp_path, ('nll',), step=5)
+    measure.measure(run, ('nll',), step=5)
   with pytest.raises(ValueError, match="unknown metric 'fid'; known: nll"):
-    measure.measure(tmp_path, ('nll', 'fid'))
+    measure.measure(run, ('nll', 'fid'))
   count = len(written)
-  assert measure.measure(tmp_path, ('mmd',), num_samples=40, write=False)[0].n == 40
+  assert measure.measure(run, ('mmd',), num_samples=40, write=False)[0].n == 40
   assert len(records.read_all(tmp_path / 'records')) == count
   with pytest.raises(ValueError, match="got 'dev'"):
-    measure.measure(tmp_path, ('nll',), split='dev')
+    measure.measure(run, ('nll',), split='dev')
 
 
 def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, monkeypatch, capsys):
@@ -108,7 +110,7 @@ def test_no_run_to_evaluate(tmp_path):
   with pytest.raises(FileNotFoundError, match='nothing trains there; check --workdir'):
     measure.watch(tmp_path, None)
   with pytest.raises(FileNotFoundError, match='holds no run'):
-    measure.measure(tmp_path, ('nll',))
+    measure.open_run(tmp_path)
   result = _run('evaluate', f'--workdir={tmp_path}')
   assert result.returncode == 2
   assert result.stderr.startswith('error: ')
@@ -117,12 +119,19 @@ def test_no_run_to_evaluate(tmp_path):
 
 MISTAKES = {
   ('--config=configs/digits_vae.py', '--config.sed=1'): "key in --config.sed; did you mean 'seed'",
-  ('--config=configs/digits_vae.py', '--config.seed=x'): 'invalid literal for int',
+  ('--config=configs/digits_vae.py', '--config.seed=x'):
+    "config key 'seed' takes a whole number, got 'x'.",
+  ('--config=configs/digits_vae.py', '--config.prepare.flip=7'):
+    "config key 'prepare.flip' takes True or False, got '7'.",
+  ('--config=configs/digits_vae.py', '--config.model.widths=(1,a)'):
+    'model option widths takes a tuple of whole numbers',
   ('--config=configs/nope.py',): 'config file configs/nope.py does not exist',
   ('--config=configs/digits_vae.py:sed=1',): "unknown config key 'sed'; did you mean 'seed'",
   ('--config=configs/digits_vae.py', '--config.data.name=zigits'): "no data set 'zigits'",
   ('--config=configs/digits_vae.py', '--confg=1'): 'confg',
   ('--config=configs/uci_redwine_realnvp.py', '--config.data.data_dir={workdir}-none'): 'redwine',
+  ('--config=configs/cifar10_vae.py', '--config.data.data_dir={workdir}-tfds',
+   '--config.data.cache_dir={workdir}-cache'): '/downloads/manual and run this again',
 }
 
 
@@ -144,3 +153,41 @@ def test_debug_shows_the_traceback():
   with pytest.raises(SystemExit) as info, cli.one_line_errors():
     raise ValueError('rule')
   assert info.value.code == 2
+
+
+def test_a_missing_package_names_its_extra(capsys):
+  for package, extra in (('tensorflow', 'data'), ('optax', 'train')):
+    with pytest.raises(SystemExit), cli.one_line_errors():
+      raise ModuleNotFoundError(f'No module named {package!r}', name=package)
+    assert capsys.readouterr().err == (
+      f"error: {package} is not installed; pip install 'mollification[{extra}]'.\n")
+
+
+def test_warnings_are_one_line():
+  show = lambda: warnings.formatwarning(UserWarning('mind the gap'), UserWarning, 'file.py', 1)
+  before = show()
+  with cli.one_line_errors():
+    assert show() == 'warning: mind the gap\n'
+  assert show() == before
+
+
+def test_a_signal_while_there_is_nothing_to_save_ends_the_process(tmp_path):
+  """Building may take minutes (a data set is prepared): the first signal is enough."""
+  process = subprocess.Popen(
+    _command('main', '--config=configs/digits_vae.py', f'--workdir={tmp_path}'), cwd=ROOT,
+    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  while not (tmp_path / 'lock').exists():   # held from before the build on
+    time.sleep(.01)
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate()
+  assert process.returncode == 75, err
+  assert out == ''
+  assert not list(tmp_path.glob('checkpoints'))
+
+
+def test_a_config_of_another_version_names_the_key(tmp_path):
+  config = tiny.config().to_dict()
+  del config['eval']['quantize']
+  workdir.claim(tmp_path, config)
+  with pytest.raises(ValueError, match=r'lacks the key .*quantize.*another version'):
+    measure.open_run(tmp_path)

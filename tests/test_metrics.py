@@ -46,6 +46,29 @@ def test_rows_round_trip_and_are_cut(tmp_path):
   assert path.read_text().count('\n') == 2
 
 
+def test_damage_that_no_crash_leaves_is_an_error(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1}\n{"step": 2\n{"step": 3}\n')
+  with pytest.raises(ValueError, match=r'metrics.jsonl, line 2 is not JSON .*remove that line'):
+    metrics.read_rows(path)
+  before = path.read_text()
+  with pytest.raises(ValueError, match='line 2'):
+    metrics.cut_rows(path, 1)
+  assert path.read_text() == before
+
+
+def test_evaluations_do_not_slow_the_rate_but_take_their_time():
+  stream = io.StringIO()
+  progress = metrics.Progress(200, stream=stream)
+  progress._start -= 2.
+  with progress.paused():
+    progress._stopped -= 1.   # half of the two seconds
+    assert progress.rate(100) == pytest.approx(100., rel=.05)   # also while it lasts
+  assert progress.rate(100) == pytest.approx(100., rel=.05)
+  progress.show(100, force=True)
+  assert '0:02 left' in stream.getvalue()
+
+
 def test_progress_says_rate_and_time_left():
   stream = io.StringIO()
   progress = metrics.Progress(1000, 0, 'run ', batch_size=8, stream=stream)

@@ -51,7 +51,7 @@ def _npz(name, data_dir, cache_dir, seed, **options):
 
 def _need(data_dir, name, what):
   if not str(data_dir):
-    raise ValueError(f'data set {name!r} needs data_dir: pass {what}.')
+    raise ValueError(f'data set {name!r} needs data.data_dir, {what}.')
 
 
 SIZES = ('num_train', 'num_validation', 'num_test')

@@ -16,6 +16,7 @@ import warnings
 
 import numpy as np
 
+from mollification import files
 from mollification.data import dataset
 
 FORMAT = 1  # a cache of another format is built anew
@@ -64,9 +65,8 @@ def _stamp(path):
 
 
 def _write_json(path, content):
-  partial = path.with_name(f'.{path.name}.{os.getpid()}')
-  partial.write_text(json.dumps(content, indent=1, sort_keys=True) + '\n')
-  partial.replace(path)
+  with files.replacing(path) as part:
+    part.write_text(json.dumps(content, indent=1, sort_keys=True) + '\n')
 
 
 def _read_json(path):

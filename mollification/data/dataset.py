@@ -201,17 +201,6 @@ def batch_indices(step, *, seed, num_examples, batch_size, remainder='drop'):
   return _padded(order[i * batch_size:(i + 1) * batch_size], batch_size)
 
 
-def eval_batches(num_examples, batch_size):
-  """Iterator of (indices int64 [B], mask bool [B]) over 0, ..., N - 1 in order.
-
-  The last batch is padded with index 0 and masked, so that one compiled shape serves all.
-  """
-  if batch_size < 1:
-    raise ValueError(f'batch_size must be positive, got {batch_size}.')
-  for start in range(0, num_examples, batch_size):
-    yield _padded(np.arange(start, min(start + batch_size, num_examples)), batch_size)
-
-
 def gather(x, indices):
   """x[indices] as a plain array in memory, [B, *event], same dtype; x may be a memory map."""
   # A base-class view: take on np.memmap would return a memmap that is not one.

@@ -19,6 +19,7 @@ from mollification.data import cache, dataset
 CARVE = 5_000  # validation examples taken from the end of train, or a tenth of it if that is less
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 _BATCH = 512
+_TIMEOUT = 10   # seconds without an answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +82,7 @@ def _prepared(tfds, source, data_dir):
   if builder.is_prepared():
     return builder
   try:
+    _reach(builder, data_dir)
     builder.download_and_prepare()
   except Exception as error:  # whatever the network, the disk or a parser may raise
     reason = (str(error).splitlines() or [''])[0]
@@ -90,6 +92,18 @@ def _prepared(tfds, source, data_dir):
       f'--data_dir={data_dir}` where there is a network and copy the folder, or put the original '
       f'archives into {data_dir}/downloads/manual and run this again.') from error
   return builder
+
+
+def _reach(builder, data_dir):
+  """Raise at once where the first file of `builder` is on a host that cannot be reached.
+
+  TFDS itself tries for minutes, and logs each try. Archives that are there need no network.
+  """
+  import requests  # comes with tensorflow-datasets
+  downloads = data_dir / 'downloads'
+  url = next(iter(builder.url_infos), None)
+  if url and not (downloads.is_dir() and any(p.is_file() for p in downloads.rglob('*'))):
+    requests.head(url, timeout=_TIMEOUT)   # any answer will do
 
 
 def _read_split(tfds, builder, split):
@@ -190,7 +204,7 @@ def _read_image(path, size, channels):
     raise ValueError(f'{path}: not a readable image ({error}); remove or replace it.') from error
   if mode not in ('L', 'RGB'):
     raise ValueError(f'{path}: pixels are {mode}, but 8-bit grey (L) or RGB is read; convert the '
-                     'file, or pass channels=3 (or 1) to have 8-bit modes converted.')
+                     'file, or set data.channels=3 (or 1) to have 8-bit modes converted.')
   pixels = pixels.reshape(*pixels.shape[:2], -1)
   return resize(pixels, size) if size else pixels
 
@@ -205,8 +219,8 @@ def _image_batches(files, first, expected, size, channels):
       for path, image in zip(batch, images):
         if image.shape != expected:
           raise ValueError(f'{path}: height, width, channels are {image.shape}, those of {first} '
-                           f'{expected}; pass size=64 (say) to crop and resize all images, and '
-                           'channels=3 (or 1) to convert them.')
+                           f'{expected}; set data.size=64 (say) to crop and resize all images, '
+                           'and data.channels=3 (or 1) to convert them.')
       yield np.stack(images)
 
 
@@ -238,7 +252,7 @@ def load_folder(path, *, size=None, channels=None, seed=0, cache_dir=''):
   if (size is not None and size < 1) or channels not in (None, 1, 3):
     raise ValueError(f'size must be positive and channels 1 or 3, got {size} and {channels}.')
   if not path.is_dir():
-    raise FileNotFoundError(f'no folder {path}; pass the folder of images as data_dir.')
+    raise FileNotFoundError(f'no folder {path}; set data.data_dir to the folder of images.')
   files = _listing(path)
   if not files:
     raise FileNotFoundError(f'no image files ({", ".join(EXTENSIONS)}) below {path}.')
@@ -270,7 +284,7 @@ def load_npz(path):
   """
   path = pathlib.Path(path).expanduser()
   if not path.is_file():
-    raise FileNotFoundError(f'no file {path}; pass the path of an .npz archive as data_dir.')
+    raise FileNotFoundError(f'no file {path}; set data.data_dir to an .npz archive.')
   try:
     # Opened here: np.load leaves the file open where it turns out to be damaged.
     with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:

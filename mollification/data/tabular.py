@@ -6,12 +6,12 @@ of the file; mean and standard deviation of train and validation together standa
 import csv
 import dataclasses
 import http.client
-import os
 import pathlib
 import urllib.request
 
 import numpy as np
 
+from mollification import files
 from mollification.data import dataset
 
 _TIMEOUT = 30  # seconds without an answer
@@ -92,12 +92,8 @@ def fetch(url, path):
   except (OSError, http.client.HTTPException) as error:
     raise OSError(f'cannot download {url} ({error}); fetch it by other means and put '
                   f'{path.name} into {path.parent}.') from error
-  partial = path.with_name(f'.{path.name}.{os.getpid()}')
-  try:
-    partial.write_bytes(content)
-    partial.replace(path)
-  finally:
-    partial.unlink(missing_ok=True)
+  with files.replacing(path) as part:
+    part.write_bytes(content)
 
 
 def _raw_rows(name, data_dir, download):
@@ -109,7 +105,7 @@ def _raw_rows(name, data_dir, download):
   if not text.exists():
     if not download:
       raise FileNotFoundError(f'neither {npy.name} nor {table.file} in {data_dir}; put one there '
-                              f'({table.url}), or pass download=True.')
+                              f'({table.url}), or set data.download=True.')
     fetch(table.url, text)
   return read_csv(text, table.columns, table.delimiter), text
 
@@ -146,8 +142,8 @@ def load(name, data_dir, *, download=False):
     raise ValueError(f'no table {name!r}; choose one of {sorted(TABLES)}.')
   table = TABLES[name]
   if not str(data_dir):
-    raise ValueError(f'{name} needs data_dir: pass the folder that holds {name}.npy or '
-                     f'{table.file}; with download=True it is fetched into it.')
+    raise ValueError(f'{name} needs data.data_dir, the folder that holds {name}.npy or '
+                     f'{table.file}; with data.download=True it is fetched into it.')
   rows, source = _raw_rows(name, pathlib.Path(data_dir).expanduser(), download)
   expected = (table.num_rows, len(table.columns))
   if rows.shape != expected:

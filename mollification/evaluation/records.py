@@ -3,19 +3,19 @@ import dataclasses
 import importlib.metadata
 import json
 import math
-import os
 import pathlib
 import platform
 import re
 
 import jax
-import numpy as np
+
+from mollification import files, metrics
 
 PARAMS = ('raw', 'ema')
 PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'mollification')
 REFERENCE_KEYS = {'dataset', 'split', 'n', 'sha256'}
 FEATURES_KEYS = {'net', 'sha256', 'input_mode', 'quantisation'}
-# JSON has no NaN; as text a diverged figure survives any reader.
+# How `metrics.jsonable` writes what JSON has no number for.
 _NONFINITE = {'nan': math.nan, 'inf': math.inf, '-inf': -math.inf}
 _WORD = re.compile(r'[A-Za-z0-9_.]+')
 
@@ -83,29 +83,26 @@ class Record:
 
   @property
   def file_name(self):
-    """'METRIC-SPLIT-PARAMS-STEP.json', sorted by step within a metric."""
-    return f"{self.metric}-{self.reference['split']}-{self.params}-{self.step:09d}.json"
+    """'METRIC-SPLIT-PARAMS-nN-STEP.json', sorted by step within a figure."""
+    split = self.reference['split']
+    return f'{self.metric}-{split}-{self.params}-n{self.n}-{self.step:09d}.json'
 
 
 def write(record, folder):
   """Write `record` into `folder` in one move; returns the path.
 
   Measuring the same figure again replaces its record. A file of that name that describes another
-  figure (config, data set, feature net or seed differ) is never overwritten: ValueError.
+  figure (config, seed, reference data or feature net differ) is never overwritten: ValueError.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / record.file_name
   if path.exists():
     _check_same(path, read(path), record)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    text = json.dumps(_plain(dataclasses.asdict(record)), indent=1, sort_keys=True,
-                      allow_nan=False)
+  fields = metrics.jsonable(dataclasses.asdict(record))
+  text = json.dumps(fields, indent=1, sort_keys=True, allow_nan=False)
+  with files.replacing(path) as part:
     part.write_text(text + '\n')
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
   return path
 
 
@@ -140,10 +137,11 @@ def _check_keys(what, found, wanted):
 
 
 def _identity(record):
+  features = record.features or {}
   return {
     'config_sha256': record.config_sha256, 'seed': record.seed,
-    'reference.dataset': record.reference['dataset'],
-    'features.net': None if record.features is None else record.features['net']}
+    **{f'reference.{key}': record.reference[key] for key in sorted(REFERENCE_KEYS)},
+    **{f'features.{key}': features.get(key) for key in sorted(FEATURES_KEYS)}}
 
 
 def _check_same(path, old, new):
@@ -152,19 +150,6 @@ def _check_same(path, old, new):
     if old[name] != value:
       raise ValueError(f'{path} holds a record with another {name}: {old[name]!r}, new '
                        f'{value!r}; write to another folder, or move the old one away.')
-
-
-def _plain(value):
-  """`value` as JSON can hold it: NumPy and JAX scalars as numbers, non-finite floats as text."""
-  if isinstance(value, dict):
-    return {str(k): _plain(v) for k, v in value.items()}
-  if isinstance(value, (list, tuple)):
-    return [_plain(v) for v in value]
-  if isinstance(value, (np.generic, np.ndarray, jax.Array)):
-    return _plain(np.asarray(value).tolist())
-  if isinstance(value, float) and not math.isfinite(value):
-    return repr(value)
-  return value
 
 
 def _numbers(value):

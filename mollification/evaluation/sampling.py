@@ -1,12 +1,11 @@
 """Samples of a model: sample i is a function of (key, i); grids of images and PNG files."""
 import dataclasses
-import os
 import pathlib
 
 import jax.numpy as jnp
 import numpy as np
 
-from mollification import parallel, rng
+from mollification import files, parallel, rng
 from mollification.evaluation import batching
 
 GAP_GREY = 96
@@ -121,9 +120,5 @@ def save_png(path, image, scale=1):
   image = image.repeat(scale, axis=0).repeat(scale, axis=1)
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
+  with files.replacing(path) as part:
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(part, format='PNG')
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)

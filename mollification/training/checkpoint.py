@@ -1,10 +1,8 @@
 """Checkpoints through Orbax: asynchronous, the newest N, every K-th for good, and the best."""
-import contextlib
 import pathlib
 
 import jax
 import orbax.checkpoint as ocp
-from absl import logging
 
 
 def manager(folder, *, keep=None, keep_every=None, read_only=False):
@@ -12,19 +10,16 @@ def manager(folder, *, keep=None, keep_every=None, read_only=False):
 
   A context manager; leaving it waits for saves under way.
   """
-  with _quiet(read_only):
-    options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep, keep_period=keep_every or None, create=not read_only,
-      read_only=read_only, enable_async_checkpointing=True)
-    return ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options)
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep, keep_period=keep_every or None, create=not read_only,
+    read_only=read_only, enable_async_checkpointing=True)
+  return ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options)
 
 
-def save(manager, step, state, *, overwrite=False):
-  """Start saving `state` after `step` updates; returns once it may be donated."""
+def save(manager, step, state):
+  """Start saving `state` after `step` updates, unless it is there; then it may be donated."""
   if step in manager.all_steps():
-    if not overwrite:
-      return
-    manager.delete(step)
+    return
   manager.save(step, args=ocp.args.StandardSave(state), force=True)
 
 
@@ -44,14 +39,3 @@ def restore(manager, template, step=None):
                             f'{", ".join(map(str, steps)) or "none"}.')
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
   return manager.restore(step, args=ocp.args.StandardRestore(abstract))
-
-
-@contextlib.contextmanager
-def _quiet(read_only):
-  # Orbax warns that a manager which was asked to be read-only is read-only.
-  before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR if read_only else before)
-  try:
-    yield
-  finally:
-    logging.set_verbosity(before)

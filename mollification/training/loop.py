@@ -52,18 +52,19 @@ def _train(run, outputs, state, journal, stop):
       jax.block_until_ready(state)
       journal.progress.restart(done)   # compiling is no part of the rate
 
-    evaluate = _due(done, run.eval_every, run)
-    save = done == run.total_steps or _due(done, run.save_every, run)
     preempted = stop is not None and stop.requested
-    if evaluate or save or preempted:
-      journal.take(done, values, run.evaluate(state) if evaluate else None)
-      pending = None
-    if evaluate and is_best(journal.scores, done):
-      outputs.save_best(done, state)
-    if save or preempted or early_stop(journal.scores, run.patience):
-      outputs.save(done, state)
-    if run.sample is not None and _due(done, run.sample_every, run):
-      outputs.samples(done, run.sample(state))
+    evaluate, save, sample = _due_now(run, done)
+    if evaluate or save or sample or preempted:
+      jax.block_until_ready(state)   # so that the pause counts nothing of the update
+      with journal.progress.paused():
+        journal.take(done, values, run.evaluate(state) if evaluate else None)
+        pending = None
+        if evaluate and is_best(journal.scores, done):
+          outputs.save_best(done, state)
+        if save or preempted or early_stop(journal.scores, run.patience):
+          outputs.save(done, state)
+        if sample:
+          outputs.samples(done, run.sample(state))
     if preempted and done < run.total_steps:
       return Outcome(state, 'preempted')
   if pending is not None:
@@ -133,6 +134,13 @@ def _compiled_update(run):
     return update(state, batch, key, levels(step), cond, mask)
 
   return call
+
+
+def _due_now(run, step):
+  """(evaluate, save, sample): what is due after `step` updates."""
+  return (_due(step, run.eval_every, run),
+          step == run.total_steps or _due(step, run.save_every, run),
+          run.sample is not None and _due(step, run.sample_every, run))
 
 
 def _due(step, every, run):

@@ -62,8 +62,15 @@ class Outputs:
 
   def save(self, step, state):
     """Start saving a checkpoint."""
+    # A checkpoint makes the rows before it final, and these say which step is the best: that one
+    # must be on disk first, or a crash could leave rows that name what is not there.
+    if self._best:
+      self._best.wait_until_finished()
     checkpoint.save(self._checkpoints, step, state)
 
   def save_best(self, step, state):
     """Start saving the best checkpoint so far, in place of the one before."""
-    checkpoint.save(self._best, step, state, overwrite=True)
+    # Left by a run that a crash set back to an earlier update; the manager would keep the later.
+    for later in [s for s in self._best.all_steps() if s >= step]:
+      self._best.delete(later)
+    checkpoint.save(self._best, step, state)

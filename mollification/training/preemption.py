@@ -6,12 +6,16 @@ EXIT_STATUS = 75
 
 
 class Preemption:
-  """Context in which a first signal sets `requested` and a second one acts as it always does."""
+  """Context in which a first signal sets `requested` and a second one acts as it always does.
+
+  Until `armed` is set nothing is there to be saved, and the first signal ends the process at once,
+  with `EXIT_STATUS`.
+  """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self):
-    self.requested = False
+    self.requested = self.armed = False
     self._old = {}
 
   def __enter__(self):
@@ -22,6 +26,8 @@ class Preemption:
     del number, frame
     self.requested = True
     self._restore()
+    if not self.armed:
+      raise SystemExit(EXIT_STATUS)
 
   def _restore(self):
     for number, handler in self._old.items():

@@ -59,6 +59,12 @@ class Evaluation:
   template: Callable
 
   @property
+  def has_likelihood(self):
+    """Whether a log-likelihood means anything: not that of a flow on pixels left discrete."""
+    return (not self.model.EXACT_LIKELIHOOD or self.dataset.levels is None
+            or self.prepare.bits_defined)
+
+  @property
   def exact(self):
     """Whether the log-likelihood is exact; a model's bound and dequantised pixels are bounds."""
     return self.model.EXACT_LIKELIHOOD and self.dataset.levels is None

@@ -6,8 +6,10 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import pathlib
+import time
+
+from mollification import files
 
 MAY_CHANGE = ('log', 'checkpoint', 'eval')
 
@@ -26,12 +28,20 @@ def lock(workdir):
     raise PermissionError(f'workdir {path} cannot be written: {error.strerror}; choose another '
                           '--workdir.') from error
   with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not any(_lock(file) for _ in range(5)):
       raise RuntimeError(f'workdir {path} is in use by another training process; wait for it or '
-                         'choose another --workdir.') from None
+                         'choose another --workdir.')
     yield path
+
+
+def _lock(file):
+  """Whether the lock was had; if not, after a moment, since `in_use` holds it for one."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return True
+  except BlockingIOError:
+    time.sleep(.05)
+    return False
 
 
 def in_use(workdir):
@@ -78,15 +88,15 @@ def claim(workdir, config):
   path = pathlib.Path(workdir)
   old = read_config(path)
   if old is None:
-    strangers = sorted(p.name for p in path.iterdir() if p.name not in ('lock', 'config.part'))
+    strangers = sorted(p.name for p in path.iterdir()
+                       if p.name != 'lock' and not p.name.startswith('.config.json.'))
     if strangers:
       raise ValueError(f'workdir {path} is not empty and holds no run (found {strangers[0]}); '
                        'choose a new folder.')
   else:
     check_same_run(old, json.loads(_dump(config)), path)
-  part = path / 'config.part'
-  part.write_text(_dump(config))
-  os.replace(part, path / 'config.json')
+  with files.replacing(path / 'config.json') as part:
+    part.write_text(_dump(config))
 
 
 def check_same_run(old, new, workdir):

@@ -83,7 +83,7 @@ def _refuse(path, tmp_path, message, error=ValueError, **options):
 def test_folder_of_mixed_sizes_names_the_offender(folder, tmp_path):
   path, _ = folder
   _save(path / 'z/odd.png', _pixels(1, (6, 8, 3), 0)[0])
-  _refuse(path, tmp_path, r'odd.png: .* \(6, 8, 3\), those of .*\(6, 6, 3\); pass size=64|'
+  _refuse(path, tmp_path, r'odd.png: .* \(6, 8, 3\), those of .*\(6, 6, 3\); set data.size=64|'
                           r'those of .*odd.png \(6, 8, 3\)')
   loaded = data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache', size=3)
   assert loaded.event_shape == (3, 3, 3)
@@ -92,7 +92,7 @@ def test_folder_of_mixed_sizes_names_the_offender(folder, tmp_path):
 def test_folder_of_mixed_modes(folder, tmp_path):
   path, _ = folder
   _save(path / 'z/alpha.png', _pixels(1, (6, 6, 4), 0)[0])
-  _refuse(path, tmp_path, r'alpha.png: pixels are RGBA, .*pass channels=3')
+  _refuse(path, tmp_path, r'alpha.png: pixels are RGBA, .*set data.channels=3')
   loaded = data.load('folder', data_dir=path, cache_dir=tmp_path / 'cache', channels=1)
   assert loaded.event_shape == (6, 6, 1)
   Image.fromarray(np.zeros((6, 6), np.uint16)).save(path / 'z/deep.png')
@@ -100,7 +100,7 @@ def test_folder_of_mixed_modes(folder, tmp_path):
 
 
 def test_folder_errors(tmp_path):
-  _refuse(tmp_path / 'no', tmp_path, 'no folder .*no; pass the folder', FileNotFoundError)
+  _refuse(tmp_path / 'no', tmp_path, 'no folder .*no; set data.data_dir', FileNotFoundError)
   (tmp_path / 'empty').mkdir()
   _refuse(tmp_path / 'empty', tmp_path, r'no image files \(.png, .*below', FileNotFoundError)
   for i in range(19):
@@ -109,7 +109,7 @@ def test_folder_errors(tmp_path):
   _refuse(tmp_path / 'few', tmp_path, 'channels 1 or 3, got None and 2', channels=2)
   (tmp_path / 'few/zz.jpg').write_bytes(b'not a jpeg')
   _refuse(tmp_path / 'few', tmp_path, 'zz.jpg: not a readable image')
-  _refuse('', tmp_path, "'folder' needs data_dir: pass the folder of images")
+  _refuse('', tmp_path, "'folder' needs data.data_dir, the folder of images")
 
 
 # --- npz ----------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_files_that_are_no_npz(tmp_path):
   np.save(tmp_path / 'one.npy', np.zeros(3))
   with pytest.raises(ValueError, match=r'one.npy: not an .npz archive'):
     data.load('npz', data_dir=tmp_path / 'one.npy')
-  with pytest.raises(FileNotFoundError, match=r'no file .*gone.npz; pass the path'):
+  with pytest.raises(FileNotFoundError, match=r'no file .*gone.npz; set data.data_dir'):
     data.load('npz', data_dir=tmp_path / 'gone.npz')
 
 

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -153,6 +154,8 @@ def test_unprepared_data_names_command_and_folder(tmp_path, monkeypatch):
   def refuse(self):
     raise ConnectionError('no route\nto host')
 
+  probed = []
+  monkeypatch.setattr(images, '_reach', lambda builder, folder: probed.append(folder))
   monkeypatch.setattr(tfds.core.DatasetBuilder, 'download_and_prepare', refuse)
   message = (r'ConnectionError: no route.; run `tfds build cifar10 --data_dir=.*'
              r'downloads/manual and run this again')
@@ -160,6 +163,29 @@ def test_unprepared_data_names_command_and_folder(tmp_path, monkeypatch):
     data.load('cifar10', data_dir=tmp_path, cache_dir=tmp_path / 'cache')
   with pytest.raises(ValueError, match=r"no image set 'lsun'; choose one of \['celeba64'"):
     images.load('lsun')
+  assert probed == [tmp_path]
+
+
+def test_a_host_out_of_reach_is_found_out_at_once(tmp_path, monkeypatch):
+  """TFDS would try for minutes; with archives in place nothing is asked of the network."""
+  import requests
+  asked = []
+
+  def refuse(url, timeout):
+    asked.append(url)
+    raise requests.exceptions.ConnectionError('no route')
+
+  monkeypatch.setattr(requests, 'head', refuse)
+  builder = types.SimpleNamespace(url_infos={'http://a/b.tar': None})
+  with pytest.raises(requests.exceptions.ConnectionError):
+    images._reach(builder, tmp_path)
+  (tmp_path / 'downloads' / 'manual').mkdir(parents=True)
+  with pytest.raises(requests.exceptions.ConnectionError):
+    images._reach(builder, tmp_path)
+  (tmp_path / 'downloads' / 'manual' / 'b.tar').touch()
+  images._reach(builder, tmp_path)
+  images._reach(types.SimpleNamespace(url_infos={}), tmp_path)
+  assert asked == ['http://a/b.tar'] * 2
 
 
 def test_celeba_is_cropped_resized_and_keeps_its_own_validation(tmp_path):

@@ -83,9 +83,9 @@ def test_the_real_tables(name):
 
 def test_a_missing_file_names_the_folder_and_the_url(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'neither redwine.npy nor winequality-red.csv in .*'
-                                              r'https://archive.*download=True'):
+                                              r'https://archive.*set data.download=True'):
     data.load('redwine', data_dir=tmp_path)
-  with pytest.raises(ValueError, match='redwine needs data_dir: pass the folder'):
+  with pytest.raises(ValueError, match=r'redwine needs data\.data_dir, the folder'):
     data.load('redwine')
   with pytest.raises(ValueError, match=r"no table 'power'; choose one of \['parkinsons'"):
     tabular.load('power', tmp_path)

@@ -24,7 +24,7 @@ def record(**changes):
 
 def test_a_record_comes_back_as_it_was(tmp_path):
   path = records.write(record(), tmp_path / 'records')
-  assert path.name == 'frechet-test-ema-000000500.json'
+  assert path.name == 'frechet-test-ema-n1000-000000500.json'
   assert records.read(path) == record()
   fields = json.loads(path.read_text())
   assert set(fields['versions']) == {'jax', 'jaxlib', 'flax', 'numpy', 'mollification', 'python'}
@@ -65,7 +65,9 @@ def test_measuring_again_replaces_the_record(tmp_path):
   ({'config_sha256': 'd' * 64}, 'another config_sha256'),
   ({'seed': 1}, 'another seed'),
   ({'reference': {**REFERENCE, 'dataset': 'mnist'}}, 'another reference.dataset'),
-  ({'features': None}, 'another features.net'),
+  ({'features': None}, 'another features.input_mode'),
+  ({'features': {**FEATURES, 'sha256': 'e' * 64}}, 'another features.sha256'),
+  ({'reference': {**REFERENCE, 'sha256': 'e' * 64}}, 'another reference.sha256'),
 ])
 def test_another_figure_is_never_overwritten(tmp_path, changes, message):
   path = records.write(record(), tmp_path)
@@ -81,7 +83,7 @@ def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
   def fail(source, target):
     raise OSError('disk full')
 
-  monkeypatch.setattr(records.os, 'replace', fail)
+  monkeypatch.setattr(records.files.os, 'replace', fail)
   with pytest.raises(OSError, match='disk full'):
     records.write(record(value=2.), tmp_path)
   assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -111,7 +113,7 @@ def test_all_records_come_sorted(tmp_path):
 def test_a_malformed_file_is_named(tmp_path, change, message):
   path = records.write(record(), tmp_path)
   path.write_text(change(json.loads(path.read_text())))
-  with pytest.raises(ValueError, match=r'frechet-test-ema-0+500\.json is not a record') as error:
+  with pytest.raises(ValueError, match=r'ema-n1000-0+500\.json is not a record') as error:
     records.read_all(tmp_path)
   assert message in str(error.value)
 
@@ -134,3 +136,8 @@ def test_records_of_nothing_in_particular_are_refused(changes, message):
 def test_records_are_frozen():
   with pytest.raises(dataclasses.FrozenInstanceError):
     record().value = 0.
+
+
+def test_another_number_of_samples_is_another_figure(tmp_path):
+  paths = {records.write(record(n=n, value=float(n)), tmp_path) for n in (1000, 5000)}
+  assert sorted(r.value for r in map(records.read, paths)) == [1000., 5000.]

@@ -247,6 +247,10 @@ def test_unknown_names_and_options_are_errors_that_list_the_valid_ones():
     models.create('va', (3,))
   with pytest.raises(ValueError, match=r"'vae' has no option 'latent'; its options: \['beta', "):
     models.create('vae', (3,), latent=2)
+  for option, value in (('latent_dim', 2.), ('beta', 'x'), ('learn_variance', 1), ('net', 3),
+                        ('widths', 8), ('widths', ('a',)), ('latent_dim', True)):
+    with pytest.raises(ValueError, match=f'model option {option} takes a'):
+      models.create('vae', (3,), **{option: value})
   with pytest.raises(ValueError, match=r"'realnvp_tabular' has no option 'parent'"):
     models.create('realnvp_tabular', (3,), parent=None)
 
@@ -273,3 +277,10 @@ def test_a_step_at_cifar_size_traces_and_lowers_for_accelerators(name):
   assert traced.out_info[0].shape == (2, 4)
   for platform in ('tpu', 'cuda'):
     traced.lower(lowering_platforms=(platform,))
+
+
+@pytest.mark.parametrize('name', models.MODELS)
+def test_options_can_be_config_keys(name):
+  for option, (kind, value) in models.options(name).items():
+    assert kind in (bool, int, float, str, tuple), option
+    assert value is None or isinstance(value, kind), option

@@ -8,6 +8,7 @@ import pytest
 
 from mollification import metrics
 from mollification.training import checkpoint, loop
+from mollification.training.outputs import Outputs
 from tests.training import tiny
 
 
@@ -39,19 +40,36 @@ def _assert_same(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-@pytest.mark.parametrize('family, changes', [
-  ('vae', {'ema_decay': .9}), ('flow', {}),
-  ('flow', {'steps_per_call': 2, 'log.every': 2, 'data.remainder': 'pad'})],
-  ids=['vae', 'flow', 'scanned'])
-def test_a_cut_run_equals_the_straight_one(tmp_path, family, changes):
+def _crash_at(run, step):
+  """`run` that dies on the batch of the call from `step` on: what was saved before is all there is.
+
+  The checkpoint before is being written meanwhile.
+  """
+  def batch(first, count):
+    if first >= step:
+      raise KeyboardInterrupt
+    return run.batch(first, count)
+  return dataclasses.replace(run, batch=batch)
+
+
+@pytest.mark.parametrize('family, crash, changes', [
+  ('vae', False, {'ema_decay': .9}), ('flow', True, {}), ('conv', True, {}),
+  ('flow', False, {'steps_per_call': 2, 'log.every': 2, 'data.remainder': 'pad'})],
+  ids=['vae', 'flow', 'conv', 'scanned'])
+def test_a_cut_run_equals_the_straight_one(tmp_path, family, crash, changes):
   changes = {key.replace('.', '__'): value for key, value in changes.items()}
   run = tiny.run(family, **changes)
   straight = loop.train(run, tmp_path / 'straight')
   assert straight.reason == 'finished'
 
-  cut = loop.train(run, tmp_path / 'cut', stop=StopAfter(3))
-  assert cut.reason == 'preempted'
-  assert int(cut.state.step) == 3 * run.steps_per_call
+  if crash:
+    with pytest.raises(KeyboardInterrupt):
+      loop.train(_crash_at(run, 5), tmp_path / 'cut')
+    assert (tmp_path / 'cut' / 'checkpoints' / '4').is_dir()
+  else:
+    cut = loop.train(run, tmp_path / 'cut', stop=StopAfter(3))
+    assert cut.reason == 'preempted'
+    assert int(cut.state.step) == 3 * run.steps_per_call
   # What a crash after the last save leaves behind: rows that were not trained to.
   with (tmp_path / 'cut' / 'metrics.jsonl').open('a') as file:
     file.write(json.dumps({'step': 7, 'train/loss': 1.}) + '\n{"step": 8, ')
@@ -104,6 +122,31 @@ def test_best_and_early_stopping_wait_for_the_end_of_the_mollified_phase(tmp_pat
   again = loop.train(_with_scores(run, []), tmp_path)
   assert again.reason == 'early'
   assert int(again.state.step) == 7
+
+
+def test_the_best_is_on_disk_before_rows_that_name_it_are_final(tmp_path):
+  """A crash right after a save must not leave a checkpoint whose rows name a best not there."""
+  run = tiny.run(eval__best_metric='log_likelihood')
+  state = run.create_state()
+  committed = []
+  with Outputs(run, tmp_path) as outputs:
+    start = outputs._checkpoints.save
+    outputs._checkpoints.save = lambda *args, **kwargs: (
+      committed.append((tmp_path / 'best' / '4').is_dir()), start(*args, **kwargs))
+    outputs.save_best(4, state)
+    outputs.save(4, state)
+  assert committed == [True]
+
+
+def test_a_best_from_after_the_restored_update_gives_way(tmp_path):
+  run = tiny.run(eval__best_metric='log_likelihood')
+  state = run.create_state()
+  with Outputs(run, tmp_path) as outputs:
+    outputs.save_best(8, state)   # then a crash: training goes on from an earlier update
+  with Outputs(run, tmp_path) as outputs:
+    outputs.save_best(6, state)
+  with checkpoint.manager(tmp_path / 'best', read_only=True) as manager:
+    assert manager.all_steps() == [6]
 
 
 def test_a_nan_score_is_never_the_best(tmp_path):

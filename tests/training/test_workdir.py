@@ -1,9 +1,11 @@
 """The workdir: one process at a time, one run, errors that leave everything as it was."""
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -22,6 +24,16 @@ def test_a_second_process_is_refused(tmp_path):
     assert workdir.in_use(tmp_path)
   assert not workdir.in_use(tmp_path)
   assert attempt() == ''
+
+
+def test_a_watcher_that_looks_does_not_keep_a_trainer_out(tmp_path):
+  """`in_use` holds the lock for a moment."""
+  (tmp_path / 'lock').touch()
+  with (tmp_path / 'lock').open() as file:
+    fcntl.flock(file, fcntl.LOCK_SH)
+    threading.Timer(.08, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+    with workdir.lock(tmp_path):
+      assert workdir.in_use(tmp_path)
 
 
 def test_an_unwritable_workdir(tmp_path):
@@ -60,6 +72,7 @@ def test_first_signal_asks_second_acts():
   old = signal.getsignal(signal.SIGTERM)
   with preemption.Preemption() as stop:
     assert not stop.requested
+    stop.armed = True
     os.kill(os.getpid(), signal.SIGINT)
     assert stop.requested
     with pytest.raises(KeyboardInterrupt):

@@ -1,9 +1,12 @@
 """Tiny real runs, one per model family: full path, little arithmetic."""
+import dataclasses
+
 from configs import digits_realnvp, digits_vae
 from mollification import build
 
 FAMILIES = {
   'vae': (digits_vae, {'model.widths': (16,), 'model.latent_dim': 2}),
+  'conv': (digits_vae, {'model.net': 'conv', 'model.widths': (4, 4, 4), 'model.latent_dim': 2}),
   'flow': (digits_realnvp, {'model.num_blocks': 2, 'model.hidden': 16}),
 }
 
@@ -23,3 +26,9 @@ def config(family='vae', **changes):
 def run(family='vae', dataset=None, **changes):
   """The built run of `config`."""
   return build.build(config(family, **changes), dataset)
+
+
+def shortened(dataset, n):
+  """`dataset` with its first `n` training examples only."""
+  train = dataclasses.replace(dataset.train, x=dataset.train.x[:n], labels=None)
+  return dataclasses.replace(dataset, train=train)

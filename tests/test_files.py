@@ -1,0 +1,23 @@
+"""Files appear in one move, or stay as they were."""
+import pytest
+
+from mollification import files
+
+
+def test_an_error_leaves_what_was_there(tmp_path):
+  path = tmp_path / 'a.json'
+  path.write_text('old')
+
+  def fail():
+    with files.replacing(path) as part:
+      part.write_text('half')
+      raise RuntimeError
+
+  with pytest.raises(RuntimeError):
+    fail()
+  assert path.read_text() == 'old'
+  with files.replacing(path) as part:
+    part.write_text('new')
+    assert path.read_text() == 'old'
+  assert path.read_text() == 'new'
+  assert [p.name for p in tmp_path.iterdir()] == ['a.json']
