@@ -11,8 +11,10 @@ from experiments import report
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / 'README.md').read_text()
+# Of the blocks, then those within sentences, which may be without their workdir.
 COMMANDS = [line for block in re.findall(r'```bash\n(.*?)```', README, re.S)
             for line in block.splitlines() if line.startswith('python -m ')]
+INLINE = re.findall(r'`(python -m [^`]+)`', README)
 
 
 def test_figures_are_those_of_the_records():
@@ -29,7 +31,7 @@ def test_figures_follow_the_records(monkeypatch):
 
 def test_the_readme_names_commands():
   assert len(COMMANDS) >= 5
-  assert any('experiments' in command for command in re.findall(r'`(python -m [^`]+)`', README))
+  assert any('experiments.quickstart' in command for command in INLINE)
 
 
 def test_files_that_the_readme_shows_exist():
@@ -41,8 +43,11 @@ def test_files_that_the_readme_shows_exist():
 def test_commands_run(tmp_path_factory):
   """In order: a later one may evaluate what an earlier one trained."""
   folder = tmp_path_factory.mktemp('readme')
-  for command in [*COMMANDS, 'python -m experiments.quickstart --workdir=runs/quickstart']:
+  trained = f'--workdir={folder}/digits_vae'
+  for command in [*COMMANDS, *INLINE]:
     args = [sys.executable, *shlex.split(command)[1:], '--smoke']
     args = [a.replace('=runs/', f'={folder}/') for a in args]
+    args += [f'--workdir={folder}/quickstart'] if 'quickstart' in command else []
+    args += [trained] if command in INLINE and 'evaluate' in command else []
     result = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f'{command}: {result.stderr[-2000:]}'

@@ -3,6 +3,7 @@
 A bench is a module with `MEASURES`, {name: () -> rows}, and `sys.exit(rows.main(MEASURES, ...))`.
 """
 import argparse
+import contextvars
 import dataclasses
 import json
 import math
@@ -59,6 +60,8 @@ def interleaved(fn_a, fn_b, pairs=9, *, seconds=0., clock=seconds_of):
   """
   if pairs < 5:
     raise ValueError(f'a median of ratios takes at least 5 pairs, got {pairs}.')
+  if _SMOKE.get():
+    pairs, seconds = 1, 0.
   clock(fn_a), clock(fn_b)
   taken, start = [], time.perf_counter()
   while len(taken) < pairs or time.perf_counter() - start < seconds:
@@ -90,22 +93,26 @@ def as_text(row):
           f'{reference:>10} {row.reference}').rstrip()
 
 
+# Set by --smoke: whether everything runs, not how fast.
+_SMOKE = contextvars.ContextVar('smoke', default=False)
 HEADER = f'{"name":<16} {"value":>10} {"unit":<18} {"ratio":>8}  {"bar":<12} {"reference":>10}'
 
 
 def main(measures, doc, argv=None):
   """Run the named measures and print their rows as they come; 1 if a row misses its bar, else 0.
 
-  `measures` is {name: () -> [Row]}, `doc` the docstring of the bench, shown by --help.
+  `measures` is {name: () -> [Row]}, `doc` the docstring of the bench, shown by --help. With
+  --smoke one pair of each is timed, and no bar counts.
   """
   args = _parse(measures, doc, argv)
+  _SMOKE.set(args.smoke)
   if not args.json:
     print(HEADER, flush=True)
   missed = False
   for name in args.only:
     for row in measures[name]():
       print(as_json(row) if args.json else as_text(row), flush=True)
-      missed |= row.missed
+      missed |= row.missed and not args.smoke
   return int(missed)
 
 
@@ -113,6 +120,7 @@ def _parse(measures, doc, argv):
   parser = argparse.ArgumentParser(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--json', action='store_true', help='one JSON object per line')
+  parser.add_argument('--smoke', action='store_true', help='one pair each: does it run at all?')
   parser.add_argument('--only', default=','.join(measures), metavar='NAME,...',
                       help='measure these alone: %(default)s')
   args = parser.parse_args(sys.argv[1:] if argv is None else argv)

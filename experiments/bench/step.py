@@ -96,14 +96,16 @@ def _with_mollifier(config, name):
 
 
 def _calls(train_step, size, state, batch, level, cond=None, mask=None):
-  """() -> None: one compiled call, inputs ready, waited for; the state goes on between calls."""
+  """(count=1) -> None: compiled calls, inputs ready, the last waited for; the state goes on."""
   update = parallel.pmap_step(train_step, steps_per_call=size)
   state, key = parallel.place(state), parallel.place(rng.purpose_key(0, 'train'))
   batch, level = jax.device_put((batch, level))
 
-  def call():
+  def call(count=1):
     nonlocal state
-    state, _ = jax.block_until_ready(update(state, batch, key, level, cond, mask))
+    for _ in range(count):
+      state, _ = update(state, batch, key, level, cond, mask)
+    jax.block_until_ready(state)
 
   return call
 
@@ -170,10 +172,8 @@ def scan():
   alone = _calls(run.train_step, size, run.create_state(), batch,
                  run.schedule(np.arange(size)), cond, mask)
 
-  def compiled():
-    for _ in range(LOOP_CALLS):
-      alone()
-
+  # As in the loop, a call is sent off while the one before runs.
+  compiled = functools.partial(alone, LOOP_CALLS)
   with LoopInParts(run, LOOP_CALLS) as training:
     timed = rows.interleaved(compiled, training.part, 9, seconds=60)
   return [rows.Row('scan', timed.b / LOOP_CALLS, 's/call',

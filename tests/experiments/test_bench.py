@@ -44,6 +44,18 @@ def test_exit_status_is_1_only_if_a_row_misses_its_bar(ratio, bar, status, argv)
   assert _main(ROW, row, argv=argv) == status
 
 
+def test_smoke_times_one_pair_and_no_bar_counts(capsys):
+  calls = []
+
+  def measure():
+    timed = rows.interleaved(lambda: calls.append('a'), lambda: calls.append('b'), 9, seconds=60.)
+    return [dataclasses.replace(ROW, ratio=.1, value=float(timed.pairs))]
+  assert rows.main({'fake': measure}, '', ['--smoke', '--json']) == 0
+  assert json.loads(capsys.readouterr().out)['value'] == 1
+  assert len(calls) == 4   # one pair, and one before that does not count
+  assert _main(dataclasses.replace(ROW, ratio=.1)) == 1   # the next run counts again
+
+
 def test_the_table_names_rows_and_verdicts(capsys):
   _main(ROW, dataclasses.replace(ROW, name='slow', ratio=.5), argv=())
   header, good, bad = capsys.readouterr().out.splitlines()
