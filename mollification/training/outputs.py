@@ -70,7 +70,6 @@ class Outputs:
 
   def save_best(self, step, state):
     """Start saving the best checkpoint so far, in place of the one before."""
-    # Left by a run that a crash set back to an earlier update; the manager would keep the later.
-    for later in [s for s in self._best.all_steps() if s >= step]:
-      self._best.delete(later)
+    if step in self._best.all_steps():   # before a crash set the run back to an earlier update
+      self._best.delete(step)
     checkpoint.save(self._best, step, state)
