@@ -104,10 +104,10 @@ def test_every_option_of_a_model_is_a_key():
   unset = default.get_config()
   default.set_model(unset, 'vae')
   assert unset.model.widths is None
-  default.set_key(unset, 'model.widths', (4, 4))
-  assert unset.model.to_dict()['widths'] == (4, 4)
   with pytest.raises(ValueError, match=r"'model.widths' takes a tuple such as .*, got 'x'"):
     default.set_key(unset, 'model.widths', 'x')
+  default.set_key(unset, 'model.widths', (4, 4))
+  assert unset.model.to_dict()['widths'] == (4, 4)
 
 
 def test_options_of_a_data_set_are_keys():

@@ -15,6 +15,7 @@ def test_an_error_leaves_what_was_there(tmp_path):
 
   with pytest.raises(RuntimeError):
     fail()
+  assert [p.name for p in tmp_path.iterdir()] == ['a.json']
   assert path.read_text() == 'old'
   with files.replacing(path) as part:
     part.write_text('new')
