@@ -9,7 +9,7 @@ import re
 
 from ml_collections import ConfigDict, config_dict
 
-_BETWEEN_PAIRS = re.compile(r',(?![^(]*\))')   # the commas of a tuple stand in brackets
+_BETWEEN_PAIRS = re.compile(r',(?![^([]*[)\]])')   # the commas of a tuple stand in brackets
 # How an error names the type of a key.
 KINDS = {bool: 'True or False', int: 'a whole number', float: 'a number', str: 'text',
          tuple: 'a tuple such as (64,64)'}
@@ -29,12 +29,14 @@ def get_config(arg=''):
   config.data = _data()
   config.prepare = _prepare()
   config.mollify = _mollify()
-  config.model = ConfigDict({'name': ''})   # see set_model
+  # Name and options of a model of mollification/models; a run file sets them by set_model.
+  config.model = ConfigDict({'name': ''})
   config.optimizer = _optimizer()
   config.eval = _eval()
 
   config.log = ConfigDict()
   config.log.every = 100            # updates between rows of metrics.jsonl
+  config.log.stdout = True          # these rows also to stdout; progress goes to stderr
   config.log.tensorboard = False    # also to TensorBoard; imports TensorFlow (7 s, 550 MB)
 
   config.checkpoint = ConfigDict()
@@ -165,7 +167,11 @@ def set_key(config, key, value):
     close = difflib.get_close_matches(key, known, 1)
     hint = f'did you mean {close[0]!r}?' if close else 'all keys stand in configs/default.py.'
     raise ValueError(f'unknown config key {key!r}; {hint}')
+  value = tuple(value) if isinstance(value, list) else value
   try:
+    # Python takes a bool for a number and ConfigDict a None for anything.
+    if value is None or (isinstance(value, bool) and known[key] is not bool):
+      raise TypeError
     config.update_from_flattened_dict({key: value})
   except TypeError:
     raise ValueError(f'config key {key!r} takes {KINDS[known[key]]}, got {value!r}.') from None

@@ -51,12 +51,23 @@ class Row:
 
 
 def read(root):
-  """[(Cell, Record)] of every record in `root`/MODEL/ARM/SEED/records."""
+  """[(Cell, Record)] of `root`/MODEL/ARM/SEED/records: raw parameters, test data, last update.
+
+  Raises ValueError where two records are of one figure (with other numbers of samples, say).
+  """
   found = []
   for folder in sorted(pathlib.Path(root).glob('*/*/*/records')):
     model, arm = folder.parts[-4:-2]
-    found += [(Cell(model, arm, record.seed, record.metric, record.value), record)
-              for record in records.read_all(folder)]
+    wanted = [r for r in records.read_all(folder)
+              if r.params == 'raw' and r.reference['split'] == 'test']
+    last = max((r.step for r in wanted), default=0)
+    wanted = [r for r in wanted if r.step == last]
+    metrics = [r.metric for r in wanted]
+    twice = [metric for metric in metrics if metrics.count(metric) > 1]
+    if twice:
+      raise ValueError(f'{folder} holds more than one record of {twice[0]} at update {last}; move '
+                       'all but one away.')
+    found += [(Cell(model, arm, r.seed, r.metric, r.value), r) for r in wanted]
   return found
 
 

@@ -8,16 +8,21 @@ curves, table.csv. Needs no network. Runs that are finished are not trained agai
 """
 import csv
 import json
+import os
 import pathlib
 import shutil
 import time
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from mollification import cli
+from experiments import cells
+from mollification import build, cli
+from mollification.training import preemption
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Folder of all that is written.')
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds per arm.', lower_bound=2)
+_WORKERS = flags.DEFINE_integer('workers', 2, 'Runs at a time, each in a process of its own.',
+                                lower_bound=1)
 _SMOKE = flags.DEFINE_bool('smoke', False, 'A few updates each: does it run at all?')
 _RECORD = flags.DEFINE_bool('record', False, 'Copy records and table to experiments/results/.')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
@@ -34,59 +39,49 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'quickstart'
 def main(argv):
   """Train all runs, measure them, print the table."""
   del argv
-  logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
-  import jax
-  start = time.monotonic()
-  root = pathlib.Path(_WORKDIR.value)
-  # All runs of a model are one program: vanilla is level 0 on the same path.
-  jax.config.update('jax_compilation_cache_dir', str(root.resolve() / 'compiled'))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
   with cli.one_line_errors(_DEBUG.value):
-    fresh = _run_all(root, start)
-    _report(root)
-    seconds = round(time.monotonic() - start)
-    if fresh:
-      (root / 'time.json').write_text(json.dumps({'seconds': seconds}) + '\n')
-    if _RECORD.value:
-      _record(root)
+    if _RECORD.value and _SMOKE.value:
+      raise ValueError('--record is for whole runs; leave --smoke out.')
+    _run(pathlib.Path(_WORKDIR.value))
+
+
+def _run(root):
+  start = time.monotonic()
+  # Small models: on two cores, two runs side by side are faster than one after another.
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  taken, todo = [], _cells(root)
+  print(f'{len(todo)} runs, {_WORKERS.value} at a time; building and compiling', flush=True)
+  try:
+    for cell, seconds in cells.run(todo, workers=_WORKERS.value, compiled=root / 'compiled'):
+      taken.append(seconds)
+      elapsed = time.monotonic() - start
+      left = elapsed / len(taken) * (len(todo) - len(taken))
+      print(f'[{len(taken)}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: '
+            'trained and measured', flush=True)
+  except cells.Stopped:
+    print('stopped and saved; the same command goes on from here')
+    raise SystemExit(preemption.EXIT_STATUS) from None
+  _report(root)
+  seconds = round(time.monotonic() - start)
+  if None not in taken:   # all of it was done now, so that the time says something
+    (root / 'time.json').write_text(json.dumps({'seconds': seconds, 'limit': 240}) + '\n')
+  if _RECORD.value:
+    _record(root)
   print(f'{seconds} s in all; everything is under {root}')
 
 
-def _run_all(root, start):
-  """Train and measure what is missing; whether all of it was, so that the time says something."""
-  from mollification import build, measure
-  from mollification.training import loop, preemption, workdir
-  fresh = True
-  jobs = [(model, seed, arm) for model in MODELS for seed in range(_SEEDS.value) for arm in ARMS]
-  with preemption.Preemption() as stop:
-    for done, (model, seed, arm) in enumerate(jobs):
-      elapsed = time.monotonic() - start
-      left = f', {elapsed / done * (len(jobs) - done):.0f} s left in all' if done else ''
-      label = f'[{done + 1}/{len(jobs)}{left}] {model} {arm} seed {seed}: '
-      folder = root / model / arm / str(seed)
-      print(f'{label}building', flush=True)
-      with workdir.lock(folder):
+def _cells(root):
+  """All runs; the models in turn, so that no two workers begin by compiling the same program."""
+  found = []
+  for seed in range(_SEEDS.value):
+    for arm in ARMS:
+      for model in MODELS:
         config = config_of(model, arm, seed)
-        config = build.smoke(config) if _SMOKE.value else config
-        run = build.build(config)
-        workdir.claim(folder, config.to_dict())
-        fresh &= not (folder / 'metrics.jsonl').exists()
-        stop.armed = True
-        outcome = loop.train(run, folder, stop=stop, label=label)
-        if outcome.reason == 'preempted':
-          print('stopped and saved; the same command goes on from here')
-          raise SystemExit(preemption.EXIT_STATUS)
-        if not _measured(folder, run.total_steps):
-          measure.measure(measure.open_run(folder), METRICS)
-  return fresh
-
-
-def _measured(folder, step):
-  """Whether the records of the last update are complete."""
-  from experiments import comparison
-  from mollification.evaluation import records
-  found = {record.metric for record in records.read_all(folder / 'records') if record.step == step}
-  return comparison.LOWER_IS_BETTER.keys() <= found
+        config.log.stdout = False
+        found.append(cells.Cell(build.smoke(config) if _SMOKE.value else config,
+                                root / model / arm / str(seed), METRICS,
+                                f'{model} {arm} seed {seed}'))
+  return found
 
 
 def config_of(model, arm, seed):
@@ -104,8 +99,9 @@ def _report(root):
   print('\n' + comparison.text_table(rows) + '\n')
   print(LEGEND)
   print(comparison.sentence(rows) + '\n')
-  curves = {model: {arm: sorted((root / model / arm).glob('*/metrics.jsonl')) for arm in ARMS}
-            for model in MODELS}
+  seeds = range(_SEEDS.value)
+  curves = {model: {arm: [root / model / arm / str(seed) / 'metrics.jsonl' for seed in seeds]
+                    for arm in ARMS} for model in MODELS}
   figures.learning_curves(curves, 'valid/log_likelihood', root / 'curves.png',
                           ylabel='log-likelihood of validation data (nats)')
   for model in MODELS:
@@ -131,16 +127,18 @@ def _write_csv(path, rows):
 
 def _record(root):
   """Replace the committed records by those of this run; configs and pictures too."""
-  shutil.rmtree(RESULTS, ignore_errors=True)
-  for model in MODELS:
-    for arm in ARMS:
-      for folder in sorted((root / model / arm).glob('*/records')):
-        place = RESULTS / folder.relative_to(root)
-        shutil.copytree(folder, place)
-        shutil.copy(folder.parent / 'config.json', place.parent)
   samples = [f'samples_{model}.png' for model in MODELS]
-  for name in ('table.csv', 'time.json', 'curves.png', *samples):
-    shutil.copy(root / name, RESULTS / name)
+  files = [root / name for name in ('table.csv', 'time.json', 'curves.png', *samples)]
+  if not files[1].exists():
+    raise ValueError(f'{root} was not made in one go, so that nobody knows how long it took; '
+                     'record from a new --workdir.')
+  shutil.rmtree(RESULTS, ignore_errors=True)
+  for cell in _cells(root):
+    place = RESULTS / cell.folder.relative_to(root)
+    shutil.copytree(cell.folder / 'records', place / 'records')
+    shutil.copy(cell.folder / 'config.json', place)
+  for path in files:
+    shutil.copy(path, RESULTS)
 
 
 if __name__ == '__main__':

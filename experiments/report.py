@@ -38,11 +38,12 @@ def _quickstart():
   found = comparison.read(RESULTS / 'quickstart')
   rows = comparison.compare([cell for cell, _ in found])
   record = found[0][1]
-  seconds = json.loads((RESULTS / 'quickstart' / 'time.json').read_text())['seconds']
+  time = json.loads((RESULTS / 'quickstart' / 'time.json').read_text())
   versions = ', '.join(f'{name} {record.versions[name]}' for name in ('jax', 'flax', 'numpy'))
   return (f'{comparison.markdown_table(rows)}\n\n{comparison.sentence(rows)} Measured on '
-          f'{record.reference["n"]} held-out digits and as many samples per run, in {seconds} s '
-          f'for all runs; {versions}, {record.device}.')
+          f'{record.reference["n"]} held-out digits and as many samples per run, in '
+          f'{time["seconds"]} s for everything (limit {time["limit"]} s); {versions}, '
+          f'{record.device}.')
 
 
 def _bench():

@@ -1,15 +1,13 @@
 """config -> Run: the only reader of a config. Whatever a key does, it does from here."""
 import dataclasses
 import functools
-import importlib.util
 import math
-import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mollification import data, models, mollifiers, parallel, preprocess, rng, schedules
+from mollification import check, data, models, mollifiers, parallel, preprocess, rng, schedules
 from mollification.data import dataset as batches
 from mollification.evaluation import likelihood, sampling
 from mollification.models import base
@@ -26,23 +24,6 @@ MOLLIFIERS = {
 }
 # Keys of config.data that only some data sets take; 0 leaves them at the data set's own default.
 DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES)
-INFINITY = float('inf')
-RANGES = {   # what numbers may be, where nothing else checks them
-  'seed': (0, 2**31 - 1),
-  'ema_decay': (0, 1),
-  'mollify.steps': (-1, INFINITY),
-  'optimizer.learning_rate': (0, INFINITY),
-  'optimizer.b1': (0, 1),
-  'optimizer.b2': (0, 1),
-  'optimizer.eps': (0, INFINITY),
-  'optimizer.end_factor': (0, INFINITY),
-  'eval.batch_size': (1, INFINITY),
-  'eval.refresh_examples': (1, INFINITY),
-  'eval.refresh_batch_size': (1, INFINITY),
-  'eval.patience': (0, INFINITY),
-  'eval.num_samples': (1, INFINITY),
-  'eval.temperature': (0, INFINITY),
-}
 SCHEDULES = {
   'sigmoid': schedules.sigmoid,
   'linear': schedules.linear,
@@ -59,7 +40,7 @@ def build(config, dataset=None):
   `dataset` is loaded from the config unless given.
   """
   dataset = load_data(config) if dataset is None else dataset
-  check(config, dataset.train.num_examples)
+  check.check(config, dataset.train.num_examples, mollified_steps(config))
   evaluation = build_evaluation(config, dataset)
   if (config.eval.every or config.eval.best_metric) and not evaluation.has_likelihood:
     raise ValueError('a flow on pixels that are not dequantised has no likelihood to evaluate or '
@@ -80,7 +61,7 @@ def build(config, dataset=None):
     seed=config.seed, total_steps=config.total_steps,
     mollified_steps=mollified_steps(config), batch_size=config.batch_size,
     steps_per_call=config.steps_per_call, max_nonfinite=config.max_nonfinite,
-    log_every=config.log.every, tensorboard=config.log.tensorboard,
+    log_every=config.log.every, log_stdout=config.log.stdout, tensorboard=config.log.tensorboard,
     eval_every=config.eval.every, sample_every=config.eval.sample_every,
     patience=config.eval.patience, best_metric=config.eval.best_metric,
     save_every=config.checkpoint.every, keep=config.checkpoint.keep,
@@ -104,7 +85,7 @@ def build_evaluation(config, dataset=None):
   keys = {purpose: rng.purpose_key(config.seed, purpose) for purpose in ('evaluate', 'sample')}
   return Evaluation(
     dataset=dataset, model=net, prepare=prepare,
-    variables=functools.partial(_variables, config, net, prepare, dataset.train.x),
+    variables=_of_last(functools.partial(_variables, config, net, prepare, dataset.train.x)),
     log_likelihood=lambda variables, split: evaluator(variables, split.x, keys['evaluate']),
     sample=lambda variables, n: scored(variables, keys['sample'], n),
     show=lambda variables, n: shown(variables, keys['sample'], n),
@@ -115,30 +96,40 @@ def build_evaluation(config, dataset=None):
 def load_data(config):
   """The Dataset that the config names."""
   options = {key: config.data[key] for key in DATA_OPTIONS if config.data[key]}
-  return data.load(config.data.name, data_dir=config.data.data_dir,
-                   cache_dir=config.data.cache_dir, **options)
+  with check.keys_of(config, 'data'):
+    return data.load(config.data.name, data_dir=config.data.data_dir,
+                     cache_dir=config.data.cache_dir, **options)
 
 
 def model(config, event_shape):
   """The model of the config for events of `event_shape`, to be run under the axis 'batch'."""
   options = dict(config.model)
-  return models.create(options.pop('name'), event_shape, parallel.AXIS, **options)
+  name = options.pop('name')
+  strange = sorted(set(options) - set(models.options(name)))
+  if strange:
+    raise ValueError(f'model.{strange[0]} is no option of {name!r}; take a run file that names '
+                     'this model, whose options come with the name.')
+  with check.keys_of(config, 'model'):
+    return models.create(name, event_shape, parallel.AXIS, **options)
 
 
 def optimizer(config):
   """The optax chain of the config."""
   c = config.optimizer
-  rate = optimizers.learning_rate(c.schedule, peak=c.learning_rate, total_steps=config.total_steps,
-                                  warmup_steps=c.warmup_steps, end_factor=c.end_factor)
-  return optimizers.create(c.name, rate, weight_decay=c.weight_decay, clip_norm=c.clip_norm,
-                           b1=c.b1, b2=c.b2, eps=c.eps, momentum=c.momentum)
+  with check.keys_of(config, 'optimizer'):
+    rate = optimizers.learning_rate(
+      c.schedule, peak=c.learning_rate, total_steps=config.total_steps,
+      warmup_steps=c.warmup_steps, end_factor=c.end_factor)
+    return optimizers.create(c.name, rate, weight_decay=c.weight_decay, clip_norm=c.clip_norm,
+                             b1=c.b1, b2=c.b2, eps=c.eps, momentum=c.momentum)
 
 
 def prepare_fn(config, levels):
   """The training `prepare` for data of so many grey levels (None: tables)."""
   c = config.prepare
-  return preprocess.Prepare(levels=levels, dequantize=c.dequantize, low=c.low, high=c.high,
-                            logit_alpha=c.logit_alpha, flip=c.flip)
+  with check.keys_of(config, 'prepare'):
+    return preprocess.Prepare(levels=levels, dequantize=c.dequantize, low=c.low, high=c.high,
+                              logit_alpha=c.logit_alpha, flip=c.flip)
 
 
 def mollified_steps(config):
@@ -158,12 +149,14 @@ def schedule(config, steps_per_epoch):
   """update -> level, for the configured phase and granularity; 0 throughout for no phase."""
   c, steps = config.mollify, mollified_steps(config)
   if c.schedule not in (*SCHEDULES, 'none'):
-    raise ValueError(f'unknown schedule {c.schedule!r}; known: {", ".join(SCHEDULES)}, none.')
+    known = ', '.join([*SCHEDULES, 'none'])
+    raise ValueError(f'mollify.schedule {c.schedule!r} is unknown; known: {known}.')
   if c.granularity not in ('step', 'epoch'):
     raise ValueError(f"mollify.granularity must be 'step' or 'epoch', got {c.granularity!r}.")
   if not steps:
     return schedules.none()
-  level = SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
+  with check.keys_of(config, f'mollify.{c.schedule}'):
+    level = SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
   if c.granularity == 'step':
     return level
   held = schedules.by_epoch(level, steps_per_epoch)
@@ -175,10 +168,11 @@ def mollifier(config, event_shape):
   """(x, level, keys) -> x of the config; raises ValueError for a blur of what is no image."""
   c = config.mollify
   if c.name not in MOLLIFIERS:
-    raise ValueError(f'unknown mollifier {c.name!r}; known: {", ".join(MOLLIFIERS)}.')
+    raise ValueError(f'mollify.name {c.name!r} is unknown; known: {", ".join(MOLLIFIERS)}.')
   mollify = functools.partial(MOLLIFIERS[c.name], **_options(c, c.name))
   shape = jax.ShapeDtypeStruct((1, *event_shape), jnp.float32)
-  jax.eval_shape(mollify, shape, 1., jax.eval_shape(lambda: jax.random.key(0)))
+  with check.keys_of(config, f'mollify.{c.name}'):
+    jax.eval_shape(mollify, shape, 1., jax.eval_shape(lambda: jax.random.key(0)))
   return mollify
 
 
@@ -226,73 +220,8 @@ def create_state(config, batch, levels, level):
                              ema=config.ema_decay > 0)
 
   # Key and level are arguments: runs that differ in seed or arm share the compiled program.
-  return jax.jit(init)(batch, rng.purpose_key(config.seed, 'init'), level)
-
-
-def check(config, num_examples):
-  """Raise ValueError where numbers of the config do not fit each other, the data or the devices."""
-  parallel.check_batch_size(config.batch_size, jax.device_count())
-  size, local = config.steps_per_call, config.batch_size // jax.device_count()
-  counts = {key: config[key] for key in ('total_steps', 'steps_per_call', 'accumulate',
-                                         'max_nonfinite')}
-  for key, value in {**counts, 'checkpoint.keep': config.checkpoint.keep}.items():
-    if value < 1:
-      raise ValueError(f'{key} must be at least 1, got {value}.')
-  if local % config.accumulate:
-    raise ValueError(f'accumulate {config.accumulate} must divide the {local} examples that each '
-                     f'of {jax.device_count()} devices gets of batch_size {config.batch_size}.')
-  intervals = {'total_steps': config.total_steps, 'log.every': config.log.every,
-               'eval.every': config.eval.every, 'eval.sample_every': config.eval.sample_every,
-               'checkpoint.every': config.checkpoint.every,
-               'checkpoint.keep_every': config.checkpoint.keep_every}
-  for key, value in intervals.items():
-    if value < 0 or value % size:
-      raise ValueError(f'{key} must be a multiple of steps_per_call {size}, got {value}; nearest: '
-                       f'{max(round(value / size), 1) * size}.')
-  if config.batch_size > num_examples:
-    raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
-                     'examples; lower it.')
-  if config.log.tensorboard and not importlib.util.find_spec('tensorflow'):
-    raise ValueError("log.tensorboard needs TensorFlow: pip install 'mollification[data]', or "
-                     'leave it False.')
-  _check_ranges(config)
-  _check_choosing(config)
-  check_params(config)
-  if config.eval.quantize not in preprocess.QUANTIZE:
-    raise ValueError(f'eval.quantize must be one of {preprocess.QUANTIZE}, got '
-                     f'{config.eval.quantize!r}.')
-  if size > 1 and jax.default_backend() == 'cpu' and dict(config.model).get('net') == 'conv':
-    warnings.warn('steps_per_call > 1 with convolutions on CPU: inside a scan their kernel '
-                  'gradients are an order of magnitude slower; set steps_per_call=1.',
-                  stacklevel=2)
-
-
-def _check_ranges(config):
-  for key, (low, high) in RANGES.items():
-    group, name = key.split('.') if '.' in key else ('', key)
-    value = (config[group] if group else config)[name]
-    if not low <= value <= high:
-      raise ValueError(f'{key} must lie in [{low}, {high}], got {value}.')
-
-
-def _check_choosing(config):
-  """What chooses by validation must exist and have a time to act."""
-  c = config.eval
-  if c.best_metric not in ('', 'log_likelihood'):
-    raise ValueError("eval.best_metric must be 'log_likelihood' (larger is better) or '' (keeps no "
-                     f'best checkpoint), got {c.best_metric!r}.')
-  if c.patience and not (c.every and c.best_metric and
-                         mollified_steps(config) < config.total_steps):
-    raise ValueError(f'eval.patience {c.patience} can never act: it needs eval.every, '
-                     'eval.best_metric and updates after the mollified phase; set patience to 0.')
-
-
-def check_params(config):
-  """Raise ValueError unless the parameters that evaluations ask for are kept."""
-  if config.eval.params not in ('raw', 'ema'):
-    raise ValueError(f"eval.params must be 'raw' or 'ema', got {config.eval.params!r}.")
-  if config.eval.params == 'ema' and not config.ema_decay:
-    raise ValueError('eval.params is ema, but ema_decay is 0; set it, or evaluate raw parameters.')
+  with check.keys_of(config, 'model'):   # a model looks at its options when it is first traced
+    return jax.jit(init)(batch, rng.purpose_key(config.seed, 'init'), level)
 
 
 def smoke(config):
@@ -318,8 +247,9 @@ def _options(config, name):
 
 
 def _steps_per_epoch(config, dataset):
-  return batches.steps_per_epoch(dataset.train.num_examples, config.batch_size,
-                                 config.data.remainder)
+  with check.keys_of(config, 'data'):
+    return batches.steps_per_epoch(dataset.train.num_examples, config.batch_size,
+                                   config.data.remainder)
 
 
 def _create_state(config, dataset):
@@ -348,6 +278,18 @@ def _variables(config, net, prepare, rows, state):
   if not config.eval.refresh:
     return variables
   return {'params': params, **base.refresh(net, variables, _clean_batches(config, prepare, rows))}
+
+
+def _of_last(fn):
+  """`fn` of one argument, which answers at once where it is asked for the same object again."""
+  last = [None, None]
+
+  def call(argument):
+    if last[0] is not argument:
+      last[:] = argument, fn(argument)
+    return last[1]
+
+  return call
 
 
 def _clean_batches(config, prepare, rows):

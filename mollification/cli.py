@@ -67,7 +67,7 @@ def _reason(text, argv):
     flag = next((a for a in argv if a.split('=')[0].endswith(f'.{unknown[1]}')), unknown[1])
     return f"unknown config key in {flag.split('=')[0]}; did you mean {unknown[2]!r}?"
   if re.fullmatch(r"['\"\\]*\w+['\"\\]*", text):
-    return f'unknown config key {text.strip(chr(34) + chr(39))}; all stand in configs/default.py.'
+    return _unknown_key(text.strip('\'"\\'), argv)
   value = re.match(r'flag --config\.([\w.]+)=(.*?): (.*)', text, re.S)
   if value:
     kind = next((kind for clue, kind in _KINDS.items() if clue in value[3]), None)
@@ -75,3 +75,11 @@ def _reason(text, argv):
       return f'config key {value[1]!r} takes {kind}, got {value[2]!r}.'
   inner = re.findall(r'^\s*\w*Error: (.+)$', text, re.MULTILINE)
   return inner[-1] if inner else ' '.join(text.strip().split('\n\n')[0].split())
+
+
+def _unknown_key(name, argv):
+  flags_given = [a.split('=')[0].removeprefix('--config.') for a in argv]
+  key = next((f for f in flags_given if name in f.split('.')), name)
+  where = ('its model takes the options in mollification/models' if key.startswith('model.') else
+           'all keys stand in configs/default.py')
+  return f'unknown config key {key!r}; {where}.'

@@ -8,7 +8,7 @@ import time
 import numpy as np
 from ml_collections import ConfigDict
 
-from mollification import build
+from mollification import build, check
 from mollification.evaluation import features, frechet, mmd, records
 from mollification.training import checkpoint, workdir
 from mollification.training.run import Evaluation
@@ -34,10 +34,16 @@ def open_run(folder, params=''):
   if plain is None:
     raise FileNotFoundError(f'{folder} holds no run: it has no config.json; train there first.')
   config = ConfigDict(plain)
-  if params:
-    config.eval.params = params
-  build.check_params(config)
-  return Opened(folder, config, workdir.identity(plain), _evaluation(config, folder))
+  try:
+    if params:
+      config.eval.params = params
+    check.check_params(config)
+    return Opened(folder, config, workdir.identity(plain), build.build_evaluation(config))
+  except (AttributeError, KeyError) as error:
+    if isinstance(error, AttributeError) and not isinstance(error.obj, ConfigDict):
+      raise
+    raise ValueError(f'{folder}/config.json lacks the key {error}: another version of the package '
+                     'wrote it; measure it with that one.') from error
 
 
 def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True):
@@ -56,7 +62,10 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True)
     lambda: evaluation.sample(variables, num_samples or held_out.num_examples))
 
   common = {'params': config.eval.params, 'step': int(state.step), 'seed': config.seed,
-            'config_sha256': run.identity}
+            'config_sha256': run.identity,
+            'settings': {'refresh_examples': config.eval.refresh_examples,
+                         'refresh_batch_size': config.eval.refresh_batch_size}
+                        if config.eval.refresh else {'refresh_examples': 0}}
   found = []
   for metric in metrics:
     found += METRICS[metric](evaluation, variables, held_out, samples, config, common)
@@ -109,16 +118,6 @@ def _check_names(metrics, split):
     raise ValueError(f"split must be train, validation or test, got {split!r}.")
 
 
-def _evaluation(config, folder):
-  try:
-    return build.build_evaluation(config)
-  except AttributeError as error:
-    if not isinstance(error.obj, ConfigDict):   # a key that is read and is not there
-      raise
-    raise ValueError(f'{folder}/config.json lacks the key {error}: another version of the package '
-                     'wrote it; measure it with that one.') from error
-
-
 def _restore(folder, step, template):
   name = 'best' if step == 'best' else 'checkpoints'
   path = pathlib.Path(folder) / name
@@ -165,7 +164,8 @@ def _mmd(evaluation, variables, split, samples, config, common):
   return [records.Record(
     metric='mmd2', value=estimate.value, standard_error=estimate.standard_error, unit='1',
     n=estimate.n, reference=_reference(evaluation, split), seconds=time.monotonic() - start,
-    extra={'bandwidths': list(reference.bandwidths)} | _sampling(config, samples()), **common)]
+    extra={'bandwidths': list(reference.bandwidths)} | _nonfinite(samples()),
+    **_with_sampling(config, common))]
 
 
 def _frechet(evaluation, variables, split, samples, config, common):
@@ -180,15 +180,23 @@ def _frechet(evaluation, variables, split, samples, config, common):
     n=estimate.n, reference=_reference(evaluation, split), seconds=time.monotonic() - start,
     features={'net': extractor.name, 'sha256': extractor.sha256, 'input_mode': 'uint8',
               'quantisation': config.eval.quantize},
-    extra={'bias_corrected': estimate.bias_corrected} | _sampling(config, samples()), **common)]
+    extra={'bias_corrected': estimate.bias_corrected} | _nonfinite(samples()),
+    **_with_sampling(config, common))]
 
 
 def _flat(rows):
   return np.asarray(rows).reshape(len(rows), math.prod(rows.shape[1:])).astype(np.float64)
 
 
-def _sampling(config, samples):
-  return {'temperature': config.eval.temperature, 'nonfinite_samples': samples.nonfinite}
+def _nonfinite(samples):
+  return {'nonfinite_samples': samples.nonfinite}
 
 
+def _with_sampling(config, common):
+  settings = {'temperature': config.eval.temperature, 'quantize': config.eval.quantize}
+  return common | {'settings': common['settings'] | settings}
+
+
+# The metric of the first record that each writes.
+RECORDED = {'nll': 'log_likelihood', 'mmd': 'mmd2', 'frechet': 'frechet'}
 METRICS = {'nll': _nll, 'mmd': _mmd, 'frechet': _frechet}

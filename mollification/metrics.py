@@ -58,7 +58,7 @@ class Moments:
 def read_rows(path):
   """Rows of a metrics.jsonl; a last line that a crash cut short is left out.
 
-  Any other line that is no JSON is damage that no run leaves: ValueError names it.
+  Any other line that is no row is damage that no run leaves: ValueError names it.
   """
   path = pathlib.Path(path)
   if not path.exists():
@@ -67,11 +67,13 @@ def read_rows(path):
   rows = []
   for number, line in enumerate(lines, 1):
     try:
-      rows.append(json.loads(line))
-    except json.JSONDecodeError as error:
+      row = json.loads(line)
+      row['step'] + 0
+      rows.append(row)
+    except (ValueError, TypeError, KeyError) as error:
       if number < len(lines):
-        raise ValueError(f'{path}, line {number} is not JSON ({error}); restore the file, or '
-                         'remove that line.') from error
+        raise ValueError(f'{path}, line {number} is no row of metrics ({error}); restore the file, '
+                         'or remove that line.') from error
   return rows
 
 
@@ -147,6 +149,9 @@ class TensorBoardWriter:
     self._writer.close()
 
 
+_CLEAR = '\x1b[K'   # to the end of a terminal's line; others may write on the same one
+
+
 class Progress:
   """One line on stderr, rewritten in place on a terminal: step, rate, time left."""
 
@@ -158,15 +163,17 @@ class Progress:
     self._stopped = None
     self.restart(first)
     self._shown = -math.inf
-    self._width = 0
+    self._open = False
 
   @contextlib.contextmanager
   def paused(self):
     """Keeps what is done inside (evaluations, pictures, saves) out of `rate`."""
     self._stopped = time.monotonic()
-    yield
-    self._paused += time.monotonic() - self._stopped
-    self._stopped = None
+    try:
+      yield
+    finally:
+      self._paused += time.monotonic() - self._stopped
+      self._stopped = None
 
   def rate(self, step):
     """Updates per second of training since the last `restart`; 0 before there is one."""
@@ -193,19 +200,26 @@ class Progress:
             f'{rate:,.1f} steps/s{images}, {left} left  {note}').rstrip()
     self._write(text)
 
+  def print(self, text):
+    """Print a line to stdout that stays, without a rest of the progress line in it."""
+    if self._stream.isatty():
+      self._stream.write('\r' + _CLEAR)
+      self._stream.flush()
+    print(text, flush=True)
+
   def _write(self, text):
     if self._stream.isatty():
       # A line that wraps could not be rewritten in place.
       text = text[:shutil.get_terminal_size().columns - 1]
-      self._stream.write('\r' + text.ljust(self._width))
-      self._width = len(text)
+      self._stream.write('\r' + text + _CLEAR)
+      self._open = True
     else:
       self._stream.write(text + '\n')
     self._stream.flush()
 
   def close(self):
     """End the line."""
-    if self._stream.isatty() and self._width:
+    if self._open:
       self._stream.write('\n')
       self._stream.flush()
 

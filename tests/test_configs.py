@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from mollification import build, data, models, parallel, rng
+from mollification import build, check, data, models, parallel, rng
 from mollification.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -93,6 +93,16 @@ def test_variants_and_their_mistakes():
     default.get_config('smoke')
   with pytest.raises(AttributeError):
     default.get_config().sed = 1
+  for pair in ('seed=None', 'seed=True', 'optimizer.learning_rate=False', 'mollify.name=None'):
+    key, _, value = pair.partition('=')
+    with pytest.raises(ValueError, match=f'config key {key!r} takes .*, got {value}'):
+      default.get_config(pair)
+
+
+def test_a_model_is_not_swapped_under_the_options_of_another():
+  config = importlib.import_module('configs.digits_vae').get_config('model.name=realnvp_tabular')
+  with pytest.raises(ValueError, match=r"model.beta is no option of 'realnvp_tabular'; take a run"):
+    build.build(config)
 
 
 def test_every_option_of_a_model_is_a_key():
@@ -135,7 +145,7 @@ def test_a_flow_on_discrete_pixels_has_no_likelihood():
 
 def test_tensorboard_without_tensorflow_is_refused_before_anything_is_trained(monkeypatch):
   config = importlib.import_module('configs.digits_vae').get_config('log.tensorboard=True')
-  monkeypatch.setattr(build.importlib.util, 'find_spec', lambda name: None)
+  monkeypatch.setattr(check.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(ValueError, match=r'needs TensorFlow: .*mollification\[data\]'):
     build.build(config)
 
@@ -146,36 +156,42 @@ BAD = {
   'total_steps=130': 'total_steps must be a multiple of steps_per_call 50, got 130; nearest: 150',
   'log.every=20': r'log\.every must be a multiple of steps_per_call',
   'mollify.fraction=1.5': r'mollify.fraction must lie in \[0, 1\], got 1.5',
-  'mollify.schedule=sigmoidal': "unknown schedule 'sigmoidal'; known: sigmoid.*, none",
+  'mollify.schedule=sigmoidal': "mollify.schedule 'sigmoidal' is unknown; known: sigmoid.*, none",
   'mollify.granularity=day': "must be 'step' or 'epoch', got 'day'",
-  'mollify.name=blur': "unknown mollifier 'blur'; known: gaussian",
+  'mollify.name=blur': "mollify.name 'blur' is unknown; known: gaussian",
   'mollify.init_on=x': "'mollified' or 'clean', got 'x'",
   'data.name=digit': "no data set 'digit'; choose one of",
-  'data.remainder=keep': 'keep',
+  'data.remainder=keep': r'data\.remainder must be one of .*got .keep',
   'model.name=vea': r"model must be one of .*got 'vea'",
-  'model.latent_dim=0': 'latent_dim',
+  'model.latent_dim=0': r'model\.latent_dim must be',
+  'model.decoder_variance=-1.': r'model\.decoder_variance must be positive',
+  'mollify.sigmoid.temperature=-1.': r'mollify\.sigmoid\.temperature must be positive',
+  'prepare.low=3.': r'prepare\.low must be below',
+  'optimizer.clip_norm=1e999': 'optimizer.clip_norm must be a finite number, got inf',
+  'ema_decay=1.': r'ema_decay must lie in \[0, 1\), got 1.0',
   'optimizer.name=lion': "unknown optimizer 'lion'; known: adam",
   'optimizer.schedule=step': "unknown learning-rate schedule 'step'",
-  'optimizer.weight_decay=-1.': 'weight_decay must not be negative',
-  'optimizer.warmup_steps=5000': 'warmup_steps must lie between 0 and total_steps',
+  'optimizer.weight_decay=-1.': r'optimizer\.weight_decay must not be negative',
+  'optimizer.warmup_steps=5000': r'optimizer\.warmup_steps must lie between 0 and total_steps',
   'eval.params=ema': 'ema_decay is 0',
   'eval.params=best': "'raw' or 'ema', got 'best'",
   'accumulate=3': 'accumulate 3 must divide the 32 examples',
   'max_nonfinite=0': 'max_nonfinite must be at least 1',
-  'prepare.dequantize=gauss': 'dequantize must be one of',
+  'prepare.dequantize=gauss': r'prepare\.dequantize must be one of',
   'eval.quantize=ceil': 'quantize must be one of',
   'eval.best_metric=log_likelihod': "must be 'log_likelihood' .*got 'log_likelihod'",
   'eval.best_metric=bits_per_dim': "got 'bits_per_dim'",
   'eval.patience=3,eval.every=0': 'eval.patience 3 can never act',
   'eval.patience=3,mollify.fraction=1.': 'eval.patience 3 can never act',
-  'eval.patience=-1': r'eval.patience must lie in \[0, inf\], got -1',
+  'eval.patience=-1': r'eval.patience must lie in \[0, inf\), got -1',
   'eval.num_samples=0': 'eval.num_samples must lie in',
   'eval.refresh_batch_size=0': 'eval.refresh_batch_size must lie in',
   'eval.temperature=-1.': 'eval.temperature must lie in',
-  'ema_decay=1.5': r'ema_decay must lie in \[0, 1\], got 1.5',
-  'mollify.steps=-7': r'mollify.steps must lie in \[-1, inf\], got -7',
+  'ema_decay=1.5': r'ema_decay must lie in \[0, 1\), got 1.5',
+  'mollify.steps=-7': r'mollify.steps must lie in \[-1, inf\), got -7',
   'optimizer.learning_rate=-1.': 'optimizer.learning_rate must lie in',
-  'optimizer.b1=1.5': r'optimizer.b1 must lie in \[0, 1\], got 1.5',
+  'optimizer.b1=1.5': r'optimizer.b1 must lie in \[0, 1\), got 1.5',
+  'eval.quantize=round,eval.temperature=nan': 'eval.temperature must lie in',
   'seed=-1': 'seed must lie in',
 }
 

@@ -1,4 +1,5 @@
 """Both binaries as a user runs them: pre-emption and resume, one-line errors, exit status."""
+import json
 import pathlib
 import signal
 import subprocess
@@ -129,6 +130,8 @@ MISTAKES = {
   ('--config=configs/digits_vae.py:sed=1',): "unknown config key 'sed'; did you mean 'seed'",
   ('--config=configs/digits_vae.py', '--config.data.name=zigits'): "no data set 'zigits'",
   ('--config=configs/digits_vae.py', '--confg=1'): 'confg',
+  ('--config=configs/digits_vae.py', '--config.model.qqq=1'):
+    "unknown config key 'model.qqq'; its model takes the options in",
   ('--config=configs/uci_redwine_realnvp.py', '--config.data.data_dir={workdir}-none'): 'redwine',
   ('--config=configs/cifar10_vae.py', '--config.data.data_dir={workdir}-tfds',
    '--config.data.cache_dir={workdir}-cache'): '/downloads/manual and run this again',
@@ -185,9 +188,38 @@ def test_a_signal_while_there_is_nothing_to_save_ends_the_process(tmp_path):
   assert not list(tmp_path.glob('checkpoints'))
 
 
-def test_a_config_of_another_version_names_the_key(tmp_path):
+@pytest.mark.parametrize('key', ['eval.quantize', 'data.channels', 'eval', 'ema_decay', 'data'])
+def test_a_config_of_another_version_names_the_key(tmp_path, key):
   config = tiny.config().to_dict()
-  del config['eval']['quantize']
-  workdir.claim(tmp_path, config)
-  with pytest.raises(ValueError, match=r'lacks the key .*quantize.*another version'):
+  *groups, last = key.split('.')
+  part = config
+  for group in groups:
+    part = part[group]
+  del part[last]
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ValueError, match=f'lacks the key .*{last}.*another version'):
     measure.open_run(tmp_path)
+
+
+def test_damaged_files_of_a_run_are_named(tmp_path):
+  (tmp_path / 'config.json').write_text('[]')
+  with pytest.raises(ValueError, match=r'config.json holds a list, no config; restore it'):
+    measure.open_run(tmp_path)
+  config = tiny.config()
+  run = tiny.build.build(config)
+  (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
+  loop.train(run, tmp_path)
+  for path in (tmp_path / 'checkpoints' / '8').rglob('*'):
+    if path.is_file() and path.stat().st_size > 100:
+      path.write_bytes(path.read_bytes()[:50])
+  with pytest.raises(ValueError, match=r'checkpoint 8 in .* cannot be read .*take another \(4\)'):
+    measure.measure(measure.open_run(tmp_path), ('nll',))
+
+
+def test_rows_go_to_stdout_where_asked(tmp_path, capsys):
+  loop.train(tiny.run(log__every=4), tmp_path / 'a')
+  lines = [line for line in capsys.readouterr().out.splitlines() if 'train/loss' in line]
+  assert [line.split()[0] for line in lines] == ['4', '8']
+  assert 'valid/log_likelihood' in lines[-1]
+  loop.train(tiny.run(log__stdout=False), tmp_path / 'b')
+  assert 'train/loss' not in capsys.readouterr().out

@@ -49,7 +49,7 @@ def test_rows_round_trip_and_are_cut(tmp_path):
 def test_damage_that_no_crash_leaves_is_an_error(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   path.write_text('{"step": 1}\n{"step": 2\n{"step": 3}\n')
-  with pytest.raises(ValueError, match=r'metrics.jsonl, line 2 is not JSON .*remove that line'):
+  with pytest.raises(ValueError, match=r'line 2 is no row of metrics .*remove that line'):
     metrics.read_rows(path)
   before = path.read_text()
   with pytest.raises(ValueError, match='line 2'):

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import pathlib
 import re
+import urllib.parse
 import zipfile
 import zlib
 
@@ -95,15 +96,22 @@ def _prepared(tfds, source, data_dir):
 
 
 def _reach(builder, data_dir):
-  """Raise at once where the first file of `builder` is on a host that cannot be reached.
+  """Raise OSError at once where a file of `builder` is on a host that cannot be reached.
 
   TFDS itself tries for minutes, and logs each try. Archives that are there need no network.
   """
   import requests  # comes with tensorflow-datasets
   downloads = data_dir / 'downloads'
-  url = next(iter(builder.url_infos), None)
-  if url and not (downloads.is_dir() and any(p.is_file() for p in downloads.rglob('*'))):
-    requests.head(url, timeout=_TIMEOUT)   # any answer will do
+  names = {path.name for path in downloads.rglob('*')}
+  known = ''.join(path.read_text(errors='replace') for path in downloads.glob('*.INFO'))
+  for url in builder.url_infos:
+    if url in known or url.rsplit('/', 1)[-1] in names:
+      continue
+    try:
+      requests.head(url, timeout=_TIMEOUT)   # any answer will do
+    except requests.exceptions.RequestException as error:
+      raise OSError(f'{urllib.parse.urlsplit(url).hostname} cannot be reached') from error
+    return
 
 
 def _read_split(tfds, builder, split):

@@ -99,7 +99,8 @@ def _combine(own_x, own_y, cross, n, m):
 def _rows(x):
   x = np.asarray(x)
   if x.ndim < 2 or len(x) < 3:
-    raise ValueError(f'MMD needs at least 3 rows [N, *event], got shape {x.shape}.')
+    raise ValueError(f'MMD needs at least 3 rows [N, *event], got shape {x.shape}; take more '
+                     'samples.')
   x = x.reshape(len(x), -1).astype(np.float64)
   if not np.isfinite(x).all():
     bad = int((~np.isfinite(x).all(1)).sum())

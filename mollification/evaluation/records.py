@@ -42,8 +42,9 @@ class Record:
 
   `metric` is a word such as 'bits_per_dim'; `unit` 'nats', 'bits/dim', ...; `n` counts examples or
   samples; `reference` has dataset, split, n, sha256; `features` net, sha256, input_mode,
-  quantisation, or is None; `exact` says whether the value is exact or a bound, None where the
-  question does not arise. `value` may be NaN or infinite. Raises ValueError for anything else.
+  quantisation, or is None; `settings` are those of the evaluation; `exact` says whether the value
+  is exact or a bound, None where the question does not arise. `value` may be NaN or infinite.
+  Raises ValueError for anything else.
   """
   metric: str
   value: float
@@ -58,6 +59,7 @@ class Record:
   seconds: float
   features: dict | None = None
   exact: bool | None = None
+  settings: dict = dataclasses.field(default_factory=dict)
   versions: dict = dataclasses.field(default_factory=versions)
   device: str = dataclasses.field(default_factory=device)
   extra: dict = dataclasses.field(default_factory=dict)
@@ -92,7 +94,8 @@ def write(record, folder):
   """Write `record` into `folder` in one move; returns the path.
 
   Measuring the same figure again replaces its record. A file of that name that describes another
-  figure (config, seed, reference data or feature net differ) is never overwritten: ValueError.
+  figure (config, seed, reference data, feature net or settings differ) is never overwritten:
+  ValueError.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -141,15 +144,16 @@ def _identity(record):
   return {
     'config_sha256': record.config_sha256, 'seed': record.seed,
     **{f'reference.{key}': record.reference[key] for key in sorted(REFERENCE_KEYS)},
-    **{f'features.{key}': features.get(key) for key in sorted(FEATURES_KEYS)}}
+    **{f'features.{key}': features.get(key) for key in sorted(FEATURES_KEYS)},
+    **{f'settings.{key}': value for key, value in record.settings.items()}}
 
 
 def _check_same(path, old, new):
   old, new = _identity(old), _identity(new)
   for name, value in new.items():
-    if old[name] != value:
-      raise ValueError(f'{path} holds a record with another {name}: {old[name]!r}, new '
-                       f'{value!r}; write to another folder, or move the old one away.')
+    if old.get(name) != value:
+      raise ValueError(f'{path} holds a record with another {name}: {old.get(name)!r}, new '
+                       f'{value!r}; move the old one away.')
 
 
 def _numbers(value):

@@ -38,4 +38,12 @@ def restore(manager, template, step=None):
     raise FileNotFoundError(f'no checkpoint of step {step} in {manager.directory}; there are '
                             f'{", ".join(map(str, steps)) or "none"}.')
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-  return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+  try:
+    return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+  except Exception as error:   # whatever the format's readers may raise
+    reason = ' '.join(str(error).split())[:120]
+    others = ', '.join(str(s) for s in steps if s != step) or 'none'
+    raise ValueError(
+      f'checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: '
+      f'{reason}); it is damaged, or of another model: move it away, or take another ({others}).'
+    ) from error

@@ -93,11 +93,14 @@ class _Journal:
       row = {f'train/{name}': float(v if v.ndim == 0 else v[-1]) for name, v in values.items()}
       row |= {f'valid/{name}': float(v) for name, v in (evaluated or {}).items()}
       rate = self.progress.rate(step)
-      row |= {'time/seconds_per_step': 1 / rate if rate else 0.,
-              'time/examples_per_second': rate * self._run.batch_size}
+      if rate:   # the first call compiles
+        row |= {'time/seconds_per_step': 1 / rate,
+                'time/examples_per_second': rate * self._run.batch_size}
       self._outputs.row(step, row)
       self._row = {'step': step, **row}
       self.scores += self._score(self._row)
+      if self._run.log_stdout:
+        self.progress.print(f'{step:,}  ' + '  '.join(f'{k} {v:.4g}' for k, v in row.items()))
     self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
 
   def _score(self, row):

@@ -10,14 +10,19 @@ GRID_PIXELS = 512   # width that grids of small images are enlarged to, at most
 
 
 class Outputs:
-  """The open files of one run, as a context; on leaving it, saves under way are waited for."""
+  """The open files of one run, as a context; on leaving it, saves under way are waited for.
+
+  `best/` holds one state between two runs; while one trains, every state that was the best since
+  the checkpoint before the last, since a crash may set the run back there.
+  """
 
   def __init__(self, run, workdir):
     self._workdir = pathlib.Path(workdir)
     self._tensorboard = run.tensorboard
     with contextlib.ExitStack() as stack:
       self._checkpoints = self._manager(stack, 'checkpoints', run.keep, run.keep_every)
-      self._best = self._manager(stack, 'best', 1, 0) if run.best_metric else None
+      # All that a crash may still make the best: `save` thins them out.
+      self._best = self._manager(stack, 'best', None, 0) if run.best_metric else None
       self._stack = stack.pop_all()
 
   def _manager(self, stack, name, keep, keep_every):
@@ -28,12 +33,21 @@ class Outputs:
     return self
 
   def __exit__(self, *exception):
-    self._stack.close()
+    with self._stack:
+      self._checkpoints.wait_until_finished()
+      self._thin_out_best()
 
   def restore(self, state):
     """The newest checkpoint laid out like `state`, or `state` itself where there is none."""
     restored = checkpoint.restore(self._checkpoints, state)
-    return state if restored is None else restored
+    state = state if restored is None else restored
+    self._drop_best(lambda step: step > int(state.step))
+    return state
+
+  def _drop_best(self, unwanted):
+    for step in list(self._best.all_steps()) if self._best else ():
+      if unwanted(step):
+        self._best.delete(step)
 
   def start(self, step):
     """Open the writers; rows after `step` are cut. Returns the rows up to it."""
@@ -63,13 +77,19 @@ class Outputs:
   def save(self, step, state):
     """Start saving a checkpoint."""
     # A checkpoint makes the rows before it final, and these say which step is the best: that one
-    # must be on disk first, or a crash could leave rows that name what is not there.
+    # must be on disk first, and the best of the checkpoint before until this one is complete.
     if self._best:
       self._best.wait_until_finished()
+    self._checkpoints.wait_until_finished()
+    self._thin_out_best()
     checkpoint.save(self._checkpoints, step, state)
 
+  def _thin_out_best(self):
+    """Of the best states up to the newest complete checkpoint, leave the last."""
+    newest = max(self._checkpoints.all_steps(), default=0)
+    final = [step for step in self._best.all_steps() if step <= newest] if self._best else []
+    self._drop_best(lambda step: step in final and step < max(final))
+
   def save_best(self, step, state):
-    """Start saving the best checkpoint so far, in place of the one before."""
-    if step in self._best.all_steps():   # before a crash set the run back to an earlier update
-      self._best.delete(step)
+    """Start saving the best checkpoint so far."""
     checkpoint.save(self._best, step, state)

@@ -1,5 +1,7 @@
 """SIGTERM and SIGINT: the first asks the loop to save and leave, the second stops at once."""
+import os
 import signal
+import sys
 
 # EX_TEMPFAIL of sysexits.h: not a failure; the same command goes on from here.
 EXIT_STATUS = 75
@@ -9,7 +11,7 @@ class Preemption:
   """Context in which a first signal sets `requested` and a second one acts as it always does.
 
   Until `armed` is set nothing is there to be saved, and the first signal ends the process at once,
-  with `EXIT_STATUS`.
+  with `EXIT_STATUS`: threads that download or convert data are not waited for.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -27,7 +29,9 @@ class Preemption:
     self.requested = True
     self._restore()
     if not self.armed:
-      raise SystemExit(EXIT_STATUS)
+      sys.stderr.write('stopped before the first update; there was nothing to save\n')
+      sys.stderr.flush()
+      os._exit(EXIT_STATUS)
 
   def _restore(self):
     for number, handler in self._old.items():

@@ -29,6 +29,7 @@ class Run:
   steps_per_call: int
   max_nonfinite: int
   log_every: int
+  log_stdout: bool       # rows to stdout too
   tensorboard: bool
   eval_every: int
   sample_every: int

@@ -58,12 +58,11 @@ def in_use(workdir):
 
 
 def identity(config):
-  """sha256 of what a config (a plain dict) makes of a run: not of its logging or its folders."""
-  kept = {key: value for key, value in config.items() if key not in MAY_CHANGE}
-  # Of the evaluation's keys, those that shape a figure.
-  kept['eval'] = {key: value for key, value in config['eval'].items()
-                  if key in ('temperature', 'quantize') or key.startswith('refresh')}
-  kept['data'] = {key: value for key, value in config['data'].items() if not key.endswith('_dir')}
+  """sha256 of the keys of a config (a plain dict) that must not change while a run goes on."""
+  flat = _flatten(config)
+  kept = {key: value for key, value in flat.items() if not _may_change(key)}
+  if _independent_of_total(flat):
+    del kept['total_steps']
   return hashlib.sha256(_dump(kept).encode()).hexdigest()
 
 
@@ -73,10 +72,14 @@ def read_config(workdir):
   if not path.exists():
     return None
   try:
-    return json.loads(path.read_text())
-  except json.JSONDecodeError as error:
+    config = json.loads(path.read_text())
+  except ValueError as error:   # also what is no text
     raise ValueError(f'{path} is not JSON ({error}); restore it or choose another '
                      '--workdir.') from error
+  if not isinstance(config, dict):
+    raise ValueError(f'{path} holds a {type(config).__name__}, no config; restore it or choose '
+                     'another --workdir.')
+  return config
 
 
 def claim(workdir, config):
@@ -102,25 +105,34 @@ def claim(workdir, config):
 def check_same_run(old, new, workdir):
   """Raise ValueError where a key that shapes the result differs; both are plain dicts.
 
-  Keys under log, checkpoint and eval may change. `total_steps` may grow where the mollified phase
-  is given in steps, so that the updates already done would have been the same.
+  Keys under log, checkpoint and eval may change, and where data lie. `total_steps` may grow where
+  the updates already done would have been the same: the mollified phase is given in steps, or
+  there is none, and the learning rate is constant.
   """
   old, new = _flatten(old), _flatten(new)
   for key in sorted(old.keys() | new.keys()):
     before, after = old.get(key, 'absent'), new.get(key, 'absent')
-    if before == after or key.split('.')[0] in MAY_CHANGE:
+    if before == after or _may_change(key):
       continue
     if key == 'total_steps' and after > before and _independent_of_total(new):
       continue
     way_out = ('choose another --workdir or give the old value' if key != 'total_steps' else
-               'it may only grow, and only where mollify.steps is set and the learning rate is '
-               'constant')
+               'it may only grow, and only where mollify.steps is set (or nothing is mollified) '
+               'and the learning rate is constant')
     raise ValueError(f'workdir {workdir} holds another run: {key} was {before!r}, now {after!r}; '
                      f'{way_out}.')
 
 
+def _may_change(key):
+  return (key.split('.')[0] in MAY_CHANGE or key == 'data.download'
+          or (key.startswith('data.') and key.endswith('_dir')))
+
+
 def _independent_of_total(flat):
-  return flat['mollify.steps'] >= 0 and flat['optimizer.schedule'] == 'constant'
+  """Whether update n is the same in a longer run."""
+  phase = (flat['mollify.steps'] >= 0 or flat['mollify.fraction'] == 0
+           or flat['mollify.schedule'] == 'none')
+  return phase and flat['optimizer.schedule'] == 'constant'
 
 
 def _flatten(tree, prefix=''):

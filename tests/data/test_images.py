@@ -177,15 +177,19 @@ def test_a_host_out_of_reach_is_found_out_at_once(tmp_path, monkeypatch):
 
   monkeypatch.setattr(requests, 'head', refuse)
   builder = types.SimpleNamespace(url_infos={'http://a/b.tar': None})
-  with pytest.raises(requests.exceptions.ConnectionError):
+  with pytest.raises(OSError, match=r'^a cannot be reached$'):
     images._reach(builder, tmp_path)
   (tmp_path / 'downloads' / 'manual').mkdir(parents=True)
-  with pytest.raises(requests.exceptions.ConnectionError):
+  (tmp_path / 'downloads' / 'other.tar').touch()   # of another data set
+  with pytest.raises(OSError, match='cannot be reached'):
     images._reach(builder, tmp_path)
+  assert asked == ['http://a/b.tar'] * 2
   (tmp_path / 'downloads' / 'manual' / 'b.tar').touch()
   images._reach(builder, tmp_path)
-  images._reach(types.SimpleNamespace(url_infos={}), tmp_path)
-  assert asked == ['http://a/b.tar'] * 2
+  fetched = types.SimpleNamespace(url_infos={'http://a/c.tar': None})
+  (tmp_path / 'downloads' / 'a_c_x1y2.tar.INFO').write_text('{"urls": ["http://a/c.tar"]}')
+  images._reach(fetched, tmp_path)
+  assert len(asked) == 2
 
 
 def test_celeba_is_cropped_resized_and_keeps_its_own_validation(tmp_path):

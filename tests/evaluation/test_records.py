@@ -66,6 +66,7 @@ def test_measuring_again_replaces_the_record(tmp_path):
   ({'seed': 1}, 'another seed'),
   ({'reference': {**REFERENCE, 'dataset': 'mnist'}}, 'another reference.dataset'),
   ({'features': None}, 'another features.input_mode'),
+  ({'settings': {'temperature': .5}}, 'another settings.temperature: None, new 0.5; move the old'),
   ({'features': {**FEATURES, 'sha256': 'e' * 64}}, 'another features.sha256'),
   ({'reference': {**REFERENCE, 'sha256': 'e' * 64}}, 'another reference.sha256'),
 ])

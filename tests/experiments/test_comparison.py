@@ -6,6 +6,7 @@ import pytest
 
 from experiments import comparison
 from experiments.comparison import Cell
+from mollification.evaluation import records
 from mollification.metrics import Moments
 
 
@@ -31,6 +32,25 @@ def test_verdicts_know_which_way_is_better():
   assert verdict(-1., 'frechet') == 'better'
   assert verdict(1., 'mmd2') == 'worse'
   assert verdict(0., 'mmd2') == 'undecided'
+
+
+def _record(folder, **changes):
+  fields = {'metric': 'mmd2', 'value': 1., 'standard_error': .1, 'n': 360, 'unit': '1',
+            'reference': {'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a'},
+            'params': 'raw', 'step': 800, 'seed': 0, 'config_sha256': 'c', 'seconds': 1.}
+  records.write(records.Record(**fields | changes), folder / 'M' / 'vanilla' / '0' / 'records')
+
+
+def test_a_table_is_of_the_last_update_on_test_data_and_of_one_record_a_figure(tmp_path):
+  _record(tmp_path)
+  _record(tmp_path, step=400, value=2.)
+  _record(tmp_path, params='ema', value=3.)
+  _record(tmp_path, value=4., reference={'dataset': 'digits', 'split': 'validation', 'n': 180,
+                                         'sha256': 'b'})
+  assert [cell.value for cell, _ in comparison.read(tmp_path)] == [1.]
+  _record(tmp_path, n=40, value=5.)
+  with pytest.raises(ValueError, match=r'more than one record of mmd2 at update 800; move all but'):
+    comparison.read(tmp_path)
 
 
 def test_one_seed_or_a_nan_decides_nothing():

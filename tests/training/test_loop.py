@@ -138,18 +138,24 @@ def test_the_best_is_on_disk_before_rows_that_name_it_are_final(tmp_path):
   assert committed == [True]
 
 
-@pytest.mark.parametrize('before', [6, 8])
-def test_a_best_of_before_a_crash_gives_way(tmp_path, before):
-  """Training goes on from an earlier update, and may judge otherwise (eval keys may change)."""
+def test_a_crash_never_leaves_rows_without_their_best(tmp_path):
+  """Best at 2 and 5, checkpoints at 4 and 6, dead before the second: the run is back at 4."""
   run = tiny.run(eval__best_metric='log_likelihood')
   state = run.create_state()
+  at = lambda step: state.replace(step=state.step + step)
+  kept = lambda: sorted(int(p.name) for p in (tmp_path / 'best').iterdir() if p.name.isdecimal())
   with Outputs(run, tmp_path) as outputs:
-    outputs.save_best(before, state)
+    outputs.save_best(2, at(2))
+    outputs.save(4, at(4))
+    outputs.save_best(5, at(5))
+  assert kept() == [2, 5]
   with Outputs(run, tmp_path) as outputs:
-    outputs.save_best(6, state.replace(step=state.step + 6))
-  with checkpoint.manager(tmp_path / 'best', read_only=True) as manager:
-    assert manager.all_steps() == [6]
-    assert int(checkpoint.restore(manager, state).step) == 6
+    assert int(outputs.restore(state).step) == 4
+    assert kept() == [2]
+    outputs.save_best(5, at(5))
+    outputs.save(6, at(6))
+    assert kept() == [2, 5]
+  assert kept() == [5]   # what is final once 6 is there
 
 
 def test_a_nan_score_is_never_the_best(tmp_path):

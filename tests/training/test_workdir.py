@@ -59,6 +59,8 @@ def test_another_run_is_left_alone(tmp_path):
     workdir.claim(tmp_path, config | {'data': {'name': 'b'}})
   assert (tmp_path / 'config.json').read_text() == before
   workdir.claim(tmp_path, config | {'log': {'every': 2}})
+  workdir.claim(tmp_path, config | {'data': {'name': 'a', 'data_dir': '/moved'},
+                                    'log': {'every': 2}})
   assert json.loads((tmp_path / 'config.json').read_text())['log'] == {'every': 2}
 
 
@@ -66,6 +68,18 @@ def test_a_damaged_config(tmp_path):
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(ValueError, match='is not JSON'):
     workdir.claim(tmp_path, {'seed': 0})
+
+
+def test_before_the_first_update_a_signal_ends_the_process_at_once():
+  """Also while threads work, as TFDS's do; SystemExit would wait for them."""
+  code = ('import os, signal, threading, time; from mollification.training import preemption\n'
+          'with preemption.Preemption():\n'
+          '  threading.Thread(target=time.sleep, args=(60,)).start()\n'
+          '  os.kill(os.getpid(), signal.SIGTERM)\n  time.sleep(60)')
+  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=30,
+                        check=False)
+  assert done.returncode == preemption.EXIT_STATUS
+  assert done.stderr == 'stopped before the first update; there was nothing to save\n'
 
 
 def test_first_signal_asks_second_acts():

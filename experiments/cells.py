@@ -1,0 +1,81 @@
+"""Cells of an experiment: runs trained and measured side by side, each in a process of its own."""
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import time
+
+from ml_collections import ConfigDict
+
+_POLL = .5   # seconds between looks for a signal
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One run: what is trained, where, which of `measure.METRICS` are recorded, what it is called."""
+  config: ConfigDict
+  folder: pathlib.Path
+  metrics: tuple
+  label: str
+
+
+class Stopped(Exception):
+  """A signal came: what was under way is saved, and the same command goes on from there."""
+
+
+def run(cells, *, workers, compiled):
+  """Train and measure `cells`, `workers` at a time; yields (Cell, seconds) as they are finished.
+
+  A cell that has its records is not measured again, one with its last checkpoint not trained;
+  for either `seconds` is None. Programs are compiled once for all of them, into the folder
+  `compiled`. Raises Stopped after SIGTERM or SIGINT, and what a cell raises.
+  """
+  from mollification.training import preemption
+  pool = concurrent.futures.ProcessPoolExecutor(
+    workers, multiprocessing.get_context('spawn'), initializer=_start, initargs=(str(compiled),))
+  with preemption.Preemption() as stop, pool:
+    stop.armed = True
+    waiting = {pool.submit(_train_and_measure, cell): cell for cell in cells}
+    while waiting:
+      done, _ = concurrent.futures.wait(waiting, _POLL, concurrent.futures.FIRST_COMPLETED)
+      if stop.requested:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+          child.terminate()   # SIGTERM: it saves and leaves
+        raise Stopped
+      for future in done:
+        yield waiting.pop(future), future.result()
+
+
+def _start(compiled):
+  import jax
+  from absl import logging
+  os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on once
+  logging.set_verbosity(logging.ERROR)
+  jax.config.update('jax_compilation_cache_dir', compiled)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
+
+
+def _train_and_measure(cell):
+  """Seconds that it took, or None where there was something of it before."""
+  from mollification import build, measure
+  from mollification.training import loop, preemption, workdir
+  start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
+  with preemption.Preemption() as stop, workdir.lock(cell.folder):
+    run = build.build(cell.config)
+    workdir.claim(cell.folder, cell.config.to_dict())
+    stop.armed = True
+    outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
+    if outcome.reason != 'preempted' and not _measured(cell, int(outcome.state.step)):
+      measure.measure(measure.open_run(cell.folder), cell.metrics)
+  return time.monotonic() - start if fresh else None
+
+
+def _measured(cell, step):
+  """Whether every metric of the cell has its records of `step` on test data."""
+  from mollification import measure
+  from mollification.evaluation import records
+  found = {r.metric for r in records.read_all(cell.folder / 'records')
+           if r.step == step and r.reference['split'] == 'test'}
+  return all(measure.RECORDED[metric] in found for metric in cell.metrics)

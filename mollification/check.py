@@ -1,0 +1,112 @@
+"""What numbers and names of a config may be; errors name the key, the value and the way out."""
+import contextlib
+import importlib.util
+import math
+
+import jax
+
+from mollification import parallel, preprocess
+
+INFINITY = float('inf')
+RANGES = {   # what numbers may be, [low, high), where nothing else checks them
+  'seed': (0, 2**31),
+  'ema_decay': (0, 1),
+  'mollify.steps': (-1, INFINITY),
+  'optimizer.learning_rate': (0, INFINITY),
+  'optimizer.b1': (0, 1),
+  'optimizer.b2': (0, 1),
+  'optimizer.eps': (0, INFINITY),
+  'optimizer.end_factor': (0, INFINITY),
+  'eval.batch_size': (1, INFINITY),
+  'eval.refresh_examples': (1, INFINITY),
+  'eval.refresh_batch_size': (1, INFINITY),
+  'eval.patience': (0, INFINITY),
+  'eval.num_samples': (1, INFINITY),
+  'eval.temperature': (0, INFINITY),
+}
+
+
+@contextlib.contextmanager
+def keys_of(config, group):
+  """Errors of a function that begin with one of its options name the config's key instead."""
+  try:
+    yield
+  except ValueError as error:
+    keys = config
+    for name in group.split('.'):
+      keys = getattr(keys, name, {})
+    if str(error).split(' ', 1)[0] in keys:
+      raise ValueError(f'{group}.{error}') from error
+    raise
+
+
+def check(config, num_examples, mollified_steps):
+  """Raise ValueError where numbers of the config do not fit each other, the data or the devices."""
+  parallel.check_batch_size(config.batch_size, jax.device_count())
+  size, local = config.steps_per_call, config.batch_size // jax.device_count()
+  counts = {key: config[key] for key in ('total_steps', 'steps_per_call', 'accumulate',
+                                         'max_nonfinite')}
+  for key, value in {**counts, 'checkpoint.keep': config.checkpoint.keep}.items():
+    if value < 1:
+      raise ValueError(f'{key} must be at least 1, got {value}.')
+  if local % config.accumulate:
+    raise ValueError(f'accumulate {config.accumulate} must divide the {local} examples that each '
+                     f'of {jax.device_count()} devices gets of batch_size {config.batch_size}.')
+  intervals = {'total_steps': config.total_steps, 'log.every': config.log.every,
+               'eval.every': config.eval.every, 'eval.sample_every': config.eval.sample_every,
+               'checkpoint.every': config.checkpoint.every,
+               'checkpoint.keep_every': config.checkpoint.keep_every}
+  for key, value in intervals.items():
+    if value < 0 or value % size:
+      raise ValueError(f'{key} must be a multiple of steps_per_call {size}, got {value}; nearest: '
+                       f'{max(round(value / size), 1) * size}.')
+  if config.batch_size > num_examples:
+    raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
+                     'examples; lower it.')
+  if config.log.tensorboard and not importlib.util.find_spec('tensorflow'):
+    raise ValueError("log.tensorboard needs TensorFlow: pip install 'mollification[data]', or "
+                     'leave it False.')
+  _check_ranges(config)
+  _check_choosing(config, mollified_steps)
+  check_params(config)
+  if config.eval.quantize not in preprocess.QUANTIZE:
+    raise ValueError(f'eval.quantize must be one of {preprocess.QUANTIZE}, got '
+                     f'{config.eval.quantize!r}.')
+
+
+def _check_ranges(config):
+  flat = _flat(config)
+  for key, (low, high) in RANGES.items():
+    if not low <= flat[key] < high:
+      raise ValueError(f'{key} must lie in [{low}, {high}), got {flat[key]}.')
+  for key, value in flat.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      raise ValueError(f'{key} must be a finite number, got {value}.')
+
+
+def _flat(config, prefix=''):
+  """{dotted key: value} of a config."""
+  flat = {}
+  for key, value in config.items():
+    flat |= _flat(value, f'{prefix}{key}.') if hasattr(value, 'items') else {prefix + key: value}
+  return flat
+
+
+def _check_choosing(config, mollified_steps):
+  """What chooses by validation must exist and have a time to act."""
+  c = config.eval
+  if c.best_metric not in ('', 'log_likelihood'):
+    raise ValueError("eval.best_metric must be 'log_likelihood' (larger is better) or '' (keeps no "
+                     f'best checkpoint), got {c.best_metric!r}.')
+  if c.patience and not (c.every and c.best_metric and
+                         mollified_steps < config.total_steps):
+    raise ValueError(f'eval.patience {c.patience} can never act: it needs eval.every, '
+                     'eval.best_metric and updates after the mollified phase; set patience to 0.')
+
+
+def check_params(config):
+  """Raise ValueError unless the parameters that evaluations ask for are kept."""
+  if config.eval.params not in ('raw', 'ema'):
+    raise ValueError(f"eval.params must be 'raw' or 'ema', got {config.eval.params!r}.")
+  if config.eval.params == 'ema' and not config.ema_decay:
+    raise ValueError('eval.params is ema, but ema_decay is 0; set it, or evaluate raw parameters.')
