@@ -18,65 +18,79 @@ class ImageCoupling(Bijector):
 
   `mask` chooses the parts: 'half', the first and the second half of the channels; 'alternating',
   the even and the odd channels; 'checkerboard', the positions with i + j even and odd, where `net`
-  sees the whole image with zeros at the others. `swap` exchanges kept and changed. `net` is called
-  as net(x, train=..., mask=...) and returns both [B, H, W, F], F channels of the changed part.
-  Raises ValueError for an odd number of channels, unless the mask is a checkerboard.
+  sees the whole image with zeros at the others. The first part is kept, with `swap` (which may be
+  a traced bool) the second. `net` is called as net(x, train=..., mask=...) and returns both
+  [B, H, W, F], F channels of the changed part. `norm`, if any, follows. Raises ValueError for an
+  odd number of channels, unless the mask is a checkerboard.
   """
   net: nn.Module
   mask: str = 'half'
-  swap: bool = False
+  norm: Bijector | None = None
 
   def __post_init__(self):
     super().__post_init__()
     if self.mask not in MASKS:
       raise ValueError(f'mask must be one of {MASKS}, got {self.mask!r}.')
 
-  def _parts(self, x):
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None, swap=False):
+    kept, changed = self._parts(x, swap)
+    log_scale, shift = self._log_scale_and_shift(kept, swap, train=train, mask=mask)
+    z = self._joined(kept, changed * jnp.exp(log_scale) + shift, swap)
+    total = log_scale.sum(axis=(1, 2, 3))
+    if self.norm is None:
+      return z, total
+    z, log_det = self.norm.forward_and_log_det(z, train=train, mask=mask)
+    return z, total + log_det
+
+  def inverse_and_log_det(self, z, *, cond=None, swap=False):
+    total = 0.
+    if self.norm is not None:
+      z, total = self.norm.inverse_and_log_det(z)
+    kept, changed = self._parts(z, swap)
+    log_scale, shift = self._log_scale_and_shift(kept, swap, train=False, mask=None)
+    x = self._joined(kept, (changed - shift) * jnp.exp(-log_scale), swap)
+    return x, total - log_scale.sum(axis=(1, 2, 3))
+
+  def _log_scale_and_shift(self, kept, swap, **options):
+    log_scale, shift = self.net(kept, **options)
+    if self.mask == 'checkerboard':
+      keeps = _checkerboard(kept.shape, swap)
+      log_scale, shift = jnp.where(keeps, 0., log_scale), jnp.where(keeps, 0., shift)
+    return log_scale, shift
+
+  def _parts(self, x, swap):
     """(kept, changed) of x; for a checkerboard (x with zeros, the whole x)."""
     if x.ndim != 4:
       raise ValueError(f'an image coupling needs events [H, W, C], got {x.shape[1:]}.')
     if self.mask == 'checkerboard':
-      return jnp.where(self._keeps(x), x, 0.), x
+      return jnp.where(_checkerboard(x.shape, swap), x, 0.), x
     if x.shape[-1] % 2:
       raise ValueError(f'a coupling by channels needs an even number of them, got {x.shape[-1]} '
                        f'in {x.shape[1:]}; squeeze first, or use the checkerboard.')
     if self.mask == 'alternating':
-      parts = x[..., 0::2], x[..., 1::2]
-    else:
-      parts = jnp.split(x, 2, axis=-1)
-    return parts[::-1] if self.swap else parts
+      return _ordered(x[..., 0::2], x[..., 1::2], swap)
+    return _ordered(*jnp.split(x, 2, axis=-1), swap)
 
-  def _joined(self, kept, changed):
+  def _joined(self, kept, changed, swap):
     if self.mask == 'checkerboard':
       return changed
-    parts = (changed, kept) if self.swap else (kept, changed)
+    parts = _ordered(kept, changed, swap)
     if self.mask == 'alternating':
       return jnp.stack(parts, axis=-1).reshape(*kept.shape[:-1], -1)
     return jnp.concatenate(parts, axis=-1)
 
-  def _keeps(self, x):
-    """Whether each number of x is in the kept part of a checkerboard."""
-    parity = (jnp.arange(x.shape[1])[:, None] + jnp.arange(x.shape[2])[None]) % 2
-    return jnp.broadcast_to((parity == int(self.swap))[None, :, :, None], x.shape)
 
-  def _log_scale_and_shift(self, kept, **options):
-    log_scale, shift = self.net(kept, **options)
-    if self.mask == 'checkerboard':
-      keeps = self._keeps(kept)
-      log_scale, shift = jnp.where(keeps, 0., log_scale), jnp.where(keeps, 0., shift)
-    return log_scale, shift
+def _ordered(a, b, swap):
+  """(b, a) if `swap`, else (a, b)."""
+  if isinstance(swap, bool):
+    return (b, a) if swap else (a, b)
+  return jnp.where(swap, b, a), jnp.where(swap, a, b)
 
-  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
-    kept, changed = self._parts(x)
-    log_scale, shift = self._log_scale_and_shift(kept, train=train, mask=mask)
-    z = self._joined(kept, changed * jnp.exp(log_scale) + shift)
-    return z, log_scale.sum(axis=(1, 2, 3))
 
-  def inverse_and_log_det(self, z, *, cond=None):
-    kept, changed = self._parts(z)
-    log_scale, shift = self._log_scale_and_shift(kept, train=False, mask=None)
-    x = self._joined(kept, (changed - shift) * jnp.exp(-log_scale))
-    return x, -log_scale.sum(axis=(1, 2, 3))
+def _checkerboard(shape, swap):
+  """Whether each number of [B, H, W, C] is in the kept part."""
+  parity = (jnp.arange(shape[1])[:, None] + jnp.arange(shape[2])[None]) % 2
+  return jnp.broadcast_to((parity == swap)[None, :, :, None], shape)
 
 
 def _uniform(key, shape, dtype=jnp.float32):

@@ -23,10 +23,13 @@ class Repeat(Bijector):
     invertible  the output of the last copy alone, from which each copy's input is recomputed by
                 its inverse (Gomez et al. 2017): memory does not grow with `count`. Not for a copy
                 with batch statistics, whose inverse in training is not that of the forward map.
+
+  With `alternate`, every second copy is called with swap=True, the others with False (traced).
   """
   bijector: Bijector
   count: int
   memory: str = 'store'
+  alternate: bool = False
 
   def __post_init__(self):
     super().__post_init__()
@@ -34,14 +37,17 @@ class Repeat(Bijector):
       raise ValueError(f'a bijector can be repeated once or more, got {self.count}.')
     if self.memory not in MEMORY:
       raise ValueError(f'memory must be one of {MEMORY}, got {self.memory!r}.')
+    if self.alternate and self.memory == 'invertible':
+      raise ValueError("memory 'invertible' is not for copies that alternate; use remat.")
 
   def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
     if self.memory == 'invertible' and not self.is_initializing():
       return self._invertible_forward(x, train, mask, cond)
 
-    def step(bijector, carry, _):
+    def step(bijector, carry, index):
       x, total = carry
-      z, log_det = bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
+      z, log_det = bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond,
+                                                **self._swap(index))
       return (z, total + log_det), None
 
     if self.memory == 'remat':
@@ -50,17 +56,20 @@ class Repeat(Bijector):
     return self._scan(step, x, reverse=False)
 
   def inverse_and_log_det(self, z, *, cond=None):
-    def step(bijector, carry, _):
+    def step(bijector, carry, index):
       z, total = carry
-      x, log_det = bijector.inverse_and_log_det(z, cond=cond)
+      x, log_det = bijector.inverse_and_log_det(z, cond=cond, **self._swap(index))
       return (x, total + log_det), None
 
     return self._scan(step, z, reverse=True)
 
+  def _swap(self, index):
+    return {'swap': index % 2 == 1} if self.alternate else {}
+
   def _scan(self, step, x, reverse):
     scanned = nn.scan(step, variable_axes=_STACKED, split_rngs={'params': True},
                       length=self.count, reverse=reverse)
-    carry, _ = scanned(self.bijector, (x, jnp.zeros(x.shape[0])), None)
+    carry, _ = scanned(self.bijector, (x, jnp.zeros(x.shape[0])), jnp.arange(self.count))
     return carry
 
   def _invertible_forward(self, x, train, mask, cond):
