@@ -1,13 +1,17 @@
 """Models by name. `MODELS` lists them; `create` builds one and checks its options."""
 import inspect
 
+from mollification.models.flows.glow import glow
 from mollification.models.flows.realnvp import realnvp_tabular
+from mollification.models.flows.realnvp_image import realnvp_image
 from mollification.models.vae import VAE
 
 # Name -> constructor, called with `event_shape`, `axis_name` and the model's own options.
 MODELS = {
     'vae': VAE,
     'realnvp_tabular': realnvp_tabular,
+    'realnvp_image': realnvp_image,
+    'glow': glow,
 }
 # Given by `create` itself, and the two fields that flax adds to every module.
 _RESERVED = ('event_shape', 'axis_name', 'parent', 'name')
