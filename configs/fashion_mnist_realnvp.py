@@ -2,7 +2,7 @@
 
 Paper row: none; the paper has no Fashion-MNIST.
 Command:
-  python -m mollification.main --config=configs/fashion_mnist_realnvp.py --workdir=runs/fashion_realnvp
+  python -m mollification.main --config=configs/fashion_mnist_realnvp.py --workdir=runs/fashion
 Expected: none published.
 Measured: not yet.
 
