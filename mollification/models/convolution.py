@@ -29,7 +29,7 @@ def conv(x, kernel, *, stride, padding):
         x, kernel, (stride, stride), [(padding, padding)] * 2,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
-  return jax.lax.platform_dependent(x, kernel, cpu=matmul, default=direct)
+  return _by_platform(x, kernel, cpu=matmul, default=direct)
 
 
 def matmul_conv(x, kernel, stride, padding):
@@ -72,7 +72,18 @@ def conv_transpose(x, kernel, *, stride, padding, output_padding=0):
   def dilated(x, kernel):
     return dilated_conv_transpose(x, kernel, stride, padding, output_padding)
 
-  return jax.lax.platform_dependent(x, kernel, cpu=matmul, default=dilated)
+  return _by_platform(x, kernel, cpu=matmul, default=dilated)
+
+
+def _by_platform(x, kernel, **forms):
+  """One of `forms` of (x, kernel), of which the backward pass keeps x and the kernel alone.
+
+  Without that it keeps what each form wants, that of the platform and the others, gathered taps
+  included. The output is linear in both, so nothing but the gathering is done twice.
+  """
+  choose = lambda x, kernel: jax.lax.platform_dependent(x, kernel, **forms)
+  # Merging the two gatherings again is welcome: no barriers against it.
+  return jax.checkpoint(choose, prevent_cse=False)(x, kernel)
 
 
 def dilated_conv_transpose(x, kernel, stride, padding, output_padding):

@@ -59,6 +59,9 @@ def decompose(weight):
   weight = np.asarray(weight, np.float64)
   if weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
     raise ValueError(f'an invertible linear layer needs a square matrix, got {weight.shape}.')
+  if not np.isfinite(weight).all():
+    raise ValueError('an invertible linear layer needs a finite matrix, got NaN or infinity in '
+                     f'{weight.shape}.')
   row_permutation, lower, upper = scipy.linalg.lu(weight)
   diagonal = np.diag(upper)
   smallest, largest = np.abs(diagonal).min(), np.abs(diagonal).max()
