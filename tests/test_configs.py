@@ -15,7 +15,7 @@ from mollification.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
-               if p.stem not in ('__init__', 'default'))
+               if p.stem not in ('__init__', 'default', 'uci'))
 
 
 def _config(name):

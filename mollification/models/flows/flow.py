@@ -30,13 +30,24 @@ class Flow(Model, kw_only=True):
   gain_penalty: float = 0.
 
   def log_prob(self, x, cond=None):
-    """Log-density [B] in nats of x [B, *event]; running statistics."""
+    """Log-density [B] in nats of x [B, *event]; running statistics.
+
+    Raises ValueError, as `loss` does, for an x of another shape.
+    """
+    self._check(x)
     z, log_det = self.bijector.forward_and_log_det(x, cond=cond)
     return gaussian.standard_normal_log_prob(z) + log_det
 
   def log_likelihood(self, x, keys, cond=None):
     """`log_prob`: exact, so `keys` are ignored and may be None."""
     return self.log_prob(x, cond)
+
+  def bits_per_dim(self, x, cond=None):
+    """-log_prob / (D log 2), [B], of x [B, *event]: in model space, without prepare's log-det.
+
+    Bits/dim of pixels, on their own scale, are those of `evaluation/likelihood.py`.
+    """
+    return -self.log_prob(x, cond) / (math.prod(self.event_shape) * math.log(2.))
 
   def score(self, x, cond=None):
     """Gradient of the log-density by x, [B, *event], at x [B, *event]; running statistics."""
@@ -46,6 +57,7 @@ class Flow(Model, kw_only=True):
 
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
     """See `Model.loss`; no noise, so `keys` may be None. Metrics: 'log_base' and 'log_det' [B]."""
+    self._check(x)
     z, log_det = self.bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
     log_base = gaussian.standard_normal_log_prob(z)
     metrics = {'log_base': log_base, 'log_det': log_det}
@@ -72,3 +84,8 @@ class Flow(Model, kw_only=True):
     z, _ = self.bijector.forward_and_log_det(x, cond=cond)
     back, _ = self.bijector.inverse_and_log_det(z, cond=cond)
     return jax.lax.stop_gradient(jnp.abs(back - x).max())
+
+  def _check(self, x):
+    if x.shape[1:] != self.event_shape:
+      raise ValueError(f'this flow is of events {self.event_shape}, got a batch of shape '
+                       f'{x.shape}; the batch comes first.')

@@ -22,7 +22,7 @@ class Squeeze(Bijector):
 
 
 class GaussianBase(Bijector):
-  """Standardises events [H, W, C] of a learned diagonal Gaussian with a mean per channel.
+  """Standardises events [..., C] of a learned diagonal Gaussian with a mean per channel.
 
     z = (x - mean) e^{-log_scale},  mean = m e^{3 m_logs},  log_scale = l e^{3 l_logs}
 
@@ -46,18 +46,19 @@ class GaussianBase(Bijector):
       value = jnp.broadcast_to(value, x.shape)
       if self.classes:
         table = self.param(f'{name}_of_class', nn.initializers.zeros, (self.classes, *size))
-        value += jnp.broadcast_to((cond @ table)[:, None, None], x.shape)
+        per_class = (cond @ table).reshape(x.shape[0], *[1] * (x.ndim - 2), *size)
+        value += jnp.broadcast_to(per_class, x.shape)
       return value
 
     return moment('mean'), moment('log_scale')
 
   def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
     mean, log_scale = self._affine(x, cond)
-    return (x - mean) * jnp.exp(-log_scale), -log_scale.sum(axis=(1, 2, 3))
+    return (x - mean) * jnp.exp(-log_scale), -log_scale.reshape(x.shape[0], -1).sum(axis=1)
 
   def inverse_and_log_det(self, z, *, cond=None):
     mean, log_scale = self._affine(z, cond)
-    return z * jnp.exp(log_scale) + mean, log_scale.sum(axis=(1, 2, 3))
+    return z * jnp.exp(log_scale) + mean, log_scale.reshape(z.shape[0], -1).sum(axis=1)
 
 
 class MultiScale(Bijector):
