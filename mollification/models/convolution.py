@@ -11,13 +11,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mollification.models.matmul import matmul
+
 
 def conv(x, kernel, *, stride, padding):
   """Convolution [B, H', W', F] of x [B, H, W, C], zero-padded, with kernel [K, K, C, F].
 
     out[i] = sum_k x[s i + k - p] kernel[k],  H' = floor((H + 2 p - K) / s) + 1
   """
-  def matmul(x, kernel):
+  def multiplied(x, kernel):
     size, _, channels, features = kernel.shape
     if stride == 1 and features < channels and padding < size:
       # Shift on the narrow side: the transposed form of the flipped kernel moves outputs.
@@ -29,7 +31,7 @@ def conv(x, kernel, *, stride, padding):
         x, kernel, (stride, stride), [(padding, padding)] * 2,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
-  return _by_platform(x, kernel, cpu=matmul, default=direct)
+  return _by_platform(x, kernel, cpu=multiplied, default=direct)
 
 
 def matmul_conv(x, kernel, stride, padding):
@@ -50,7 +52,7 @@ def matmul_conv(x, kernel, stride, padding):
   x = jnp.stack([x[:, a:a + rows] for a in range(reach)], axis=2)           # [B, H', a, s, ...]
   x = jnp.stack([x[:, :, :, :, b:b + cols] for b in range(reach)], axis=5)  # [..., W', b, s, C]
   x = x.transpose(0, 1, 4, 2, 3, 5, 6, 7).reshape(batch * rows * cols, -1)
-  return (x @ kernel.reshape(-1, features)).reshape(batch, rows, cols, features)
+  return matmul(x, kernel.reshape(-1, features)).reshape(batch, rows, cols, features)
 
 
 def conv_transpose(x, kernel, *, stride, padding, output_padding=0):
@@ -66,13 +68,13 @@ def conv_transpose(x, kernel, *, stride, padding, output_padding=0):
     raise ValueError(f'output_padding must be in [0, stride), got {output_padding} with stride '
                      f'{stride}; a larger one pads the output with values that no input reaches.')
 
-  def matmul(x, kernel):
+  def multiplied(x, kernel):
     return matmul_conv_transpose(x, kernel, stride, padding, output_padding)
 
   def dilated(x, kernel):
     return dilated_conv_transpose(x, kernel, stride, padding, output_padding)
 
-  return _by_platform(x, kernel, cpu=matmul, default=dilated)
+  return _by_platform(x, kernel, cpu=multiplied, default=dilated)
 
 
 def _by_platform(x, kernel, **forms):
@@ -104,7 +106,7 @@ def matmul_conv_transpose(x, kernel, stride, padding, output_padding):
   batch, height, width, channels = x.shape
   reach = -(-size // stride)                                                # blocks of a kernel
   columns = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)              # [C, K K F]
-  taps = (x.reshape(-1, channels) @ columns).reshape(batch, height, width, size, size, features)
+  taps = matmul(x.reshape(-1, channels), columns).reshape(batch, height, width, size, size, features)
   extra = reach * stride - size                                             # zero taps to fill up
   taps = jnp.pad(taps, ((0, 0),) * 3 + ((0, extra),) * 2 + ((0, 0),))
   taps = taps.reshape(batch, height, width, reach, stride, reach, stride, features)

@@ -113,7 +113,7 @@ class GlowNet(nn.Module):
   @nn.compact
   def __call__(self, x, *, train=False, mask=None):
     h = nn.relu(Conv(self.hidden, 3, padding=1, kernel_init=_uniform)(x.astype(self.dtype)))
-    h = nn.relu(nn.Dense(self.hidden, kernel_init=_uniform, dtype=self.dtype)(h))
+    h = nn.relu(Conv(self.hidden, 1, kernel_init=_uniform)(h))
     out = Conv(2 * self.outputs, 3, padding=1, kernel_init=nn.initializers.zeros)(h)
     shift, r = jnp.split(out.astype(jnp.float32), 2, axis=-1)
     log_scale = jax.nn.log_sigmoid(r + 2.)

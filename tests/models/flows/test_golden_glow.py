@@ -39,8 +39,8 @@ def _step(state, prefix):
   linear, fixed = decompose(weight)
   coupling = {
       'Conv_0': {'kernel': _kernel(state[f'{net}.0.weight']), 'bias': state[f'{net}.0.bias']},
-      'Dense_0': {'kernel': state[f'{net}.2.weight'][:, :, 0, 0].T, 'bias': state[f'{net}.2.bias']},
-      'Conv_1': {'kernel': _kernel(state[f'{net}.4.weight'])[..., order],
+      'Conv_1': {'kernel': _kernel(state[f'{net}.2.weight']), 'bias': state[f'{net}.2.bias']},
+      'Conv_2': {'kernel': _kernel(state[f'{net}.4.weight'])[..., order],
                  'bias': state[f'{net}.4.bias'][order]}}
   actnorm = {'mean': state[f'{prefix}.flows.2.t'].ravel(),
              'log_std': state[f'{prefix}.flows.2.s'].ravel()}

@@ -161,7 +161,7 @@ def test_a_coupling_by_channels_needs_an_even_number_of_them():
     layer.init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), **forward_of())
   with pytest.raises(ValueError, match=r'events \[H, W, C\], got \(4,\)'):
     layer.init(jax.random.key(0), jnp.zeros((1, 4)), **forward_of())
-  with pytest.raises(ValueError, match="mask must be one of .*got 'rows'"):
+  with pytest.raises(ValueError, match=r"mask must be one of .*got 'rows'"):
     ImageCoupling(GlowNet(1, 4), 'rows')
 
 
