@@ -106,7 +106,8 @@ def matmul_conv_transpose(x, kernel, stride, padding, output_padding):
   batch, height, width, channels = x.shape
   reach = -(-size // stride)                                                # blocks of a kernel
   columns = kernel.transpose(2, 0, 1, 3).reshape(channels, -1)              # [C, K K F]
-  taps = matmul(x.reshape(-1, channels), columns).reshape(batch, height, width, size, size, features)
+  taps = matmul(x.reshape(-1, channels), columns)
+  taps = taps.reshape(batch, height, width, size, size, features)
   extra = reach * stride - size                                             # zero taps to fill up
   taps = jnp.pad(taps, ((0, 0),) * 3 + ((0, extra),) * 2 + ((0, 0),))
   taps = taps.reshape(batch, height, width, reach, stride, reach, stride, features)
