@@ -55,7 +55,7 @@ def test_made_is_the_masked_network(size, widths, outputs, width, monkeypatch):
 
 @pytest.mark.parametrize('condition', [None, 2])
 def test_output_i_depends_on_all_coordinates_before_i_and_on_no_other(condition, monkeypatch):
-  monkeypatch.setattr(made, 'GROUP_WIDTH', 8)
+  monkeypatch.setattr(made, 'GROUP_WIDTH', 16)   # groups of several degrees
   net, variables, x, cond = _made(6, (40, 40), condition=condition)
   one = lambda v, c: net.apply(variables, v[None], None if c is None else c[None])[0]
   by_x = jit(jax.jacrev(one))(x[0], None if cond is None else cond[0])
