@@ -17,6 +17,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
                if p.stem not in ('__init__', 'default', 'uci'))
 
+# Flows of the layers of digits_glow and fashion_mnist_realnvp, which are lowered: larger only.
+TRACED_ONLY = ('cifar10_glow', 'celeba64_glow', 'imagenet32_glow', 'fashion_mnist_glow',
+               'photo_patches_glow', 'cifar10_realnvp', 'celeba64_realnvp')
+
 
 def _config(name):
   return importlib.import_module(f'configs.{name}').get_config()
@@ -55,7 +59,7 @@ def test_config_traces_and_lowers(name):
   assert metrics['loss'].shape == ()
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
   assert all(jax.tree.leaves(same))
-  for platform in ('tpu', 'cuda'):
+  for platform in () if name in TRACED_ONLY else ('tpu', 'cuda'):
     assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
 
 

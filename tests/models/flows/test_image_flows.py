@@ -61,7 +61,7 @@ def test_the_linear_layer_starts_as_a_rotation_and_is_its_matrix():
   z, log_det = LULinear().apply(variables, x, **forward_of())
   np.testing.assert_allclose((z**2).sum(-1), (x**2).sum(-1), rtol=1e-4)
   np.testing.assert_allclose(log_det, 0., atol=1e-4)
-  weight = np.asarray(_draw(5, 5, seed=1))
+  weight = -np.asarray(_draw(5, 5, seed=1))    # negative pivots
   params, fixed = decompose(weight)
   z, log_det = LULinear().apply({'params': params, 'fixed': fixed}, x, **forward_of())
   np.testing.assert_allclose(z, np.asarray(x) @ weight.T, atol=1e-5)
