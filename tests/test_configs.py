@@ -78,6 +78,24 @@ def test_one_smoke_step_of_a_convolutional_model_runs():
   assert all(jax.tree.leaves(moved))
 
 
+def test_one_smoke_step_of_an_image_flow_moves_it_and_keeps_what_is_fixed():
+  config = build.smoke(_config('digits_glow'))
+  config.model.levels, config.model.steps, config.model.hidden = 1, 2, 4
+  event_shape, dtype, levels = data.spec(config.data.name)
+  batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
+  state = build.create_state(config, batch, levels, 1.)
+  update = jax.jit(_mapped(build.train_step(config, event_shape, levels), 2))
+  after, metrics = update(state, batch, rng.purpose_key(0, 'train'), .5, None)
+  assert np.isfinite(metrics['loss'])
+  assert metrics['inverse_error'] < 1e-4
+  assert int(after.skipped) == 0
+  jax.tree.map(np.testing.assert_array_equal, after.model_state, state.model_state)
+  step, new = (s.params['bijector']['levels_0']['bijectors_1']['bijector'] for s in (state, after))
+  moving = lambda tree: [*jax.tree.leaves(tree['bijectors_0']), *jax.tree.leaves(
+      tree['bijectors_1']), *jax.tree.leaves(tree['bijectors_2']['net']['Conv_2'])]
+  assert all((a != b).any() for a, b in zip(moving(step), moving(new), strict=True))
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_docstring_names_row_command_and_figures(name):
   text = importlib.import_module(f'configs.{name}').__doc__
