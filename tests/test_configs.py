@@ -15,7 +15,11 @@ from mollification.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
-               if p.stem not in ('__init__', 'default'))
+               if p.stem not in ('__init__', 'default', 'uci'))
+
+# Flows of the layers of digits_glow and fashion_mnist_realnvp, which are lowered: larger only.
+TRACED_ONLY = ('cifar10_glow', 'celeba64_glow', 'imagenet32_glow', 'fashion_mnist_glow',
+               'photo_patches_glow', 'cifar10_realnvp', 'celeba64_realnvp')
 
 
 def _config(name):
@@ -55,7 +59,7 @@ def test_config_traces_and_lowers(name):
   assert metrics['loss'].shape == ()
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
   assert all(jax.tree.leaves(same))
-  for platform in ('tpu', 'cuda'):
+  for platform in () if name in TRACED_ONLY else ('tpu', 'cuda'):
     assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
 
 
@@ -72,6 +76,24 @@ def test_one_smoke_step_of_a_convolutional_model_runs():
   assert int(after.skipped) == 0
   moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
   assert all(jax.tree.leaves(moved))
+
+
+def test_one_smoke_step_of_an_image_flow_moves_it_and_keeps_what_is_fixed():
+  config = build.smoke(_config('digits_glow'))
+  config.model.levels, config.model.steps, config.model.hidden = 1, 2, 4
+  event_shape, dtype, levels = data.spec(config.data.name)
+  batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
+  state = build.create_state(config, batch, levels, 1.)
+  update = jax.jit(_mapped(build.train_step(config, event_shape, levels), 2))
+  after, metrics = update(state, batch, rng.purpose_key(0, 'train'), .5, None)
+  assert np.isfinite(metrics['loss'])
+  assert metrics['inverse_error'] < 1e-4
+  assert int(after.skipped) == 0
+  jax.tree.map(np.testing.assert_array_equal, after.model_state, state.model_state)
+  step, new = (s.params['bijector']['levels_0']['bijectors_1']['bijector'] for s in (state, after))
+  moving = lambda tree: [*jax.tree.leaves(tree['bijectors_0']), *jax.tree.leaves(
+      tree['bijectors_1']), *jax.tree.leaves(tree['bijectors_2']['net']['Conv_2'])]
+  assert all((a != b).any() for a, b in zip(moving(step), moving(new), strict=True))
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -3,13 +3,21 @@ import inspect
 import types
 import typing
 
+from mollification.models.flows.glow import glow
+from mollification.models.flows.glow_tabular import glow_tabular
+from mollification.models.flows.maf import maf
 from mollification.models.flows.realnvp import realnvp_tabular
+from mollification.models.flows.realnvp_image import realnvp_image
 from mollification.models.vae import VAE
 
 # Name -> constructor, called with `event_shape`, `axis_name` and the model's own options.
 MODELS = {
     'vae': VAE,
+    'maf': maf,
     'realnvp_tabular': realnvp_tabular,
+    'realnvp_image': realnvp_image,
+    'glow': glow,
+    'glow_tabular': glow_tabular,
 }
 # Given by `create` itself, and the two fields that flax adds to every module.
 _RESERVED = ('event_shape', 'axis_name', 'parent', 'name')

@@ -14,18 +14,25 @@ jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_lev
 def random_variables(init, seed=0, scale=.3):
   """Variables of the shapes that `init()` would return, filled with random values.
 
-  Only shapes are taken from `init`, so nothing is compiled. Kernels get the usual spread, all
-  other parameters noise of std `scale` (about 1 for scales), running moments values of order 1.
+  Only shapes are taken from `init`, so nothing is compiled. Matrices get the usual spread, all
+  other parameters noise of std `scale` (about 1 for scales), running moments values of order 1,
+  permutations are drawn, signs too.
   """
   rng = np.random.default_rng(seed)
 
   def fill(path, shape):
     noise = rng.normal(size=shape)
+    if path[-1] == 'permutation':
+      return noise.argsort(-1)
+    if path[-1] == 'sign':
+      return np.sign(noise)
     if path[0] != 'params':
-      return np.exp(noise) if path[-1] == 'var' else noise
+      return np.exp(.5 * noise) if path[-1] == 'var' else noise
+    if path[-1] in ('lower', 'upper'):
+      return noise / shape[-1]
     if path[-1] == 'kernel':
       return noise / math.sqrt(math.prod(shape[:-1]))
     return (path[-1] == 'scale') + scale * noise
   flat = traverse_util.flatten_dict(jax.eval_shape(init))
   return traverse_util.unflatten_dict(
-      {path: jnp.asarray(fill(path, leaf.shape), jnp.float32) for path, leaf in flat.items()})
+      {path: jnp.asarray(fill(path, leaf.shape), leaf.dtype) for path, leaf in flat.items()})

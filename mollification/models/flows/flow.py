@@ -3,6 +3,9 @@ import math
 from typing import ClassVar
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
 
 from mollification.models import gaussian
 from mollification.models.base import Model
@@ -15,19 +18,36 @@ class Flow(Model, kw_only=True):
   f maps events of `event_shape` to vectors [D], D the event's size; a flow of several scales
   concatenates its latents. The base has no parameters: a learned diagonal Gaussian is an affine
   last layer of f, and is scaled by `temperature` about its mean in the same way.
+
+  `inverse_error`: of how many examples of a batch the loss also reports the largest
+  |f^-1(f(x)) - x|, under running statistics, as metric 'inverse_error'; 0 for none. `gain_penalty`
+  times the sum of squares of all parameters called 'gain' (weight normalisation) is the `penalty`.
   """
   EXACT_LIKELIHOOD: ClassVar[bool] = True
 
   bijector: Bijector
+  inverse_error: int = 0
+  gain_penalty: float = 0.
 
   def log_prob(self, x, cond=None):
-    """Log-density [B] in nats of x [B, *event]; running statistics."""
+    """Log-density [B] in nats of x [B, *event]; running statistics.
+
+    Raises ValueError, as `loss` does, for an x of another shape.
+    """
+    self._check(x)
     z, log_det = self.bijector.forward_and_log_det(x, cond=cond)
     return gaussian.standard_normal_log_prob(z) + log_det
 
   def log_likelihood(self, x, keys, cond=None):
     """`log_prob`: exact, so `keys` are ignored and may be None."""
     return self.log_prob(x, cond)
+
+  def bits_per_dim(self, x, cond=None):
+    """-log_prob / (D log 2), [B], of x [B, *event]: in model space, without prepare's log-det.
+
+    Bits/dim of pixels, on their own scale, are those of `evaluation/likelihood.py`.
+    """
+    return -self.log_prob(x, cond) / (math.prod(self.event_shape) * math.log(2.))
 
   def score(self, x, cond=None):
     """Gradient of the log-density by x, [B, *event], at x [B, *event]; running statistics."""
@@ -37,11 +57,35 @@ class Flow(Model, kw_only=True):
 
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
     """See `Model.loss`; no noise, so `keys` may be None. Metrics: 'log_base' and 'log_det' [B]."""
+    self._check(x)
     z, log_det = self.bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
     log_base = gaussian.standard_normal_log_prob(z)
-    return -(log_base + log_det), {'log_base': log_base, 'log_det': log_det}
+    metrics = {'log_base': log_base, 'log_det': log_det}
+    if self.inverse_error and not self.is_initializing():
+      metrics['inverse_error'] = jnp.broadcast_to(self._largest_error(x, cond), x.shape[:1])
+    return -(log_base + log_det), metrics
 
   def sample(self, keys, *, temperature=1., cond=None):
     """Samples [N, *event] from z ~ N(0, temperature^2 I), one per key of `keys` [N]."""
     z = temperature * gaussian.standard_normal(keys, (math.prod(self.event_shape),))
     return self.bijector.inverse_and_log_det(z, cond=cond)[0]
+
+  def penalty(self):
+    """`gain_penalty` times the sum of squared gains, []."""
+    if not self.gain_penalty:
+      return jnp.zeros(())
+    params = traverse_util.flatten_dict(self.variables['params'])
+    return self.gain_penalty * sum((v**2).sum() for path, v in params.items() if path[-1] == 'gain')
+
+  def _largest_error(self, x, cond):
+    """Largest |f^-1(f(x)) - x| [] over the first `inverse_error` examples; no gradient."""
+    x, cond = jax.lax.stop_gradient((x, cond))
+    x, cond = x[:self.inverse_error], None if cond is None else cond[:self.inverse_error]
+    z, _ = self.bijector.forward_and_log_det(x, cond=cond)
+    back, _ = self.bijector.inverse_and_log_det(z, cond=cond)
+    return jax.lax.stop_gradient(jnp.abs(back - x).max())
+
+  def _check(self, x):
+    if x.shape[1:] != self.event_shape:
+      raise ValueError(f'this flow is of events {self.event_shape}, got a batch of shape '
+                       f'{x.shape}; the batch comes first.')

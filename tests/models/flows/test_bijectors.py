@@ -8,6 +8,7 @@ from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Chain, Reshape
 from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.realnvp import realnvp_tabular
+from tests.models.flows import image_bijectors, tabular_bijectors
 from tests.models.support import jit, random_variables
 
 # Name -> (constructor, event, size of the condition or None). Assembled flows stand here too.
@@ -20,7 +21,9 @@ BIJECTORS = {
     'reshape': (lambda: Reshape((2, 3, 1), (6,)), (2, 3, 1), None),
     'chain': (lambda: Chain((BatchNorm(), MaskedAffineCoupling(0, 8), BatchNorm())), (3,), None),
     'realnvp': (lambda: realnvp_tabular((5,), 3, 8).bijector, (5,), None),
-    'realnvp_image': (lambda: realnvp_tabular((2, 2, 2), 2, 8).bijector, (2, 2, 2), None),
+    'realnvp_of_an_image': (lambda: realnvp_tabular((2, 2, 2), 2, 8).bijector, (2, 2, 2), None),
+    **image_bijectors.BIJECTORS,
+    **tabular_bijectors.BIJECTORS,
 }
 ALL = pytest.mark.parametrize(('make', 'event', 'condition'), BIJECTORS.values(),
                               ids=BIJECTORS.keys())
@@ -69,8 +72,10 @@ def test_couplings_alternate_and_leave_the_masked_half_alone():
     moved = [i for i in range(5) if i not in kept]
     np.testing.assert_array_equal(z[:, kept], x[:, kept])
     assert (z[:, moved] != x[:, moved]).all()
-  layers = realnvp_tabular((4,)).bijector.bijectors
-  assert [b.parity for b in layers if isinstance(b, MaskedAffineCoupling)] == [0, 1, 0, 1, 0]
+  _, pairs, *rest = realnvp_tabular((4,), 5).bijector.bijectors
+  assert pairs.count == 2
+  layers = [*pairs.bijector.bijectors, *rest]
+  assert [b.parity for b in layers if isinstance(b, MaskedAffineCoupling)] == [0, 1, 0]
 
 
 def test_a_coupling_uses_its_condition():

@@ -104,3 +104,39 @@ def test_events_without_a_second_number_are_an_error():
     realnvp_tabular((1,))
   with pytest.raises(ValueError, match='num_blocks must be at least 1, got 0'):
     realnvp_tabular((2,), 0)
+
+
+def test_a_learned_base_is_scaled_by_the_temperature_about_its_mean():
+  flow, variables, _ = _flow((3,), learned_base=True)
+  sample = _jitted(flow, variables, 'sample')
+  keys = lambda: jax.random.split(jax.random.key(6), 5)
+  # At temperature 0 all samples are the image of the base's mean, whatever the key.
+  still = np.asarray(sample(keys(), temperature=0.))
+  np.testing.assert_allclose(still, np.broadcast_to(still[:1], still.shape), atol=1e-6)
+  before_base = lambda flow, x: _to_base(flow.bijector, x)
+  latent = _jitted(flow, variables, before_base)
+  mean, one, half = (np.asarray(latent(v)) for v in (
+      still, sample(keys()), sample(keys(), temperature=.5)))
+  assert np.abs(mean).max() > .01
+  np.testing.assert_allclose(half - mean, .5 * (one - mean), atol=1e-5)
+
+
+def _to_base(chain, x):
+  for bijector in chain.bijectors[:-1]:
+    x, _ = bijector.forward_and_log_det(x)
+  return x
+
+
+def test_bits_per_dim_are_nats_over_log_2_and_size():
+  flow, variables, x = _flow((2, 2, 1))
+  bits = _jitted(flow, variables, 'bits_per_dim')(x)
+  np.testing.assert_allclose(bits, -_jitted(flow, variables, 'log_prob')(x) / (4 * np.log(2.)),
+                             rtol=1e-6)
+
+
+def test_a_batch_of_another_shape_is_an_error():
+  flow, variables, _ = _flow((3,))
+  for shape in ((3,), (2, 4), (2, 3, 1)):
+    for method in ('log_prob', 'score'):
+      with pytest.raises(ValueError, match=r'events \(3,\), got a batch of shape'):
+        flow.apply(variables, jnp.zeros(shape), method=method)

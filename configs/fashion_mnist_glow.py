@@ -1,0 +1,26 @@
+"""GLOW on Fashion-MNIST: 28 px halve twice, so 2 levels.
+
+Paper row: none; the paper has no Fashion-MNIST.
+Command:
+  python -m mollification.main --config=configs/fashion_mnist_glow.py --workdir=runs/fashion_glow
+Expected: none published.
+Measured: not yet.
+"""
+from configs import default
+
+
+def get_config(arg=''):
+  """20,000 updates of batch 64, the first half mollified."""
+  config = default.get_config()
+  default.set_model(config, 'glow', levels=2, steps=8, hidden=128, memory='store',
+                    dtype='float32', inverse_error=2)
+  config.data.name = 'fashion_mnist'
+  config.total_steps = 20_000
+  config.batch_size = 64
+  config.optimizer.name = 'adamax'
+  config.optimizer.learning_rate = 1e-3
+  config.optimizer.weight_decay = 1e-5
+  config.eval.every = 1_000
+  config.eval.sample_every = 1_000
+  config.checkpoint.every = 1_000
+  return default.finish(config, arg)

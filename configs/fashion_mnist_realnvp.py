@@ -1,0 +1,28 @@
+"""RealNVP on Fashion-MNIST: 28, 14 and 7 px, residual nets of 2 blocks.
+
+Paper row: none; the paper has no Fashion-MNIST.
+Command:
+  python -m mollification.main --config=configs/fashion_mnist_realnvp.py --workdir=runs/fashion
+Expected: none published.
+Measured: not yet.
+
+Mollification acts in model space, after the logit: behind it a noisy pixel may lie anywhere.
+"""
+from configs import default
+
+
+def get_config(arg=''):
+  """20,000 updates of batch 64, the first half mollified."""
+  config = default.get_config()
+  default.set_model(config, 'realnvp_image', scales=3, features=32, blocks=2, doubling=False,
+                    gain_penalty=5e-5, dtype='float32', inverse_error=2)
+  config.data.name = 'fashion_mnist'
+  config.prepare.low = 0.
+  config.prepare.logit_alpha = .05
+  config.total_steps = 20_000
+  config.batch_size = 64
+  config.optimizer.learning_rate = 1e-3
+  config.eval.every = 1_000
+  config.eval.sample_every = 1_000
+  config.checkpoint.every = 1_000
+  return default.finish(config, arg)

@@ -1,0 +1,17 @@
+"""GLOW on WHITE-WINE, by the protocol of the released code.
+
+Paper row: the UCI table, WHITE-WINE, GLOW; test log-likelihood in nats.
+Command:
+  python -m mollification.main --config=configs/uci_whitewine_glow.py --workdir=runs/whitewine
+Expected: the mollified arm above the vanilla one at the last epoch; no figure is known here.
+Measured: not yet.
+
+Needs config.data.data_dir: a folder with winequality-white.csv or whitewine.npy.
+The vanilla arm is `:mollify.fraction=0.`.
+"""
+from configs import default, uci
+
+
+def get_config(arg=''):
+  """See `configs/uci.py`."""
+  return default.finish(uci.config('whitewine', 'glow_tabular'), arg)

@@ -1,0 +1,174 @@
+"""Image rows of `experiments.bench.flows`: GLOW against normflows in PyTorch, memory, roofline.
+
+glow_step     One update of GLOW (3 levels × 8 steps × 512, 32×32×3, batch 16) as `build` makes it,
+              Adamax and mollification included, against normflows with torch.optim.Adamax on the
+              same numbers: one loop, in-memory tensors, as many threads as there are cores. Its
+              reference text has the FLOPs of the compiled update and the rate they ran at, beside
+              that of a 2048² float32 matmul.
+glow_compile  Seconds to trace, lower and compile the update of 3 × 20; reference 40. Then the
+              same over that of 3 × 4, bar 1/1.2.
+glow_sample   100 images of the same model against normflows, without gradients.
+glow_memory   Memory of the compiled update beyond its arguments (temporaries, and outputs, whose
+              place temporaries share) for each `memory`, against `store`; no bar.
+
+All use the cores that the process may run on; `taskset -c 0 python -m experiments.bench.flows`
+pins both sides to one.
+"""
+import functools
+import os
+import statistics
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import cifar10_glow
+from experiments.bench import rows, step
+from mollification import build, parallel
+
+EVENT, LEVELS, BATCH = (32, 32, 3), 3, 16
+SAMPLES = 100
+
+
+def _config(steps, hidden=512, memory='store', levels=LEVELS):
+  return cifar10_glow.get_config(
+    f'batch_size={BATCH},model.levels={levels},model.steps={steps},model.hidden={hidden},'
+    f'model.memory={memory}')
+
+
+def _library(steps, hidden):
+  """(normflows GLOW, torch) of the same sizes, on as many threads as there are cores."""
+  import torch
+
+  from experiments.bench import glow_golden
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  torch.manual_seed(0)
+  return glow_golden.make(LEVELS, steps, hidden, (3, 32, 32)), torch
+
+
+def _library_step(steps, hidden):
+  """() -> None: one update of the library's model, on batches in memory."""
+  flow, torch = _library(steps, hidden)
+  optimizer = torch.optim.Adamax(flow.parameters(), lr=1e-3, weight_decay=1e-5)
+  x = torch.randn(BATCH, 3, 32, 32)
+
+  def call():
+    optimizer.zero_grad(set_to_none=True)
+    flow.forward_kld(x).backward()
+    optimizer.step()
+
+  return call
+
+
+def _batch():
+  return np.random.default_rng(0).integers(0, 256, (BATCH, *EVENT), dtype=np.uint8)
+
+
+def _our_step(config):
+  """() -> None: one update as `build` makes it, compiled on the first call."""
+  state = build.create_state(config, _batch(), 256, step.LEVEL)
+  update = build.train_step(config, EVENT, 256)
+  return step._calls(update, 1, state, parallel.shard(_batch(), axis=0), np.float32(step.LEVEL))
+
+
+def matmul_rate(size=2048, repeats=7):
+  """GFLOP/s of a float32 matmul of `size`, median."""
+  a = jnp.ones((size, size))
+  multiply = jax.jit(jnp.matmul)
+  run = lambda: multiply(a, a).block_until_ready()
+  run()
+  return 2e-9 * size**3 / statistics.median(rows.seconds_of(run) for _ in range(repeats))
+
+
+def glow_step(steps=8, hidden=512, pairs=7):
+  """Seconds of an update against normflows; bar 1.0."""
+  ours, theirs = _our_step(_config(steps, hidden)), _library_step(steps, hidden)
+  timed = rows.interleaved(theirs, ours, pairs)
+  gflop = _matmul_gflop(steps, hidden)
+  text = (f'normflows, {timed.pairs} pairs; {gflop:.0f} GFLOP of matmuls at '
+          f'{gflop / timed.b:.0f} GFLOP/s, a 2048² matmul: {matmul_rate():.0f}')
+  return [rows.Row('glow_step', timed.b, 's/update', text, timed.a, timed.ratio, 1., True)]
+
+
+def _matmul_gflop(steps, hidden):
+  """GFLOP of the coupling nets' matmuls in one update: three times those of the forward pass.
+
+  XLA's cost analysis counts the body of a loop once, whatever its length.
+  """
+  total, side, channels = 0, EVENT[0], EVENT[2]
+  for _ in range(LEVELS):
+    side, channels = side // 2, channels * 4
+    total += side**2 * (9 * channels // 2 * hidden + hidden**2 + 9 * hidden * channels
+                        + channels**2)
+    channels //= 2
+  return 3 * 2 * 1e-9 * BATCH * steps * total
+
+
+def _compiled(config):
+  """(seconds to trace, lower and compile the update, what was compiled), from shapes alone."""
+  state = jax.eval_shape(lambda b: build.create_state(config, b, 256, step.LEVEL), _batch())
+  update = build.train_step(config, EVENT, 256)
+  mapped = jax.jit(jax.vmap(parallel.with_global_keys(update), axis_name=parallel.AXIS,
+                            in_axes=(None, 0, None, None, None, None), out_axes=None))
+  args = (state, jax.ShapeDtypeStruct((1, BATCH, *EVENT), np.uint8),
+          jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), np.float32),
+          None, None)
+  compiled = None
+
+  def run():
+    nonlocal compiled
+    jax.clear_caches()
+    compiled = mapped.lower(*args).compile()
+
+  return rows.seconds_of(run), compiled
+
+
+def glow_compile(deep=20, shallow=4, hidden=512):
+  """Seconds to compile the full model; bars 40 s, and 1.2 times the shallow one."""
+  deep_s, shallow_s = (statistics.median(_compiled(_config(n, hidden))[0] for _ in range(3))
+                       for n in (deep, shallow))
+  return [
+    rows.Row('glow_compile', deep_s, 's', 'the allowed time', 40., 40. / deep_s, 1., True),
+    rows.Row('glow_depth', deep_s, 's', f'1.2 × that of 3 × {shallow}', 1.2 * shallow_s,
+             1.2 * shallow_s / deep_s, 1., True)]
+
+
+def glow_sample(steps=8, hidden=512, pairs=5):
+  """Seconds of 100 images against normflows; bar 1.0."""
+  config = _config(steps, hidden)
+  net = build.model(config, EVENT)
+  state = build.create_state(config, _batch(), 256, step.LEVEL)
+  sample = jax.jit(functools.partial(net.apply, method='sample'))
+  keys = jax.random.split(jax.random.key(0), SAMPLES)
+  variables = {'params': state.params, **state.model_state}
+  flow, torch = _library(steps, hidden)
+  flow.log_prob(torch.randn(BATCH, 3, 32, 32), None)   # initialises its ActNorm
+
+  def theirs():
+    with torch.no_grad():
+      flow.sample(SAMPLES)
+
+  timed = rows.interleaved(theirs, lambda: sample(variables, keys).block_until_ready(), pairs)
+  return [rows.Row('glow_sample', timed.b, f's/{SAMPLES} images', f'normflows, {timed.pairs} pairs',
+                   timed.a, timed.ratio, 1., True)]
+
+
+def glow_memory(steps=8, hidden=512):
+  """Megabytes of temporaries and outputs of the compiled update, for each memory mode; no bar."""
+  found = {}
+  for memory in ('store', 'remat', 'invertible'):
+    _, compiled = _compiled(_config(steps, hidden, memory))
+    stats = compiled.memory_analysis()
+    found[memory] = (stats.temp_size_in_bytes + stats.output_size_in_bytes) / 1e6
+  return [rows.Row(f'glow_memory_{memory}', value, 'MB', 'store', found['store'],
+                   found['store'] / value, None, True) for memory, value in found.items()]
+
+
+MEASURES = {'glow_step': glow_step, 'glow_compile': glow_compile, 'glow_sample': glow_sample,
+            'glow_memory': glow_memory}
+SMOKE = {
+  'glow_step': functools.partial(glow_step, steps=1, hidden=8, pairs=5),
+  'glow_compile': functools.partial(glow_compile, deep=2, shallow=1, hidden=8),
+  'glow_sample': functools.partial(glow_sample, steps=1, hidden=8, pairs=5),
+  'glow_memory': functools.partial(glow_memory, steps=2, hidden=8),
+}

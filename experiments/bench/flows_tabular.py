@@ -1,0 +1,116 @@
+"""Tabular rows of `experiments.bench.flows`: one update at D = 11, batch 100, five blocks of 512.
+
+maf_step_torch, realnvp_tabular_step_torch, glow_tabular_step_torch
+    The update of configs/uci_redwine_*.py as `build` makes it, 13 to a call, mollification, masks
+    of padded rows and Adam included, against PyTorch on as many threads as there are cores: the
+    faster of a hand-written loop (`flows_torch.py`) and, for MAF, nflows, both with fused Adam.
+maf_step_flowjax
+    The same MAF against FlowJAX's own training step on a masked autoregressive flow of five
+    layers, width 512, depth 2, with the same optimiser.
+
+References have the roofline: FLOPs of the matmuls of one update (6 per stored weight and example,
+forward and backward; XLA's cost analysis counts a loop's body once), the rate they ran at, and
+that of a 2048² float32 matmul.
+"""
+import functools
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from configs import uci_redwine_glow, uci_redwine_maf, uci_redwine_realnvp
+from experiments.bench import flows_image, rows, step
+from mollification import build, parallel
+
+SIZE, BATCH, BLOCKS = 11, 100, 5
+CONFIGS = {'maf': uci_redwine_maf, 'realnvp_tabular': uci_redwine_realnvp,
+           'glow_tabular': uci_redwine_glow}
+
+
+def _batches(count):
+  return np.random.default_rng(0).normal(size=(count, BATCH, SIZE)).astype(np.float32)
+
+
+def _ours(name, hidden):
+  """(() -> None: 13 updates in one compiled call, 13, GFLOP of matmuls of one)."""
+  config = CONFIGS[name].get_config(f'model.hidden={hidden}')
+  count = config.steps_per_call
+  x = _batches(count)
+  state = build.create_state(config, x[0], None, step.LEVEL)
+  weights = sum(leaf.size for leaf in jax.tree.leaves(state.params)
+                if leaf.ndim > 1 and min(leaf.shape[-2:]) > 1)
+  call = step._calls(
+    build.train_step(config, (SIZE,), None), count, state, parallel.shard(x, axis=1),
+    np.full(count, step.LEVEL, np.float32), None,
+    parallel.shard(np.ones(x.shape[:2], bool), axis=1))
+  return call, count, 6e-9 * BATCH * weights
+
+
+def _torch(name, hidden, count):
+  """(name, () -> None: so many updates) of the faster loop in PyTorch."""
+  import torch
+
+  from experiments.bench import flows_torch
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
+  torch.manual_seed(0)
+  batches = list(torch.from_numpy(_batches(count)))
+  loops = {}
+  for kind in ('hand_written', 'library'):
+    flow = getattr(flows_torch, kind)(name, SIZE, hidden, BLOCKS)
+    if flow is not None:
+      loops[kind] = flows_torch.update(flow, batches)
+  seconds = {kind: min(rows.seconds_of(loop) for _ in range(4)) for kind, loop in loops.items()}
+  kind = min(seconds, key=seconds.get)
+  return f'PyTorch, {kind.replace("_", "-")}', loops[kind]
+
+
+def torch_step(name, bar, hidden=512, seconds=25.):
+  """Milliseconds of an update against PyTorch."""
+  ours, count, gflop = _ours(name, hidden)
+  kind, theirs = _torch(name, hidden, count)
+  timed = rows.interleaved(theirs, ours, 9, seconds=seconds)
+  return [_row(f'{name}_step_torch', kind, timed, count, gflop, bar)]
+
+
+def flowjax_step(hidden=512, seconds=25.):
+  """Milliseconds of an update of MAF against FlowJAX; bar 1.2."""
+  import equinox
+  import flowjax.distributions
+  import flowjax.flows
+  import paramax
+  from flowjax.train.losses import MaximumLikelihoodLoss
+  from flowjax.train.train_utils import step as update
+  ours, count, gflop = _ours('maf', hidden)
+  flow = flowjax.flows.masked_autoregressive_flow(
+    jax.random.key(0), base_dist=flowjax.distributions.Normal(jnp.zeros(SIZE)),
+    flow_layers=BLOCKS, nn_width=hidden, nn_depth=2)
+  params, static = equinox.partition(
+    flow, equinox.is_inexact_array, is_leaf=lambda leaf: isinstance(leaf, paramax.NonTrainable))
+  optimizer = optax.chain(optax.add_decayed_weights(1e-6), optax.adam(1e-4))
+  state, loss, batches = optimizer.init(params), MaximumLikelihoodLoss(), list(_batches(count))
+
+  def theirs():
+    nonlocal params, state
+    for x in batches:
+      params, state, value = update(params, static, x, optimizer=optimizer, opt_state=state,
+                                    loss_fn=loss, key=jax.random.key(0))
+    value.block_until_ready()
+
+  timed = rows.interleaved(theirs, ours, 9, seconds=seconds)
+  return [_row('maf_step_flowjax', 'FlowJAX', timed, count, gflop, 1.2)]
+
+
+def _row(name, reference, timed, count, gflop, bar):
+  text = (f'{reference}, {timed.pairs} pairs of {count}; {gflop:.2f} GFLOP of matmuls at '
+          f'{gflop * count / timed.b:.0f} GFLOP/s, a 2048² matmul: {flows_image.matmul_rate():.0f}')
+  return rows.Row(name, 1e3 * timed.b / count, 'ms/update', text, 1e3 * timed.a / count,
+                  timed.ratio, bar, True)
+
+
+BARS = {'maf': 2., 'realnvp_tabular': 1.3, 'glow_tabular': 1.3}
+MEASURES = {f'{name}_step_torch': functools.partial(torch_step, name, bar)
+            for name, bar in BARS.items()} | {'maf_step_flowjax': flowjax_step}
+SMOKE = {name: functools.partial(measure, hidden=16, seconds=0.)
+         for name, measure in MEASURES.items()}

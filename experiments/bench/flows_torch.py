@@ -1,0 +1,151 @@
+"""The tabular flows of the paper in plain PyTorch: what `experiments.bench.flows` is up against.
+
+Hand-written as one would for speed, with the released hyper-parameters: masks in buffers, Adam
+(1e-4, L2 1e-6) with fused=True, which is faster here than its default. Needs the `bench` extra.
+"""
+import torch
+from torch import nn
+
+
+class Masked(nn.Linear):
+  """A linear layer whose weight is multiplied by a constant mask."""
+
+  def __init__(self, mask):
+    super().__init__(mask.shape[1], mask.shape[0])
+    self.register_buffer('mask', mask)
+
+  def forward(self, x):
+    return nn.functional.linear(x, self.weight * self.mask, self.bias)
+
+
+class Made(nn.Module):
+  """z = (x - m) e^{-a}, then the coordinates reversed by the caller."""
+
+  def __init__(self, size, hidden):
+    super().__init__()
+    inputs, units = torch.arange(size), torch.arange(hidden) % (size - 1)
+    mask = lambda a, b: (b[:, None] >= a[None]).float()
+    self.net = nn.Sequential(
+      Masked(mask(inputs, units)), nn.ReLU(), Masked(mask(units, units)), nn.ReLU(),
+      Masked(mask(units, (inputs - 1).repeat(2))))
+
+  def forward(self, x):
+    shift, log_scale = self.net(x).chunk(2, 1)
+    return (x - shift) * torch.exp(-log_scale), -log_scale.sum(1)
+
+
+class Coupling(nn.Module):
+  """z = x e^s + t with s and t nets of the masked x, the first of tanh, the second of ReLU."""
+
+  def __init__(self, size, hidden, parity):
+    super().__init__()
+    self.register_buffer('mask', ((torch.arange(size) + parity) % 2).float())
+
+    def net(activation):
+      return nn.Sequential(nn.Linear(size, hidden), activation(), nn.Linear(hidden, hidden),
+                           activation(), nn.Linear(hidden, size))
+
+    self.scale, self.translate = net(nn.Tanh), net(nn.ReLU)
+
+  def forward(self, x):
+    kept = x * self.mask
+    log_scale, shift = (net(kept) * (1 - self.mask) for net in (self.scale, self.translate))
+    return x * torch.exp(log_scale) + shift, log_scale.sum(1)
+
+
+class BatchNorm(nn.Module):
+  """Batch statistics, with running ones kept beside."""
+
+  def __init__(self, size):
+    super().__init__()
+    self.log_gamma, self.beta = (nn.Parameter(torch.zeros(size)) for _ in range(2))
+    self.register_buffer('mean', torch.zeros(size))
+    self.register_buffer('var', torch.ones(size))
+
+  def forward(self, x):
+    mean, var = x.mean(0), x.var(0, unbiased=False) + 1e-5
+    with torch.no_grad():
+      self.mean.lerp_(mean, .1)
+      self.var.lerp_(var, .1)
+    z = torch.exp(self.log_gamma) * (x - mean) / torch.sqrt(var) + self.beta
+    return z, (self.log_gamma - .5 * torch.log(var)).sum()
+
+
+class Linear(nn.Module):
+  """z = W x with W = P L U."""
+
+  def __init__(self, size):
+    super().__init__()
+    permutation, lower, upper = torch.linalg.lu(nn.init.orthogonal_(torch.empty(size, size)))
+    diagonal = upper.diag()
+    self.lower, self.upper = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
+    self.log_diag = nn.Parameter(diagonal.abs().log())
+    for name, value in {'permutation': permutation, 'sign': diagonal.sign(),
+                        'eye': torch.eye(size)}.items():
+      self.register_buffer(name, value)
+
+  def forward(self, x):
+    upper = self.upper.triu(1) + torch.diag(self.sign * torch.exp(self.log_diag))
+    weight = self.permutation @ (self.lower.tril(-1) + self.eye) @ upper
+    return x @ weight.T, self.log_diag.sum()
+
+
+class Reverse(nn.Module):
+  """The coordinates in reverse."""
+
+  def forward(self, x):
+    return x.flip(1), 0.
+
+
+class Flow(nn.Module):
+  """The layers in turn, onto a standard normal."""
+
+  def __init__(self, layers):
+    super().__init__()
+    self.layers = nn.ModuleList(layers)
+
+  def log_prob(self, x):
+    total = 0.
+    for layer in self.layers:
+      x, log_det = layer(x)
+      total = total + log_det
+    return total - .5 * (x**2 + 1.8378770664093453).sum(1)
+
+
+def hand_written(name, size, hidden, blocks):
+  """The flow `name` of so many blocks."""
+  block = {
+    'maf': lambda i: [Made(size, hidden), BatchNorm(size), Reverse()],
+    'realnvp_tabular': lambda i: [Coupling(size, hidden, i % 2), BatchNorm(size)],
+    'glow_tabular': lambda i: [BatchNorm(size), Linear(size), Coupling(size, hidden, i % 2)],
+  }[name]
+  return Flow([layer for i in range(blocks) for layer in block(i)])
+
+
+def library(name, size, hidden, blocks):
+  """The library's flow of the same shape and its name, or None where none has one.
+
+  nflows has the MAF; its couplings and normflows' tabular GLOW have one net where these have two.
+  """
+  if name != 'maf':
+    return None
+  from nflows import distributions, flows, transforms
+  layers = []
+  for _ in range(blocks):
+    layers += [transforms.MaskedAffineAutoregressiveTransform(
+      size, hidden, num_blocks=1, use_residual_blocks=False), transforms.BatchNorm(size),
+      transforms.ReversePermutation(size)]
+  return flows.Flow(transforms.CompositeTransform(layers), distributions.StandardNormal([size]))
+
+
+def update(flow, batches):
+  """() -> None: one update on each of `batches`, a list of tensors [B, D]."""
+  optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, weight_decay=1e-6, fused=True)
+
+  def call():
+    for x in batches:
+      optimizer.zero_grad(set_to_none=True)
+      (-flow.log_prob(x).mean()).backward()
+      optimizer.step()
+
+  return call

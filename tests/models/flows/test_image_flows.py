@@ -1,0 +1,254 @@
+"""Layers and flows on images: initialisation from data, memory modes, masks, sizes that fit."""
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mollification import models
+from mollification.models.flows import multiscale
+from mollification.models.flows.actnorm import ActNorm
+from mollification.models.flows.batchnorm import BatchNorm
+from mollification.models.flows.bijector import Chain
+from mollification.models.flows.glow import glow
+from mollification.models.flows.image_coupling import GlowNet, ImageCoupling
+from mollification.models.flows.linear import LULinear, decompose
+from mollification.models.flows.repeat import Repeat
+from tests.models.support import jit, random_variables
+
+forward_of = functools.partial(dict, method='forward_and_log_det')
+
+
+def _draw(*shape, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def _initialised(layer, x, shards):
+  """Variables of `layer` from x [B, ...] on so many shards of the axis 'batch'."""
+  init = jax.vmap(lambda x: layer.init(jax.random.key(1), x, **forward_of()), axis_name='batch')
+  return jax.tree.map(lambda a: a[0], jit(init)(x.reshape(shards, -1, *x.shape[1:])))
+
+
+@pytest.mark.parametrize('shards', [1, 4])
+def test_actnorm_starts_with_mean_0_and_variance_1_also_within_repeated_steps(shards):
+  x = 3. + 2. * _draw(8, 3, 3, 4)
+  step = Chain((ActNorm('batch'), LULinear()))
+  variables = _initialised(Repeat(step, 2), x, shards)
+  for copy in range(2):
+    copied = lambda tree, copy=copy: jax.tree.map(lambda a: a[copy], tree)
+    layers = {kind: copied(variables[kind]['bijector']) for kind in ('params', 'fixed')}
+    z, _ = ActNorm().apply({'params': layers['params']['bijectors_0']}, x, **forward_of())
+    np.testing.assert_allclose(z.mean((0, 1, 2)), 0., atol=1e-5)
+    np.testing.assert_allclose(z.var((0, 1, 2)), 1., atol=1e-4)
+    # The next copy starts from what this one makes of the data.
+    x, _ = LULinear().apply({kind: layers[kind]['bijectors_1'] for kind in layers}, z,
+                            **forward_of())
+
+
+def test_actnorm_leaves_masked_rows_out_and_survives_a_constant_channel():
+  x = _draw(6, 4).at[:, 2].set(7.)
+  keep = jnp.arange(6) < 4
+  variables = ActNorm().init(jax.random.key(0), x, mask=keep, **forward_of())
+  np.testing.assert_allclose(variables['params']['mean'], x[:4].mean(0), atol=1e-6)
+  assert jnp.exp(-variables['params']['log_std'][2]) <= 1001.
+
+
+def test_the_linear_layer_starts_as_a_rotation_and_is_its_matrix():
+  x = _draw(2, 3, 3, 5)
+  variables = LULinear().init(jax.random.key(0), x, **forward_of())
+  z, log_det = LULinear().apply(variables, x, **forward_of())
+  np.testing.assert_allclose((z**2).sum(-1), (x**2).sum(-1), rtol=1e-4)
+  np.testing.assert_allclose(log_det, 0., atol=1e-4)
+  weight = -np.asarray(_draw(5, 5, seed=1))    # negative pivots
+  params, fixed = decompose(weight)
+  z, log_det = LULinear().apply({'params': params, 'fixed': fixed}, x, **forward_of())
+  np.testing.assert_allclose(z, np.asarray(x) @ weight.T, atol=1e-5)
+  np.testing.assert_allclose(log_det, 9. * np.linalg.slogdet(weight)[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(('weight', 'message'), [
+    (np.ones((3, 3)), 'not singular, got pivots from 0 to 1'), (np.zeros((2, 2)), 'not singular'),
+    (np.full((2, 2), np.nan), r'a finite matrix, got NaN or infinity in \(2, 2\)'),
+    (np.ones((2, 3)), r'square matrix, got \(2, 3\)')])
+def test_matrices_that_cannot_be_inverted_are_errors(weight, message):
+  with pytest.raises(ValueError, match=message):
+    decompose(weight)
+
+
+def _loss_and_gradients(memory, cond=None):
+  """Of three GLOW steps with random parameters, by parameters and input."""
+  step = Chain((ActNorm(), LULinear(), ImageCoupling(GlowNet(2, 8))))
+  repeat, x = Repeat(step, 3, memory), _draw(2, 4, 4, 4)
+  variables = random_variables(lambda: repeat.init(jax.random.key(0), x, **forward_of()))
+  weights = _draw(*x.shape, seed=2)
+
+  def loss(params, x):
+    z, log_det = repeat.apply({**variables, 'params': params}, x, train=True, **forward_of())
+    return (weights * z).sum() + jnp.sin(log_det).sum()
+  return jit(jax.value_and_grad(loss, (0, 1)))(variables['params'], x)
+
+
+def test_gradients_of_all_memory_modes_are_those_of_plain_autodiff():
+  value, gradients = _loss_and_gradients('store')
+  for memory in ('remat', 'invertible'):
+    other, found = _loss_and_gradients(memory)
+    np.testing.assert_allclose(other, value, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(gradients)):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
+
+
+def test_memory_of_the_invertible_mode_does_not_grow_with_depth():
+  def kept(memory, count):
+    step = Chain((ActNorm(), LULinear(), ImageCoupling(GlowNet(2, 32))))
+    repeat, x = Repeat(step, count, memory), _draw(4, 8, 8, 4)
+    variables = random_variables(lambda: repeat.init(jax.random.key(0), x, **forward_of()))
+    loss = lambda p, x: repeat.apply({**variables, 'params': p}, x, **forward_of())[0].sum()
+    residuals = jax.eval_shape(lambda p, x: jax.vjp(loss, p, x)[1], variables['params'], x)
+    own = sum(a.size for a in jax.tree.leaves(variables))
+    return sum(a.size for a in jax.tree.leaves(residuals)) - own
+  events = 4 * 8 * 8 * 4
+  assert kept('store', 6) > kept('remat', 6) >= 6 * events
+  assert kept('invertible', 6) <= events < 2 * events
+
+
+def test_the_invertible_mode_refuses_batch_statistics():
+  repeat, x = Repeat(BatchNorm(), 2, 'invertible'), jnp.zeros((2, 3))
+  variables = repeat.init(jax.random.key(0), x, **forward_of())
+  with pytest.raises(ValueError, match='copies without batch statistics, got BatchNorm'):
+    repeat.apply(variables, x, **forward_of())
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'count': 0}, 'once or more, got 0'), ({'count': 1, 'memory': 'disk'}, "got 'disk'")])
+def test_bad_repeats_are_errors(options, message):
+  with pytest.raises(ValueError, match=message):
+    Repeat(ActNorm(), **options)
+
+
+@pytest.mark.parametrize(('mask', 'kept'), [
+    ('half', lambda i, j, c: c < 2), ('alternating', lambda i, j, c: c % 2 == 0),
+    ('checkerboard', lambda i, j, c: (i + j) % 2 == 0)])
+@pytest.mark.parametrize('swap', [False, True])
+def test_a_coupling_keeps_its_part_and_changes_the_other(mask, kept, swap):
+  x = _draw(1, 3, 3, 4)
+  layer = ImageCoupling(GlowNet(4 if mask == 'checkerboard' else 2, 4), mask)
+  variables = random_variables(lambda: layer.init(jax.random.key(0), x, **forward_of()))
+  keep = np.fromfunction(kept, (3, 3, 4)) != swap
+  run = lambda swap: layer.apply(variables, x, swap=swap, **forward_of())[0]
+  for z in (run(swap), jit(run)(jnp.asarray(swap))):    # static, and traced as within Repeat
+    np.testing.assert_array_equal((z == x)[0], np.broadcast_to(keep, (3, 3, 4)))
+
+
+def test_couplings_of_glow_start_as_a_scaling_by_sigmoid_of_2():
+  x = _draw(2, 2, 2, 4)
+  layer = ImageCoupling(GlowNet(2, 4))
+  z, _ = layer.init_with_output(jax.random.key(0), x, **forward_of())[0]
+  np.testing.assert_allclose(z[..., 2:], x[..., 2:] / (1. + np.exp(-2.)), rtol=1e-5)
+
+
+def test_squeeze_orders_its_channels_as_stated():
+  x = jnp.arange(2 * 4 * 6 * 3.).reshape(2, 4, 6, 3)
+  z, _ = multiscale.Squeeze().apply({}, x, **forward_of())
+  for c, a, b in np.ndindex(3, 2, 2):
+    np.testing.assert_array_equal(z[..., 4 * c + 2 * a + b], x[:, a::2, b::2, c])
+
+
+def test_a_coupling_by_channels_needs_an_even_number_of_them():
+  layer = ImageCoupling(GlowNet(1, 4))
+  with pytest.raises(ValueError, match=r'an even number of them, got 3 in \(2, 2, 3\); squeeze'):
+    layer.init(jax.random.key(0), jnp.zeros((1, 2, 2, 3)), **forward_of())
+  with pytest.raises(ValueError, match=r'events \[H, W, C\], got \(4,\)'):
+    layer.init(jax.random.key(0), jnp.zeros((1, 4)), **forward_of())
+  with pytest.raises(ValueError, match=r"mask must be one of .*got 'rows'"):
+    ImageCoupling(GlowNet(1, 4), 'rows')
+
+
+@pytest.mark.parametrize(('name', 'event', 'options', 'message'), [
+    ('glow', (28, 28, 1), {'levels': 3},
+     '3 levels need sides that are multiples of 8, got 28×28; take 32×32, or at most 2 levels'),
+    ('glow', (32, 30, 3), {}, 'multiples of 8, got 32×30; take 32×32, or at most 1 levels'),
+    ('glow', (64,), {}, r'needs images \[H, W, C\], got \(64,\); use a tabular flow'),
+    ('glow', (8, 8, 1), {'levels': 0}, 'levels must be at least 1, got 0'),
+    ('realnvp_image', (28, 28, 1), {'scales': 4},
+     '4 levels need sides that are multiples of 8, got 28×28; take 32×32, or at most 3 levels')])
+def test_events_that_do_not_fit_name_the_sizes_that_do(name, event, options, message):
+  with pytest.raises(ValueError, match=message):
+    models.create(name, event, **options)
+
+
+def test_a_class_conditional_base_needs_its_condition():
+  base, x = multiscale.GaussianBase(3), jnp.zeros((2, 1, 1, 4))
+  for cond in (None, jnp.zeros((2, 4))):
+    with pytest.raises(ValueError, match=r'3 classes: pass cond, one-hot \[B, 3\]'):
+      base.init(jax.random.key(0), x, cond=cond, **forward_of())
+
+
+def _parameters(name, event, **options):
+  flow = models.create(name, event, **options)
+  variables = jax.eval_shape(lambda: flow.init(
+      jax.random.key(0), jnp.zeros((2, *event)), None, train=True, method='loss'))
+  return sum(a.size for a in jax.tree.leaves(variables['params']))
+
+
+def test_full_size_glow_has_the_papers_parameters():
+  assert round(_parameters('glow', (32, 32, 3)) / 1e6, 1) == 27.5
+
+
+def _glow(**options):
+  flow = glow((2, 2, 1), 1, 2, 4, **options)
+  x = _draw(5, 2, 2, 1)
+  variables = random_variables(lambda: flow.init(
+      jax.random.key(0), x, None, train=True, method='loss'), scale=.2)
+  return flow, variables, x
+
+
+def test_density_of_a_tiny_glow_integrates_to_one():
+  """The smallest event of a level has four numbers: too many for a fine grid, so by sampling."""
+  flow, variables, _ = _glow()
+  sample = jit(lambda k: flow.apply(variables, k, method='sample'))
+  samples = np.asarray(sample(jax.random.split(jax.random.key(3), 20_000)))
+  # Importance sampling from a Gaussian that is wider than the flow: E_q[p / q] = 1.
+  flat = samples.reshape(len(samples), -1)
+  mean, root = flat.mean(0), 1.5 * np.linalg.cholesky(np.cov(flat.T))
+  noise = np.random.default_rng(1).normal(size=(100_000, 4))
+  x = mean + noise @ root.T
+  log_q = -.5 * (noise**2).sum(1) - 2. * np.log(2. * np.pi) - np.log(np.diag(root)).sum()
+  log_p = jit(lambda x: flow.apply(variables, x, method='log_prob'))(
+      x.reshape(-1, 2, 2, 1).astype(np.float32))
+  ratio = np.exp(np.asarray(log_p, np.float64) - log_q)
+  assert abs(ratio.mean() - 1.) < 4. * ratio.std() / len(ratio)**.5 < .03
+
+
+def test_inverse_error_is_a_metric_and_small():
+  flow, variables, x = _glow(inverse_error=2)
+  _, metrics = jit(lambda x: flow.apply(variables, x, None, train=True, method='loss'))(x)
+  assert metrics['inverse_error'].shape == (5,)
+  assert 0. < float(metrics['inverse_error'][0]) < 1e-4
+
+
+def test_coupling_nets_in_bfloat16_stay_near_and_keep_float32_parameters_and_inverses():
+  flow, variables, x = _glow()
+  half = _glow(dtype='bfloat16')[0]
+  run = lambda flow: jit(lambda x: flow.apply(variables, x, method='log_prob'))(x)
+  np.testing.assert_allclose(run(half), run(flow), atol=.2)
+  assert (run(half) != run(flow)).any()
+  shapes = jax.eval_shape(lambda: half.init(jax.random.key(0), x, None, train=True, method='loss'))
+  assert {a.dtype for a in jax.tree.leaves(shapes['params'])} == {jnp.dtype('float32')}
+  back = jit(lambda x: nn.apply(lambda f: f.bijector.inverse_and_log_det(
+      f.bijector.forward_and_log_det(x)[0])[0], half)(variables))(x)
+  np.testing.assert_allclose(back, x, atol=1e-4)
+
+
+def test_gain_penalty_is_on_the_gains_of_weight_normalisation():
+  flow = models.create('realnvp_image', (4, 4, 1), scales=1, features=2, blocks=1,
+                       gain_penalty=.5)
+  x = _draw(2, 4, 4, 1)
+  variables = random_variables(lambda: flow.init(
+      jax.random.key(0), x, None, train=True, method='loss'))
+  flat = jax.tree_util.tree_leaves_with_path(variables['params'])
+  gains = [leaf for path, leaf in flat if path[-1].key == 'gain']
+  assert len(gains) == 4    # of the first, of two in the block, of the last
+  expected = .5 * sum((g**2).sum() for g in gains)
+  np.testing.assert_allclose(flow.apply(variables, method='penalty'), expected, rtol=1e-6)

@@ -1,0 +1,178 @@
+"""MADE's masks and kernel blocks, MAF and its inverse."""
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from mollification.models.flows import made
+from mollification.models.flows.batchnorm import BatchNorm
+from mollification.models.flows.maf import MaskedAutoregressive, maf
+from mollification.models.flows.permutation import RandomPermutation
+from mollification.models.matmul import matmul
+from tests.models.support import jit, random_variables
+
+
+def _made(size, widths, outputs=2, condition=None):
+  """(net, variables, x [3, size], cond) with random variables."""
+  net, x = made.MADE(outputs, widths), jax.random.normal(jax.random.key(0), (3, size))
+  cond = None if condition is None else jax.random.normal(jax.random.key(1), (3, condition))
+  return net, random_variables(lambda: net.init(jax.random.key(2), x, cond)), x, cond
+
+
+def _by_hand(variables, x, widths, outputs):
+  """The network as the paper of Germain et al. has it: full kernels times full masks."""
+  size, params = x.shape[1], jax.tree.map(np.asarray, variables['params'])
+  degrees = [np.arange(size), *(np.sort(np.arange(w) % (size - 1)) for w in widths),
+             np.tile(np.arange(size) - 1, outputs)]
+  layers = ['first', *(f'hidden_{i}' for i in range(len(widths) - 1)), 'last']
+  h = x
+  for i, name in enumerate(layers):
+    kernel, bias = params[name]['kernel'], params[name]['bias']
+    if isinstance(kernel, dict):
+      cuts = made.groups(degrees[i], degrees[i + 1])
+      full = np.full((widths[i - 1], widths[i]), 7., np.float32)   # what is not stored is masked
+      for g, ((a, b), (a_end, b_end)) in enumerate(itertools.pairwise(cuts)):
+        full[a:a_end, b:b_end] = kernel[f'diagonal_{g}']
+        if g:
+          full[:a, b:b_end] = kernel[f'before_{g}']
+      kernel = full
+    h = h @ (kernel * (degrees[i + 1][None] >= degrees[i][:, None])) + bias[None]
+    h = np.maximum(h, 0.) if name != 'last' else h
+  return h.reshape(len(x), outputs, size)
+
+
+@pytest.mark.parametrize(('size', 'widths', 'outputs', 'width'), [
+    (2, (6, 5), 2, 128), (5, (12, 9), 3, 3), (11, (40, 30), 2, 8), (6, (3, 10, 4), 1, 4)])
+def test_made_is_the_masked_network(size, widths, outputs, width, monkeypatch):
+  monkeypatch.setattr(made, 'GROUP_WIDTH', width)
+  net, variables, x, _ = _made(size, widths, outputs)
+  found = jit(net.apply)(variables, x)
+  np.testing.assert_allclose(found, _by_hand(variables, np.asarray(x), widths, outputs), atol=1e-5)
+
+
+@pytest.mark.parametrize('condition', [None, 2])
+def test_output_i_depends_on_all_coordinates_before_i_and_on_no_other(condition, monkeypatch):
+  monkeypatch.setattr(made, 'GROUP_WIDTH', 16)   # groups of several degrees
+  net, variables, x, cond = _made(6, (40, 40), condition=condition)
+  one = lambda v, c: net.apply(variables, v[None], None if c is None else c[None])[0]
+  by_x = jit(jax.jacrev(one))(x[0], None if cond is None else cond[0])
+  expected = np.arange(6)[None] < np.arange(6)[:, None]
+  for output in np.asarray(by_x):
+    np.testing.assert_array_equal(output != 0., expected)
+  if cond is not None:
+    assert (np.asarray(jit(jax.jacrev(one, argnums=1))(x[0], cond[0])) != 0.).all()
+
+
+def test_masked_weights_never_matter_and_get_no_gradient(monkeypatch):
+  monkeypatch.setattr(made, 'GROUP_WIDTH', 8)
+  net, variables, x, _ = _made(6, (20, 20))
+  gradient = jit(jax.grad(lambda v: (net.apply(v, x)**2).sum()))(variables)
+  flat = traverse_util.flatten_dict(gradient)
+  idle = {path: np.asarray(g) == 0. for path, g in flat.items() if 'kernel' in path}
+  # Units that no example activates have none either: what counts is that these are not all.
+  assert 0. < sum(i.sum() for i in idle.values()) < sum(i.size for i in idle.values())
+  large = traverse_util.unflatten_dict({
+      path: jnp.where(idle[path] & _mask_of(path), 1e6, v) if path in idle else v
+      for path, v in traverse_util.flatten_dict(variables).items()})
+  assert any((a != b).any() for a, b in zip(jax.tree.leaves(large), jax.tree.leaves(variables)))
+  np.testing.assert_array_equal(jit(net.apply)(variables, x), jit(net.apply)(large, x))
+
+
+def _mask_of(path):
+  """Where the mask of a kernel of the net of the test above is 0."""
+  inputs, hidden, last = np.arange(6), made.hidden_degrees(20, 6), np.tile(np.arange(6) - 1, 2)
+  if path[1] in ('first', 'last'):
+    return made.below(*((inputs, hidden) if path[1] == 'first' else (hidden, last))) == 0.
+  if path[-1].startswith('before'):
+    return False
+  cuts = made.groups(hidden, hidden)
+  g = int(path[-1].split('_')[1])
+  part = hidden[cuts[g][0]:cuts[g + 1][0]]
+  return made.below(part, part) == 0.
+
+
+def test_a_kernel_is_stored_without_most_of_what_its_mask_leaves_out():
+  degrees = made.hidden_degrees(512, 11)
+  blocks = jax.eval_shape(lambda k: made.to_blocks(k, made.groups(degrees, degrees)),
+                          jax.ShapeDtypeStruct((512, 512), jnp.float32))
+  stored = sum(b.size for b in jax.tree.leaves(blocks))
+  assert made.below(degrees, degrees).sum() < stored < .66 * 512**2
+
+
+def test_kernels_start_as_parts_of_orthogonal_ones():
+  net, x = made.MADE(2, (24, 24)), jnp.zeros((1, 4))
+  params = jit(lambda: net.init(jax.random.key(0), x))()['params']
+  (block,) = params['hidden_0']['kernel'].values()
+  np.testing.assert_allclose(block @ block.T, np.eye(24), atol=1e-5)
+  assert all((layer['bias'] == 0.).all() for layer in params.values())
+
+
+@pytest.mark.parametrize('size', [2, 15, 43])
+def test_maf_and_its_inverse_agree(size):
+  flow = maf((size,), 2, 64).bijector
+  z = jax.random.normal(jax.random.key(0), (4, size))
+  variables = random_variables(lambda: flow.init(
+      jax.random.key(1), z, method='forward_and_log_det'), scale=.1)
+  x, inverse_log_det = jit(lambda z: flow.apply(
+      variables, z, method='inverse_and_log_det'))(z)
+  back, log_det = jit(lambda x: flow.apply(variables, x, method='forward_and_log_det'))(x)
+  assert np.abs(x - z).max() > .1
+  np.testing.assert_allclose(back, z, atol=1e-4)
+  np.testing.assert_allclose(log_det, -inverse_log_det, rtol=1e-4, atol=1e-3)
+
+
+def test_the_shift_and_the_log_scale_are_those_of_the_paper():
+  layer, x = MaskedAutoregressive((8, 8)), jax.random.normal(jax.random.key(0), (3, 4))
+  variables = random_variables(lambda: layer.init(
+      jax.random.key(1), x, method='forward_and_log_det'))
+  z, log_det = layer.apply(variables, x, method='forward_and_log_det')
+  shift, log_scale = np.moveaxis(
+      _by_hand({'params': variables['params']['net']}, np.asarray(x), (8, 8), 2), 1, 0)
+  np.testing.assert_allclose(z, (x - shift) * np.exp(-log_scale), atol=1e-5)
+  np.testing.assert_allclose(log_det, -log_scale.sum(1), atol=1e-5)
+
+
+def test_a_batchnorm_variance_of_1e_6_is_seen_through_epsilon():
+  """The epsilon of 1e-5 is eleven times the variance: a log-det without it would be off by 1.2."""
+  layer, x = BatchNorm(), 1e-3 * np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+  x = (x - x.mean(0, keepdims=True)) / x.std(0, keepdims=True) * np.float32(1e-3)
+  variables = layer.init(jax.random.key(0), x, method='forward_and_log_det')
+  (z, log_det), _ = jit(lambda x: layer.apply(
+      variables, x, train=True, method='forward_and_log_det', mutable=['batch_stats']))(x)
+  np.testing.assert_allclose(log_det, -np.log(1.1e-5), rtol=1e-5)
+  np.testing.assert_allclose(z, x / np.sqrt(1.1e-5), rtol=1e-3, atol=1e-5)
+
+
+def test_random_permutations_are_of_their_seed():
+  x = jnp.arange(20.)[None]
+  order = lambda seed: np.asarray(
+      RandomPermutation(seed).apply({}, x, method='forward_and_log_det')[0][0])
+  assert (order(0) == order(0)).all()
+  assert (order(0) != order(1)).any()
+  np.testing.assert_array_equal(np.sort(order(0)), np.arange(20))
+
+
+def test_matmul_has_the_derivatives_of_a_matmul():
+  a, b = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(3, 4), (4, 2)]))
+  for derivative in (jax.jacrev, jax.jacfwd, lambda f, n: jax.jacfwd(jax.jacrev(f, n), n)):
+    of = lambda f: jit(derivative(lambda a, b: (f(a, b)**2).sum(0), (0, 1)))(a, b)
+    for found, known in zip(jax.tree.leaves(of(matmul)), jax.tree.leaves(of(jnp.matmul))):
+      np.testing.assert_allclose(found, known, atol=1e-4)
+
+
+def test_bad_input_names_the_rule():
+  for event in ((1,), (1, 1)):
+    with pytest.raises(ValueError, match='an autoregressive flow needs events of at least 2 num'):
+      maf(event)
+  with pytest.raises(ValueError, match='num_blocks must be at least 1, got 0'):
+    maf((3,), 0)
+  init = lambda net, shape: net.init(jax.random.key(0), jnp.zeros(shape))
+  with pytest.raises(ValueError, match=r'vectors \[B, D\], got shape \(2, 3, 1\)'):
+    init(made.MADE(), (2, 3, 1))
+  with pytest.raises(ValueError, match='at least 2 numbers, got 1'):
+    init(made.MADE(), (2, 1))
+  with pytest.raises(ValueError, match='at least one hidden layer'):
+    init(made.MADE(2, ()), (2, 3))
