@@ -18,6 +18,8 @@ from mollification.evaluation import inception
 GOLDEN = (pathlib.Path(__file__).parents[2]
           / 'tests' / 'evaluation' / 'golden' / 'inception.npz')
 SIZES = (32, 64, 299, 512)
+RESIZED = (28, 32, 64, 512, 1024)
+SAMPLED = (slice(None, None, 23), slice(None, None, 19))   # of the resized images' rows and columns
 
 
 def uniform(name, shape, low, high):
@@ -120,6 +122,11 @@ def main():
   for name, array in outputs(net, full, image(64), torch.float64).items():
     if name in ('192', '768', '2048'):
       arrays[f'64/{name}/float64'] = array[0]
+  for size in RESIZED:
+    x = torch.from_numpy(image(size).transpose(0, 3, 1, 2)).to(torch.float32)
+    resized = torch.nn.functional.interpolate(
+      x, (inception.SIZE,) * 2, mode='bilinear', align_corners=False)
+    arrays[f'resized/{size}'] = resized[0].permute(1, 2, 0).numpy()[SAMPLED]
   GOLDEN.parent.mkdir(parents=True, exist_ok=True)
   _save_small(torch)
   np.savez_compressed(GOLDEN, torch=torch.__version__, **arrays)

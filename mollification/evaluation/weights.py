@@ -83,7 +83,7 @@ def load(path='', *, allow_unverified=False):
     raise ValueError(f'{path} must have a known sha256 ({TORCH_SHA256} is that of {TORCH_NAME}), '
                      f'got {sha256}; download it again from {TORCH_URL}, or pass '
                      '--allow_unverified_weights.')
-  return Weights(_nested(arrays), sha256, KNOWN.get(sha256, 'unverified'))
+  return Weights(nest(arrays), sha256, KNOWN.get(sha256, 'unverified'))
 
 
 def save(weights, path):
@@ -123,7 +123,8 @@ def _leaf(params, name):
   return params
 
 
-def _nested(arrays):
+def nest(arrays):
+  """Nested params of {name: array}, in float32; the inverse of `flatten`."""
   params = {}
   for name, array in arrays.items():
     *path, leaf = name.split('/')
