@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mollification import build
-from mollification.evaluation import features, frechet, mmd, records
+from mollification.evaluation import features, frechet, mmd, moments, records
 from mollification.training import checkpoint, workdir
 
 METRICS = ('nll', 'mmd', 'frechet')
@@ -159,8 +159,9 @@ def _frechet(evaluation, variables, split, samples, config, common):
   del variables
   extractor = features.for_dataset(evaluation.dataset.name)
   start = time.monotonic()
-  reference = frechet.statistics(features.extract(extractor, split.x))
-  estimate = frechet.frechet_with_error(features.extract(extractor, samples().x), reference)
+  reference = moments.of(features.extract(extractor, split.x)).statistics()
+  estimate = frechet.jackknife(
+    moments.of(features.extract(extractor, samples().x), frechet.GROUPS), reference)
   return [records.Record(
     metric='frechet', value=estimate.value, standard_error=estimate.standard_error, unit='1',
     n=estimate.n, reference=_reference(evaluation, split), seconds=time.monotonic() - start,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mollification import data
-from mollification.evaluation import features, frechet
+from mollification.evaluation import features, frechet, moments
 
 
 @pytest.fixture(scope='module')
@@ -44,19 +44,19 @@ def test_features_do_not_depend_on_batches_or_devices(digits, extractor, devices
 
 def test_distance_grows_with_corruption(digits, extractor):
   rng = np.random.default_rng(0)
-  reference = frechet.statistics(features.extract(extractor, digits.train.x))
+  reference = moments.of(features.extract(extractor, digits.train.x)).statistics()
   distances = []
   for noise in (0, 1, 3, 6):
     noisy = digits.test.x + rng.normal(size=digits.test.x.shape) * noise
     images = np.clip(np.rint(noisy), 0, 16).astype(np.uint8)
-    own = frechet.statistics(features.extract(extractor, images))
+    own = moments.of(features.extract(extractor, images)).statistics()
     distances.append(frechet.frechet_distance(own, reference))
   assert distances == sorted(distances)
   assert distances[-1] > 10 * distances[0]
 
 
 def test_features_are_of_full_rank(digits, extractor):
-  s = frechet.statistics(features.extract(extractor, digits.train.x))
+  s = moments.of(features.extract(extractor, digits.train.x)).statistics()
   assert s.factor.shape == (64, 64)
 
 
