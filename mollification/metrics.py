@@ -128,8 +128,9 @@ class TensorBoardWriter:
 class Progress:
   """One line on stderr, rewritten in place on a terminal: step, rate, time left."""
 
-  def __init__(self, total, first=0, label='', batch_size=0, interval=1., stream=None):
-    self._total, self._label, self._batch = total, label, batch_size
+  def __init__(self, total, first=0, label='', batch_size=0, interval=1., stream=None,
+               unit='steps'):
+    self._total, self._label, self._batch, self._unit = total, label, batch_size, unit
     self._stream = stream if stream is not None else sys.stderr
     # In a log file a line a second would drown the rest.
     self._interval = interval if self._stream.isatty() else max(interval, 10.)
@@ -156,7 +157,7 @@ class Progress:
     left = _clock((self._total - step) / rate) if rate else '?'
     images = f', {rate * self._batch:,.0f} examples/s' if self._batch else ''
     text = (f'{self._label}{step:,}/{self._total:,} ({100 * step / max(self._total, 1):.0f} %)  '
-            f'{rate:,.1f} steps/s{images}, {left} left  {note}').rstrip()
+            f'{rate:,.1f} {self._unit}/s{images}, {left} left  {note}').rstrip()
     self._write(text)
 
   def _write(self, text):

@@ -52,9 +52,10 @@ def test_the_same_bits_however_the_rows_arrive(sizes, groups):
     same_bits(found.of_first(g + 1), whole.of_first(g + 1))
 
 
-def test_groups_are_interleaved_rows():
+@pytest.mark.parametrize('groups', [7, 20])   # 7 does not divide the buffer
+def test_groups_are_interleaved_rows(groups):
   x = draw(5325, 4)
-  m, group = moments.of(x, 20), np.arange(5325) % 20
+  m, group = moments.of(x, groups), np.arange(5325) % groups
   for found, rows in ((m.without(3), group != 3), (m.of_first(5), group < 5)):
     expected = moments.of(x[rows]).statistics()
     assert found.n == expected.n
