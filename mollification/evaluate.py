@@ -22,7 +22,8 @@ except ModuleNotFoundError as error:
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
 _METRICS = flags.DEFINE_list('metrics', ['nll'],
-                             'Any of nll, mmd, frechet; for score fid, is, kid, pr, sfid.')
+                             'Any of nll, mmd, frechet, fid, is, kid, pr, sfid, copies; for '
+                             'score fid, is, kid, pr, sfid.')
 _STEP = flags.DEFINE_string('step', '', 'Updates of the checkpoint, or best; the newest if empty.')
 _SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Held-out data.')
 _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many as the split has.',
@@ -32,8 +33,9 @@ _WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appea
 _SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples and no records: does it run?')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
 _FEATURES = flags.DEFINE_string('features', 'inception_pytorch',
-                                'For score and stats: inception_{pytorch,tf1,clean}, '
-                                'efficientnet_lite0_SIZE, or a classifier of the package.')
+                                'inception_{pytorch,tf1,clean}, '
+                                'efficientnet_lite0_SIZE, or a classifier of the package; with '
+                                '--workdir that of the data set unless given.')
 _WEIGHTS = flags.DEFINE_string('weights', '', 'Inception weights; empty: where they usually are.')
 _UNVERIFIED = flags.DEFINE_bool('allow_unverified_weights', False, 'Take any sha256.')
 _DATA_DIR = flags.DEFINE_string('data_dir', '', 'Of data sets that score and stats name.')
@@ -74,11 +76,12 @@ def _measure(step):
     num_samples = min(num_samples or 40, 40)
   for record in measure.measure(_WORKDIR.value, _METRICS.value, step=step, split=_SPLIT.value,
                                 num_samples=num_samples, params=_PARAMS.value,
-                                write=not _SMOKE.value):
+                                write=not _SMOKE.value, extractor=_named_extractor()):
     bound = ' (a bound)' if record.exact is False else ''
     net = f" in {record.features['net']} features" if record.features else ''
-    print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g} ± '
-          f'{record.standard_error:.2g} {record.unit}{bound}  n={record.n}  '
+    error = '' if record.standard_error is None else f' ± {record.standard_error:.2g}'
+    print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g}{error} '
+          f'{record.unit}{bound}  n={record.n}  '
           f"{record.reference['dataset']}/{record.reference['split']}  {record.params}", flush=True)
 
 
@@ -91,6 +94,10 @@ def _positional(args, names):
 def _extractor():
   from mollification.evaluation import features
   return features.load(_FEATURES.value, path=_WEIGHTS.value, allow_unverified=_UNVERIFIED.value)
+
+
+def _named_extractor():
+  return _extractor() if flags.FLAGS['features'].present else None
 
 
 def _split():

@@ -140,6 +140,21 @@ def _rows(path, n, width):
   return np.lib.format.open_memmap(path, 'w+', np.float32, (n, width))
 
 
+def copies(extractor, own, reference, train):
+  """[Figure] of how near samples are to the training images, against unseen ones.
+
+  `own` and `reference` are passes with rows, `train` a Source; see `neighbours.Copies`. `extra`
+  names the samples that are nearest to a training image, and which image it is.
+  """
+  seen = run(extractor, train, ['kid']).rows
+  found = neighbours.copies(own.rows, seen, reference.rows)
+  nearest = found.distances.argsort(kind='stable')[:10]
+  extra = {'samples': nearest.tolist(), 'train_images': found.indices[nearest].tolist(),
+           'distances': found.distances[nearest].tolist()}
+  return [Figure('near_share', found.near_share, None, extra),
+          Figure('far_share', found.far_share, None)]
+
+
 def figures(metrics, a, b, extractor):
   """[Figure] of the images of pass `a` against the reference `b`, a Pass or `Statistics`.
 
