@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from mollification import data
 from mollification.evaluation import classifiers, efficientnet, features, frechet, moments
@@ -148,3 +149,35 @@ def test_efficientnet_knows_what_is_on_photographs():
     square = image[:, (image.shape[1] - image.shape[0]) // 2:][:, :image.shape[0]]
     scores = efficientnet.logits(extractor.variables, features.extract(extractor, square[None], 1))
     assert classes & set(np.asarray(scores[0]).argsort()[-3:].tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('corrupt', ['noise', 'blur', 'jpeg'])
+def test_real_features_see_corruption_grow(corrupt):
+  """Fréchet distance in pretrained features, between patches of photographs and worse ones."""
+  images = data.load('photo_patches').test.x[:400]
+  extractor = features.load('efficientnet_lite0_96')
+  reference = moments.of(features.extract(extractor, images)).statistics()
+  distances = []
+  for strength in range(4):
+    worse = np.stack([corrupted(image, corrupt, strength, i) for i, image in enumerate(images)])
+    found = moments.of(features.extract(extractor, worse)).statistics()
+    distances.append(frechet.frechet_distance(found, reference))
+  assert distances[0] < 1e-6
+  assert distances == sorted(distances)
+  assert distances[3] > 2 * distances[1] > 0
+
+
+def corrupted(image, kind, strength, seed):
+  """uint8 [H, W, 3], at strength 0 as it is."""
+  if not strength:
+    return image
+  if kind == 'noise':
+    noise = np.random.default_rng(seed).normal(size=image.shape) * (8, 24, 64)[strength - 1]
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+  picture = Image.fromarray(image)
+  if kind == 'blur':
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur((.5, 1, 3)[strength - 1])))
+  buffer = io.BytesIO()
+  picture.save(buffer, 'JPEG', quality=(90, 40, 5)[strength - 1])
+  return np.asarray(Image.open(buffer))
