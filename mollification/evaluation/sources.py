@@ -98,8 +98,8 @@ def open_images(where, *, split='', data_dir=''):
   if path.exists() and split:
     raise ValueError(f'--split is for data sets, {where} is a file or folder; leave it out.')
   if path.is_dir():
-    files = sorted(p for p in path.rglob('*') if _is_image(p.name) and p.is_file())
-    names = [str(p.relative_to(path)) for p in files]
+    names = [str(p.relative_to(path)) for p in path.rglob('*')
+             if _is_image(p.name) and p.is_file()]
     return _files(str(where), names, lambda name: (path / name).read_bytes())
   if path.suffix.lower() == '.zip' and path.is_file():
     return _zip(path)
@@ -154,7 +154,7 @@ def _is_image(name):
 def _zip(path):
   try:
     archive = zipfile.ZipFile(path)
-    names = sorted(name for name in archive.namelist() if _is_image(name))
+    names = [name for name in archive.namelist() if _is_image(name)]
   except (OSError, zipfile.BadZipFile) as error:
     raise ValueError(f'{path} is no zip archive: {error}.') from error
 
@@ -171,7 +171,7 @@ def _files(where, names, read):
   if not names:
     raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
                      'check the path.')
-  seen, broken = [], []
+  names, seen, broken = sorted(names), [], []
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
     for name, header in zip(names, pool.map(functools.partial(_header, read), names)):
       if isinstance(header, Exception):
@@ -182,7 +182,7 @@ def _files(where, names, read):
     raise ValueError(f'{where}: {len(broken)} of {len(names)} images cannot be read: '
                      f'{", ".join(broken[:3])}{", ..." if len(broken) > 3 else ""}; mend or remove '
                      'them.')
-  seen.sort(key=lambda item: (item[0][0], item[1]))
+  seen.sort(key=lambda item: item[0][0])   # stable: by name within a size
   sizes = [header[0] for header, _ in seen]
   edges = tuple(i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1])
   ordered = [name for _, name in seen]
