@@ -64,6 +64,10 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
   Inception score, and so may `a`, for the former, without an error bar.
   """
   scoring.check_metrics(metrics, extractor)
+  for where in (a, b):   # before hours are spent on the other side
+    if statistics_file.is_statistics(where):
+      _, meta = statistics_file.read(where)
+      statistics_file.check(where, meta, scoring.identity(extractor))
   start = time.monotonic()
   with tempfile.TemporaryDirectory(prefix='mollification-features-') as folder:
     own, own_set = _side(a, metrics, extractor, split, data_dir, groups,

@@ -54,6 +54,10 @@ def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
   with pytest.raises(ValueError, match="with input_mode 'tf1', got 'uint8'"):
     statistics_file.check(out, meta, other)
   assert '17 grey levels' in capsys.readouterr().err
+  toy = Toy.extractor()
+  with pytest.raises(ValueError, match="with net 'inception_pytorch', got 'digits_cnn_8x8'"):
+    score.score('digits', out, ['fid'], toy)
+  assert capsys.readouterr().err == ''   # before the other side is begun
 
 
 def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
