@@ -123,10 +123,11 @@ def test_hashes_follow_pixels_shapes_and_order_and_go_on():
   assert whole == sha256([x[:2], x[2:]], 5)
   part = sha256([x[:3]], 3)
   assert whole == sha256([x[3:]], 5, start=3, sha256=part)
-  changed = x.copy()
-  changed[4, 0, 0, 0] ^= 1
-  others = {sha256([changed], 5), sha256([x[::-1]], 5), sha256([x.reshape(5, 2, 8, 3)], 5), part}
-  assert len(others | {whole}) == 5
+  first, last = x.copy(), x.copy()
+  first[0, 0, 0, 0] ^= 1
+  last[4, 0, 0, 0] ^= 1
+  others = {sha256([first], 5), sha256([last], 5), sha256([x[::-1]], 5), sha256([x.reshape(5, 2, 8, 3)], 5), part}
+  assert len(others | {whole}) == 6
 
 
 def test_refusals(tmp_path):
