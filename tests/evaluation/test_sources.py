@@ -126,7 +126,8 @@ def test_hashes_follow_pixels_shapes_and_order_and_go_on():
   first, last = x.copy(), x.copy()
   first[0, 0, 0, 0] ^= 1
   last[4, 0, 0, 0] ^= 1
-  others = {sha256([first], 5), sha256([last], 5), sha256([x[::-1]], 5), sha256([x.reshape(5, 2, 8, 3)], 5), part}
+  others = {sha256([first], 5), sha256([last], 5), sha256([x[::-1]], 5),
+            sha256([x.reshape(5, 2, 8, 3)], 5), part}
   assert len(others | {whole}) == 6
 
 
