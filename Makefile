@@ -24,7 +24,7 @@ lint: setup
 	$(PY) -m ruff check .
 
 test: setup
-	$(PYTEST) -m 'not slow and not soak'
+	$(PYTEST) -m 'not slow and not soak and not weights'
 
 test-slow: setup
 	$(PYTEST) -m slow

@@ -3,6 +3,13 @@
   python -m mollification.evaluate --workdir=DIR [--step=N|best] [--watch] \
       --metrics=nll,mmd,frechet
 
+and, without a workdir, where A and B are folders, zip archives, npy or npz files of images, npz
+files of statistics, or names of data sets:
+
+  python -m mollification.evaluate score A B --metrics=fid,is,kid,pr,sfid [--out=FILE.json]
+  python -m mollification.evaluate stats A --out=FILE.npz
+  python -m mollification.evaluate convert-weights FILE --out=FILE.npz
+
 Exit status: 0 measured, 2 a mistake in the command or the workdir.
 """
 import functools
@@ -16,7 +23,9 @@ except ModuleNotFoundError as error:
                    "pip install 'mollification[train]'.") from None
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
-_METRICS = flags.DEFINE_list('metrics', ['nll'], 'Any of nll, mmd, frechet.')
+_METRICS = flags.DEFINE_list('metrics', ['nll'],
+                             'Any of nll, mmd, frechet, fid, is, kid, pr, sfid, copies; for '
+                             'score fid, is, kid, pr, sfid.')
 _STEP = flags.DEFINE_string('step', '', 'Updates of the checkpoint, or best; the newest if empty.')
 _SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Held-out data.')
 _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many as the split has.',
@@ -25,13 +34,27 @@ _PARAMS = flags.DEFINE_enum('params', '', ['', 'raw', 'ema'], 'Parameters; empty
 _WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the end.')
 _SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples and no records: does it run?')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
-flags.mark_flag_as_required('workdir')
+_FEATURES = flags.DEFINE_string('features', 'inception_pytorch',
+                                'inception_{pytorch,tf1,clean}, '
+                                'efficientnet_lite0_SIZE, or a classifier of the package; with '
+                                '--workdir that of the data set unless given.')
+_WEIGHTS = flags.DEFINE_string('weights', '', 'Inception weights; empty: where they usually are.')
+_UNVERIFIED = flags.DEFINE_bool('allow_unverified_weights', False, 'Take any sha256.')
+_DATA_DIR = flags.DEFINE_string('data_dir', '', 'Of data sets that score and stats name.')
+_OUT = flags.DEFINE_string('out', '', 'File that score, stats or convert-weights writes.')
 
 
 def main(argv):
   """Measure one checkpoint, or each as it appears, and print what was found."""
+  if len(argv) > 1 and argv[1] in _COMMANDS:
+    logging.set_verbosity(logging.ERROR)
+    with cli.one_line_errors(_DEBUG.value):
+      _COMMANDS[argv[1]](*argv[2:])
+    return
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
+  if _WORKDIR.value is None:
+    cli.fail(f'--workdir=DIR is wanted, or one of {", ".join(_COMMANDS)}.')
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
   with cli.one_line_errors(_DEBUG.value):
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
@@ -62,13 +85,65 @@ def _measure(step):
   if _SMOKE.value:
     num_samples = min(num_samples or 40, 40)
   for record in measure.measure(_run(), _METRICS.value, step=step, split=_SPLIT.value,
-                                num_samples=num_samples, write=not _SMOKE.value):
+                                num_samples=num_samples, write=not _SMOKE.value,
+                                extractor=_named_extractor()):
     bound = ' (a bound)' if record.exact is False else ''
     net = f" in {record.features['net']} features" if record.features else ''
-    print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g} ± '
-          f'{record.standard_error:.2g} {record.unit}{bound}  n={record.n}  '
+    error = '' if record.standard_error is None else f' ± {record.standard_error:.2g}'
+    print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g}{error} '
+          f'{record.unit}{bound}  n={record.n}  '
           f"{record.reference['dataset']}/{record.reference['split']}  {record.params}", flush=True)
 
+
+def _positional(args, names):
+  if len(args) != len(names):
+    raise ValueError(f'{" ".join(names)} wanted after the command, got {" ".join(args) or "none"}.')
+  return args
+
+
+def _extractor():
+  from mollification.evaluation import features
+  return features.load(_FEATURES.value, path=_WEIGHTS.value, allow_unverified=_UNVERIFIED.value)
+
+
+def _named_extractor():
+  return _extractor() if flags.FLAGS['features'].present else None
+
+
+def _split():
+  return _SPLIT.value if flags.FLAGS['split'].present else ''
+
+
+def _convert_weights(*args):
+  from mollification import score
+  source, = _positional(args, ['FILE'])
+  print(score.convert_weights(source, _wanted_out(), allow_unverified=_UNVERIFIED.value))
+
+
+def _wanted_out():
+  if not _OUT.value:
+    raise ValueError('--out=FILE.npz is wanted: the file to write.')
+  return _OUT.value
+
+
+def _stats(*args):
+  from mollification import score
+  where, = _positional(args, ['A'])
+  out = _wanted_out()   # before the weights are read
+  print(score.stats(where, out, _extractor(), split=_split(), data_dir=_DATA_DIR.value))
+
+
+def _score(*args):
+  from mollification import score
+  a, b = _positional(args, ['A', 'B'])
+  names = _METRICS.value if flags.FLAGS['metrics'].present else ['fid']
+  result = score.score(a, b, names, _extractor(), split=_split(), data_dir=_DATA_DIR.value)
+  print('\n'.join(score.lines(result)), flush=True)
+  if _OUT.value:
+    score.write_json(result, _OUT.value)
+
+
+_COMMANDS = {'convert-weights': _convert_weights, 'stats': _stats, 'score': _score}
 
 if __name__ == '__main__':
   app.run(main, flags_parser=cli.parse_flags)

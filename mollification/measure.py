@@ -9,9 +9,21 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mollification import build, check
-from mollification.evaluation import features, frechet, mmd, records
+from mollification.evaluation import (
+  curve,
+  features,
+  frechet,
+  mmd,
+  records,
+  scoring,
+  sources,
+  statistics_file,
+)
 from mollification.training import checkpoint, workdir
 from mollification.training.run import Evaluation
+
+# In features: of the data set's own network unless another is named; 'frechet' is 'fid' there.
+IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +58,13 @@ def open_run(folder, params=''):
                      'wrote it; measure it with that one.') from error
 
 
-def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True):
+def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
+            extractor=None):
   """Measure `metrics` of one checkpoint of an Opened run: Records, written if `write`.
 
   `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
-  as the split has examples. Raises ValueError on unknown names and FileNotFoundError where there
+  as the split has examples; `extractor` is that of `IN_FEATURES`, of the data set where it is
+  None. Raises ValueError on unknown names and FileNotFoundError where there
   is no such checkpoint.
   """
   _check_names(metrics, split)
@@ -68,9 +82,17 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True)
                         if config.eval.refresh else {'refresh_examples': 0}}
   found = []
   for metric in metrics:
-    found += METRICS[metric](evaluation, variables, held_out, samples, config, common)
+    if metric in _MEASURES:
+      found += _MEASURES[metric](evaluation, variables, held_out, samples, config, common)
+  named = [metric for metric in metrics if metric in IN_FEATURES]
+  if named:
+    found += _in_features(named, extractor or features.for_dataset(evaluation.dataset.name),
+                          evaluation.dataset, held_out, samples, config, common,
+                          run.folder / 'statistics' if write else None)
   for record in found if write else ():
     records.write(record, run.folder / 'records')
+  if write:
+    curve.draw(records.read_all(run.folder / 'records'), run.folder / 'figures')
   return found
 
 
@@ -110,10 +132,10 @@ def watch(folder, measure_step, *, poll_seconds=2.):
 
 
 def _check_names(metrics, split):
-  unknown = [m for m in metrics if m not in METRICS]
+  unknown = [m for m in metrics if m not in (*_MEASURES, *IN_FEATURES)]
   if unknown or not metrics:
     raise ValueError(f'unknown metric {unknown[0] if unknown else ""!r}; known: '
-                     f'{", ".join(METRICS)}.')
+                     f'{", ".join((*_MEASURES, *IN_FEATURES))}.')
   if split not in ('train', 'validation', 'test'):
     raise ValueError(f"split must be train, validation or test, got {split!r}.")
 
@@ -168,20 +190,49 @@ def _mmd(evaluation, variables, split, samples, config, common):
     **_with_sampling(config, common))]
 
 
-def _frechet(evaluation, variables, split, samples, config, common):
-  """Fréchet distance between samples and the split in the features of the data set's network."""
-  del variables
-  extractor = features.for_dataset(evaluation.dataset.name)
+def _in_features(metrics, extractor, dataset, split, samples, config, common, cache):
+  """Records of metrics between samples and the split in the features of a network."""
   start = time.monotonic()
-  reference = frechet.statistics(features.extract(extractor, split.x))
-  estimate = frechet.frechet_with_error(features.extract(extractor, samples().x), reference)
-  return [records.Record(
-    metric='frechet', value=estimate.value, standard_error=estimate.standard_error, unit='1',
-    n=estimate.n, reference=_reference(evaluation, split), seconds=time.monotonic() - start,
-    features={'net': extractor.name, 'sha256': extractor.sha256, 'input_mode': 'uint8',
-              'quantisation': config.eval.quantize},
-    extra={'bias_corrected': estimate.bias_corrected} | _nonfinite(samples()),
-    **_with_sampling(config, common))]
+  plain = list(dict.fromkeys('fid' if m == 'frechet' else m for m in metrics if m != 'copies'))
+  passes = plain + ['kid'] * ('copies' in metrics)   # copies need features, as kid does
+  scoring.check_metrics(passes, extractor)
+  own = scoring.run(extractor, sources.from_array(samples().x, 'samples'), passes,
+                    groups=frechet.GROUPS)
+  if set(passes) <= {'fid', 'is'}:
+    reference = _cached(extractor, dataset, split, cache)
+  else:
+    reference = scoring.run(extractor, sources.from_array(split.x, split.name),
+                            [m for m in passes if m != 'is'])
+  found = scoring.figures(plain, own, reference, extractor)
+  if 'copies' in metrics:
+    found += scoring.copies(extractor, own, reference,
+                            sources.from_array(dataset.train.x, 'train'))
+  common = _with_sampling(config, common) | {
+    'n': own.n, 'unit': '1', 'seconds': time.monotonic() - start,
+    'reference': {'dataset': dataset.name, 'split': split.name, 'n': split.num_examples,
+                  'sha256': split.sha256},
+    'features': scoring.identity(extractor) | {'quantisation': config.eval.quantize}}
+  return [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
+                         extra=f.extra | _nonfinite(samples()), **common) for f in found]
+
+
+def _cached(extractor, dataset, split, folder):
+  """`Statistics` of a split, read from `folder` or made and kept there; None keeps nothing.
+
+  Raises ValueError where the file there is of other data or other features.
+  """
+  meta = {'features': scoring.identity(extractor), 'name': dataset.name, 'split': split.name,
+          'n': split.num_examples, 'data_sha256': split.sha256}
+  path = folder and folder / f'{split.name}-{extractor.name}.npz'
+  if path and path.exists():
+    found, kept = statistics_file.read(path)
+    if kept != meta:
+      raise ValueError(f'{path} must be of {meta}, got {kept}; delete it.')
+    return found
+  own = scoring.run(extractor, sources.from_array(split.x, split.name))
+  if path:
+    statistics_file.write(path, own.moments.statistics(), meta)
+  return own.moments.statistics()
 
 
 def _flat(rows):
@@ -197,6 +248,4 @@ def _with_sampling(config, common):
   return common | {'settings': common['settings'] | settings}
 
 
-# The metric of the first record that each writes.
-RECORDED = {'nll': 'log_likelihood', 'mmd': 'mmd2', 'frechet': 'frechet'}
-METRICS = {'nll': _nll, 'mmd': _mmd, 'frechet': _frechet}
+_MEASURES = {'nll': _nll, 'mmd': _mmd}

@@ -155,8 +155,9 @@ _CLEAR = '\x1b[K'   # to the end of a terminal's line; others may write on the s
 class Progress:
   """One line on stderr, rewritten in place on a terminal: step, rate, time left."""
 
-  def __init__(self, total, first=0, label='', batch_size=0, interval=1., stream=None):
-    self._total, self._label, self._batch = total, label, batch_size
+  def __init__(self, total, first=0, label='', batch_size=0, interval=1., stream=None,
+               unit='steps'):
+    self._total, self._label, self._batch, self._unit = total, label, batch_size, unit
     self._stream = stream if stream is not None else sys.stderr
     # In a log file a line a second would drown the rest.
     self._interval = interval if self._stream.isatty() else max(interval, 10.)
@@ -197,7 +198,7 @@ class Progress:
     left = _clock((self._total - step) / overall) if overall else '?'
     images = f', {rate * self._batch:,.0f} examples/s' if self._batch else ''
     text = (f'{self._label}{step:,}/{self._total:,} ({100 * step / max(self._total, 1):.0f} %)  '
-            f'{rate:,.1f} steps/s{images}, {left} left  {note}').rstrip()
+            f'{rate:,.1f} {self._unit}/s{images}, {left} left  {note}').rstrip()
     self._write(text)
 
   def print(self, text):

@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 from mollification import cli, measure, metrics
-from mollification.evaluation import records
+from mollification.evaluation import records, statistics_file
 from mollification.training import loop, workdir
 from tests.training import tiny
 
@@ -68,8 +68,10 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
     ('frechet', 8, 'raw'), ('log_likelihood', 8, 'ema'), ('log_likelihood', 4, 'raw')}
   with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 5 .*there are 4, 8'):
     measure.measure(run, ('nll',), step=5)
-  with pytest.raises(ValueError, match="unknown metric 'fid'; known: nll"):
-    measure.measure(run, ('nll', 'fid'))
+  _check_metrics_in_features(run, found['frechet'])
+  written = records.read_all(tmp_path / 'records')
+  with pytest.raises(ValueError, match="unknown metric 'psnr'; known: nll"):
+    measure.measure(run, ('nll', 'psnr'))
   count = len(written)
   assert measure.measure(run, ('mmd',), num_samples=40, write=False)[0].n == 40
   assert len(records.read_all(tmp_path / 'records')) == count
@@ -105,6 +107,29 @@ def test_watch_does_not_hide_a_broken_checkpoint(tmp_path, monkeypatch):
 
   with pytest.raises(FileNotFoundError, match='half of it'):
     measure.watch(tmp_path, measure_step, poll_seconds=0.)
+
+
+def _check_metrics_in_features(run, before):
+  """All that needs features; reference statistics that are kept; the figure over two steps."""
+  folder = run.folder
+  names = ('frechet', 'kid', 'pr', 'copies')
+  found = {r.metric: r for r in measure.measure(run, names)}
+  assert list(found) == ['frechet', 'kernel_distance', 'precision', 'recall', 'density', 'coverage',
+                         'near_share', 'far_share']
+  assert found['frechet'].value == pytest.approx(before.value, rel=1e-9)
+  assert set(found['frechet'].extra) >= {'bias_corrected', 'extrapolated', 'temperature'}
+  assert len(found['near_share'].extra['train_images']) == 10
+  assert not (folder / 'figures' / 'frechet-test-raw-n360.png').exists()
+  measure.measure(run, ('fid',), step=4)
+  assert (folder / 'figures' / 'frechet-test-raw-n360.png').stat().st_size > 1000
+  cache = folder / 'statistics' / 'test-digits_cnn_8x8.npz'
+  statistics, meta = statistics_file.read(cache)
+  statistics_file.write(cache, statistics, meta | {'data_sha256': 'other'})
+  with pytest.raises(ValueError, match=r'digits_cnn_8x8\.npz must be of .*delete it'):
+    measure.measure(run, ('fid',), step=4)
+  statistics_file.write(cache, statistics, meta)
+  with pytest.raises(ValueError, match='sfid is made of the Inception network alone'):
+    measure.measure(run, ('sfid',))
 
 
 def test_no_run_to_evaluate(tmp_path):

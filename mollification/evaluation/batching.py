@@ -32,7 +32,7 @@ def map_rows(mapped, context, count, batch_size, *, first=0, arrays=()):
   for start in range(0, count, size):
     stop = min(start + size, count)
     index = np.arange(first + start, first + start + size, dtype=np.int32)
-    inputs = [_pad(np.asarray(a[start:stop]), size) for a in arrays]
+    inputs = [pad(np.asarray(a[start:stop]), size) for a in arrays]
     outputs = mapped(context, *parallel.shard([index, *inputs]))
     if pending is not None:
       yield _read(*pending)
@@ -41,7 +41,8 @@ def map_rows(mapped, context, count, batch_size, *, first=0, arrays=()):
     yield _read(*pending)
 
 
-def _pad(rows, size):
+def pad(rows, size):
+  """`rows` [b, ...] followed by copies of the last one: [size, ...]."""
   if len(rows) == size:
     return rows
   return np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])

@@ -1,127 +1,190 @@
 """Feature extractors: uint8 [B, H, W, C] -> float32 [B, F], each known by name and sha256."""
 import dataclasses
 import functools
-import hashlib
-import io
-import pathlib
+import re
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mollification import parallel
-from mollification.evaluation import batching
+from mollification.evaluation import (
+  batching,
+  classifiers,
+  efficientnet,
+  inception,
+  resize,
+  weights,
+)
 
-WEIGHTS = pathlib.Path(__file__).parent / 'weights'
-DIGITS_SHA256 = '71534bcaaf2a1753c6f2836552d6b6bbb6c6cb3b624b2d88bbf2a3a6a391752d'
-DIGITS_LEVELS = 17
+# Images per device and call. Image i always stands at place i mod 32 of a batch of 32, so that its
+# features are the same bits on any number of devices, whatever they are read in.
+DEVICE_BATCH = 32
+DATASETS = {'digits': 'digits_cnn_8x8', 'fashion_mnist': 'fashion_mnist_cnn_28x28'}
+FIXED = sorted(classifiers.CLASSIFIERS)
+# What a name may be; the network's input size is part of it.
+NAMES = (*FIXED, *(f'inception_{mode}' for mode in resize.MODES), 'efficientnet_lite0_SIZE')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Extractor:
-  """A fixed network: `apply(variables, images uint8 [B, *image_shape]) -> float32 [B, F]`.
+  """A fixed network: uint8 images [B, *image_shape] -> {output: float32 [B, F]}.
 
-  `name` says the network and its input size, `sha256` is that of the weights' file; both belong
-  in the record of every figure that the features go into.
+  `image_shape` is None where the network takes images of any size, grey or RGB. Two stages:
+  `prepare(images)`, compiled once per image size, and `apply(variables, x)`, compiled once. The
+  output 'features' is there always; inception has 'logits_unbiased' and 'spatial' besides.
+  `name` says the network and its input size, `sha256` is that of the weights' file and `input_mode`
+  how images become its input; all three belong in the record of every figure made of them.
   """
   name: str
   sha256: str
-  image_shape: tuple
-  num_features: int
+  image_shape: tuple | None
   variables: dict = dataclasses.field(repr=False)
   apply: Callable = dataclasses.field(repr=False)
+  prepare: Callable = dataclasses.field(default=lambda images: images, repr=False)
+  input_mode: str = 'uint8'
 
   @functools.cached_property
   def mapped(self):
-    """`apply` over all local devices, compiled once per batch shape."""
-    return parallel.pmap_examples(lambda variables, index, x: self.apply(variables, x))
+    """`apply` over all local devices."""
+    return parallel.pmap_examples(self.apply)
+
+  @functools.cached_property
+  def prepared(self):
+    """`prepare` over all local devices."""
+    return parallel.pmap_examples(lambda _, images: self.prepare(images))
+
+  def check(self, images):
+    """Raise ValueError unless `images` are what the network takes.
+
+    Floats are refused, whose rounding would be a choice made here, and so are other sizes where
+    there is no rule for resizing.
+    """
+    shape = self.image_shape
+    fits = images.shape[1:] == shape if shape else (
+      images.ndim == 4 and images.shape[-1] in (1, 3) and min(images.shape[1:3]) > 0)
+    if images.dtype != np.uint8 or not fits:
+      wanted = shape or ('H', 'W', '1 or 3')
+      raise ValueError(f'{self.name} takes uint8 images [N, *{wanted}], got {images.dtype} '
+                       f'{images.shape}; quantise samples with Prepare.invert.')
 
 
-def extract(extractor, images, batch_size=256):
-  """Features float32 [N, F] of images uint8 [N, *image_shape], N >= 1, in their order.
+def stream(extractor, pieces, device_batch=DEVICE_BATCH):
+  """Yields {output: float32 [b, F]} of the images in `pieces`, in their order, padding dropped.
 
-  The last batch is padded and the padding dropped: every image counts, once. Raises ValueError
-  for floats (whose rounding would be a choice made here) and for another image size (whose
-  resizing would be).
+  `pieces` is an iterable of uint8 [b, H, W, C], b at most `piece_size(device_batch)`; image sizes
+  may differ from piece to piece.
   """
-  if images.dtype != np.uint8 or images.shape[1:] != extractor.image_shape or not len(images):
-    raise ValueError(f'{extractor.name} takes uint8 images [N, *{extractor.image_shape}], N > 0, '
-                     f'got {images.dtype} {images.shape}; quantise samples with Prepare.invert.')
-  features = np.empty((len(images), extractor.num_features), np.float32)
-  for where, block in batching.map_rows(
-      extractor.mapped, extractor.variables, len(images), batch_size, arrays=(images,)):
-    features[where] = block
-  return features
+  size = piece_size(device_batch)
+  variables = parallel.place(extractor.variables)
+  pending = None
+  for count, x in _batches(extractor, pieces, size):
+    outputs = extractor.mapped(variables, x)
+    if pending is not None:   # one batch is in flight while the one before is read
+      yield _read(*pending)
+    pending = count, outputs
+  if pending is not None:
+    yield _read(*pending)
+
+
+def piece_size(device_batch=DEVICE_BATCH):
+  """Images that all local devices take at once."""
+  return device_batch * jax.local_device_count()
+
+
+def extract(extractor, images, device_batch=DEVICE_BATCH):
+  """Features float32 [N, F] of images uint8 [N, H, W, C], N >= 1, in their order.
+
+  Every image counts, once. Raises ValueError as `Extractor.check`, and for N = 0.
+  """
+  extractor.check(images)
+  if not len(images):
+    raise ValueError(f'{extractor.name} takes uint8 images [N, ...], N > 0, got {images.shape}.')
+  size = piece_size(device_batch)
+  pieces = (images[i:i + size] for i in range(0, len(images), size))
+  return np.concatenate([out['features'] for out in stream(extractor, pieces, device_batch)])
+
+
+def _batches(extractor, pieces, size):
+  """(number of images, prepared batch on the devices) in order, all batches of `size` rows.
+
+  A full piece stays on the devices. Others, where image sizes change and at the end, are gathered
+  on the host until they fill a batch.
+  """
+  held = []
+  for piece in pieces:
+    extractor.check(piece)
+    x = extractor.prepared((), *parallel.shard([batching.pad(np.asarray(piece), size)]))
+    if len(piece) == size and not held:
+      yield size, x
+      continue
+    held.append(parallel.gather(x)[:len(piece)])
+    if sum(map(len, held)) >= size:
+      rows = np.concatenate(held)
+      held = [rows[size:]] if len(rows) > size else []
+      yield size, parallel.shard(rows[:size])
+  if held:
+    rows = np.concatenate(held)
+    yield len(rows), parallel.shard(batching.pad(rows, size))
+
+
+def _read(count, outputs):
+  return jax.tree.map(lambda a: a[:count], parallel.gather(outputs))
+
+
+def load(name, *, path='', allow_unverified=False):
+  """The `Extractor` called `name`, see `NAMES`; read once.
+
+  `path` and `allow_unverified` are those of `weights.load`, for inception alone. Raises ValueError
+  for other names, FileNotFoundError where weights are missing.
+  """
+  return _load(name, str(path), allow_unverified)
 
 
 @functools.cache
-def load(name):
-  """The `Extractor` called `name`, one of `EXTRACTORS`; its weights are read once."""
-  if name not in EXTRACTORS:
-    raise ValueError(f'features must be one of {sorted(EXTRACTORS)}, got {name!r}.')
-  return EXTRACTORS[name]()
+def _load(name, path, allow_unverified):
+  size = re.fullmatch(r'efficientnet_lite0_(\d+)', name)
+  if name in classifiers.CLASSIFIERS:
+    return _classifier(name)
+  if name.removeprefix('inception_') in resize.MODES:
+    return _inception(name, path, allow_unverified)
+  if size and 32 <= int(size[1]) <= 512:
+    return _efficientnet(name, int(size[1]))
+  raise ValueError(f'features must be one of {", ".join(NAMES)} (SIZE from 32 to 512), got '
+                   f'{name!r}.')
 
 
 def for_dataset(dataset):
   """The `Extractor` that figures on `dataset` use; ValueError where there is none."""
   if dataset not in DATASETS:
     raise ValueError(f'there are no features for data set {dataset!r}, only for '
-                     f'{sorted(DATASETS)}; mmd.py needs none, or add an extractor to features.py.')
+                     f'{sorted(DATASETS)}; mmd.py needs none, or name an extractor.')
   return load(DATASETS[dataset])
 
 
-def read_weights(path, sha256):
-  """Arrays of the npz at `path`, as {name: array}; nothing in it is ever unpickled.
-
-  Raises ValueError where the file's sha256 is not `sha256`: figures of other weights are figures
-  on another scale.
-  """
-  content = pathlib.Path(path).read_bytes()
-  found = hashlib.sha256(content).hexdigest()
-  if found != sha256:
-    raise ValueError(f'{path} must have sha256 {sha256}, got {found}; restore the file, or '
-                     'retrain and commit both.')
-  with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-    return {name: arrays[name] for name in arrays.files}
-
-
-def digits_features(weights, images):
-  """Penultimate layer [B, 64] of the digits classifier; uint8 [B, 8, 8, 1], 17 grey levels.
-
-  Two 3x3 convolutions, 2x2 mean pooling, one dense layer, silu after each. Smooth: a unit that is
-  never off cannot make the covariance of the features singular.
-  """
-  x = images.astype(jnp.float32) * (2 / (DIGITS_LEVELS - 1)) - 1
-  x = _conv(x, weights['conv1_kernel'], weights['conv1_bias'])
-  x = _conv(x, weights['conv2_kernel'], weights['conv2_bias'])
-  x = x.reshape(-1, 4, 2, 4, 2, x.shape[-1]).mean((2, 4)).reshape(len(images), -1)
-  return jax.nn.silu(_dense(x, weights['dense_kernel'], weights['dense_bias']))
-
-
-def digits_logits(weights, features):
-  """Class scores [B, 10] of `digits_features` [B, 64]."""
-  return _dense(features, weights['class_kernel'], weights['class_bias'])
-
-
-def _conv(x, kernel, bias):
-  x = jax.lax.conv_general_dilated(
-    x, kernel, window_strides=(1, 1), padding='SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    precision=jax.lax.Precision.HIGHEST)
-  return jax.nn.silu(x + bias[None, None, None])
-
-
-def _dense(x, kernel, bias):
-  return jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST) + bias[None]
-
-
-def _load_digits():
-  weights = read_weights(WEIGHTS / 'digits.npz', DIGITS_SHA256)
-  weights.pop('metadata')
+def _classifier(name):
+  classifier = classifiers.CLASSIFIERS[name]
   return Extractor(
-    'digits_cnn_8x8', DIGITS_SHA256, (8, 8, 1), weights['dense_bias'].size, weights,
-    digits_features)
+    name, classifier.sha256, classifier.image_shape, classifiers.read(classifier),
+    lambda variables, x: {'features': classifiers.features(classifier, variables, x)})
 
 
-EXTRACTORS = {'digits_cnn_8x8': _load_digits}
-DATASETS = {'digits': 'digits_cnn_8x8'}
+def _inception(name, path, allow_unverified):
+  found = weights.load(path, allow_unverified=allow_unverified)
+  mode = name.removeprefix('inception_')
+
+  def apply(variables, x):
+    taps = inception.forward(variables, x)
+    return {'features': taps['2048'], 'logits_unbiased': taps['logits_unbiased'],
+            'spatial': taps['spatial']}
+
+  return Extractor(
+    name, found.sha256, None, inception.fuse(found.params), apply,
+    lambda images: resize.prepare(images, mode, inception.SIZE), mode)
+
+
+def _efficientnet(name, size):
+  return Extractor(
+    name, efficientnet.SHA256, None, efficientnet.load(),
+    lambda variables, x: {'features': efficientnet.forward(variables, x)},
+    lambda images: efficientnet.prepare(images, size), efficientnet.INPUT_MODE)

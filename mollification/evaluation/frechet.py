@@ -13,9 +13,7 @@ import math
 
 import numpy as np
 
-# Rows in one matrix product; fixed, so that sums do not depend on how features were computed.
-BLOCK = 1024
-GROUPS = 20
+GROUPS = 20   # of the jackknife
 # Rounding leaves at most this share of the total variance below zero.
 TOLERANCE = 1e-9
 
@@ -24,16 +22,17 @@ TOLERANCE = 1e-9
 class Statistics:
   """Count, mean [d] and covariance [d, d] (divisor n - 1) of n >= 2 feature vectors, float64.
 
-  `centred` [n, d] keeps the features minus their mean where n <= d: they are then an exact factor
-  of the covariance. Raises ValueError for n < 2, shapes that do not fit and non-finite entries.
+  `n` is None where a file does not say. `centred` [n, d] keeps the features minus their mean where
+  n <= d: they are then an exact factor of the covariance. Raises ValueError for n < 2, shapes that
+  do not fit and non-finite entries.
   """
-  n: int
+  n: int | None
   mean: np.ndarray
   cov: np.ndarray
   centred: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
   def __post_init__(self):
-    if self.n < 2:
+    if self.n is not None and self.n < 2:
       raise ValueError(f'a covariance needs at least 2 feature vectors, got {self.n}.')
     if self.mean.ndim != 1 or self.cov.shape != self.mean.shape * 2:
       raise ValueError('statistics must be a mean [d] and a covariance [d, d], got '
@@ -49,17 +48,6 @@ class Statistics:
       return self.centred.T / math.sqrt(self.n - 1)
     return _factor(self.cov)
 
-  def merge(self, other):
-    """Statistics of the union of both sets (Chan et al. 1979); exact up to rounding."""
-    if self.mean.shape != other.mean.shape:
-      raise ValueError(f'statistics to be merged must have the same features, got {self.mean.size} '
-                       f'and {other.mean.size}.')
-    n = self.n + other.n
-    delta = other.mean - self.mean
-    scatter = ((self.n - 1) * self.cov + (other.n - 1) * other.cov
-               + np.outer(delta, delta) * (self.n * other.n / n))
-    return Statistics(n, self.mean + delta * (other.n / n), scatter / (n - 1))
-
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
@@ -71,17 +59,7 @@ class Estimate:
   standard_error: float
   bias_corrected: float
   n: int
-  n_reference: int
-
-
-def statistics(features):
-  """Statistics of features [n, d]; two passes, accumulated in float64 in the order of the rows."""
-  features = _checked(features)
-  n, d = features.shape
-  mean = sum(b.astype(np.float64).sum(0) for b in _blocks(features)) / n
-  _, scatter = _sums(features, mean)
-  centred = features.astype(np.float64) - mean if n <= d else None
-  return Statistics(n, mean, scatter / (n - 1), centred)
+  n_reference: int | None
 
 
 def frechet_distance(a, b):
@@ -104,35 +82,43 @@ def frechet_distance(a, b):
   return max(value, 0.)
 
 
-def frechet_with_error(features, reference, *, groups=GROUPS):
-  """Estimate of the distance of features [n, d] to the `Statistics` of a reference.
+def jackknife(moments, reference):
+  """Estimate of the distance of `Moments` with K >= 2 groups to the `Statistics` of a reference.
 
-  Jackknife over K interleaved groups (rows g, g + K, ...): with f the distance and f_g the one
-  without group g, SE² = (K - 1) / K Σ (f_g - mean f_g)² and the bias-corrected value is
-  K f - (K - 1) mean f_g. The reference counts as fixed, as in published figures.
-  Raises ValueError for K < 2 and for fewer than 2 K rows.
+  Jackknife over the interleaved groups: with f the distance and f_g the one without group g,
+  SE² = (K - 1) / K Σ (f_g - mean f_g)² and the bias-corrected value is K f - (K - 1) mean f_g. The
+  reference counts as fixed, as in published figures. Raises ValueError for fewer groups and for
+  fewer than 2 K rows.
   """
-  features = _checked(features)
-  n = len(features)
-  if groups < 2 or n < 2 * groups:
+  groups = moments.groups
+  if groups < 2 or moments.n < 2 * groups:
     raise ValueError(f'the jackknife needs at least 2 groups of 2 rows, got {groups} groups and '
-                     f'{n} rows; use fewer groups or more samples.')
-  whole = statistics(features)
-  value = frechet_distance(whole, reference)
+                     f'{moments.n} rows; use fewer groups or more samples.')
+  value = frechet_distance(moments.statistics(), reference)
   left_out = np.array([
-    frechet_distance(_without(whole, features[g::groups]), reference) for g in range(groups)])
+    frechet_distance(moments.without(g), reference) for g in range(groups)])
   centre = left_out.mean()
   error = math.sqrt((groups - 1) / groups * np.square(left_out - centre).sum())
-  return Estimate(value, error, float(groups * value - (groups - 1) * centre), n, reference.n)
+  return Estimate(value, error, float(groups * value - (groups - 1) * centre), moments.n,
+                  reference.n)
 
 
-def _without(whole, group):
-  """Statistics of all rows but `group`'s, from the group's sums: the others are not read again."""
-  total, scatter = _sums(group, whole.mean)
-  n = whole.n - len(group)
-  delta = -total / n  # deviations from the whole mean sum to zero over all rows
-  scatter = (whole.n - 1) * whole.cov - scatter - n * np.outer(delta, delta)
-  return Statistics(n, whole.mean + delta, scatter / (n - 1))
+def extrapolated(moments, reference):
+  """The distance at infinitely many samples: intercept of a line in 1 / n (FID-infinity).
+
+  Chong & Forsyth 2020 (arXiv 1911.07023), eq. 6: the bias of the distance falls as 1 / n. The
+  points are the unions of the first k of the K groups, K / 4 <= k <= K: nested subsets where the
+  paper draws at random, so no features need be kept, and none below a quarter, where the paper
+  begins at a tenth: there the bias is not yet linear. Raises ValueError for fewer than 8 groups
+  or fewer than 2 rows in one.
+  """
+  groups = moments.groups
+  if groups < 8 or moments.n < 2 * groups:
+    raise ValueError(f'the extrapolation needs at least 8 groups of 2 rows, got {groups} groups '
+                     f'and {moments.n} rows; use more samples.')
+  points = [moments.of_first(k) for k in range(groups // 4, groups + 1)]
+  values = [frechet_distance(point, reference) for point in points]
+  return float(np.polyfit([1 / point.n for point in points], values, 1)[1])
 
 
 def _factor(cov):
@@ -149,28 +135,3 @@ def _factor(cov):
   values, vectors = np.linalg.eigh(cov)
   keep = values > floor * max(values[-1], 0.)
   return vectors[:, keep] * np.sqrt(values[keep])
-
-
-def _checked(features):
-  features = np.asarray(features)
-  if features.ndim != 2 or len(features) < 2:
-    raise ValueError(f'features must be [n, d] with n >= 2, got shape {features.shape}.')
-  bad = sum(int((~np.isfinite(b).all(1)).sum()) for b in _blocks(features))
-  if bad:
-    raise ValueError(f'features must be finite, got {bad} rows of {len(features)} that are not; '
-                     'count non-finite samples before extracting features.')
-  return features
-
-
-def _blocks(features):
-  return (features[i:i + BLOCK] for i in range(0, len(features), BLOCK))
-
-
-def _sums(features, centre):
-  """(Σ (x - c) [d], Σ (x - c)(x - c)ᵀ [d, d]) in float64."""
-  total, scatter = np.zeros(len(centre)), np.zeros((len(centre),) * 2)
-  for block in _blocks(features):
-    block = block.astype(np.float64) - centre
-    total += block.sum(0)
-    scatter += block.T @ block
-  return total, scatter

@@ -36,7 +36,7 @@ def median_bandwidth(x):
   Above `MEDIAN_ROWS` rows, that many evenly spaced ones are used. Raises ValueError where the
   median is 0: more than half of the pairs are equal, and no kernel follows from that.
   """
-  x = _rows(x)
+  x = checked_rows(x)
   if len(x) > MEDIAN_ROWS:
     x = x[np.linspace(0, len(x) - 1, MEDIAN_ROWS).astype(int)]
   x = x - x.mean(0)
@@ -56,14 +56,14 @@ def reference(x, *, bandwidths=None, multiples=MULTIPLES):
   them: bandwidths that follow the samples would give every model another yardstick.
   Raises ValueError for fewer rows, non-finite values and bandwidths that are not positive.
   """
-  x = _rows(x)
+  x = checked_rows(x)
   if bandwidths is None:
     median = median_bandwidth(x)
     bandwidths = tuple(m * median for m in multiples)
   bandwidths = tuple(float(b) for b in np.atleast_1d(bandwidths))
   if not bandwidths or not all(b > 0 and math.isfinite(b) for b in bandwidths):
     raise ValueError(f'bandwidths must be positive and at least one, got {bandwidths}.')
-  return Reference(x, bandwidths, _own_sums(x, bandwidths))
+  return Reference(x, bandwidths, own_sums(x - x.mean(0), _gaussian(bandwidths)))
 
 
 def mmd2(x, reference):
@@ -77,13 +77,20 @@ def mmd2(x, reference):
   is degenerate and the jackknife errs on the large side, by up to sqrt(2).
   Raises ValueError for too few rows, another event size, and non-finite values.
   """
-  x, y = _rows(x), reference.x
+  x, y = checked_rows(x), reference.x
   if x.shape[1] != y.shape[1]:
     raise ValueError(f'rows must have the {y.shape[1]} entries of the reference, got '
                      f'{x.shape[1]}.')
-  n, m = len(x), len(y)
-  x_own, y_own = _own_sums(x, reference.bandwidths), reference.row_sums
-  x_cross, y_cross = _cross_sums(x, y, reference.bandwidths)
+  kernel = _gaussian(reference.bandwidths)
+  # Large means would cancel in |x|² + |y|² - 2xy.
+  return from_sums(own_sums(x - x.mean(0), kernel), reference.row_sums,
+                   *cross_sums(x - y.mean(0), y - y.mean(0), kernel))
+
+
+def from_sums(x_own, y_own, x_cross, y_cross):
+  """The Estimate that sums of kernel values give: of each row [N], [M] with the others of its own
+  set, and with all of the other set."""
+  n, m = len(x_own), len(y_own)
   own_x, own_y, cross = x_own.sum(), y_own.sum(), x_cross.sum()
   value = _combine(own_x, own_y, cross, n, m)
   without_x = _combine(own_x - 2 * x_own, own_y, cross - x_cross, n - 1, m)
@@ -96,7 +103,8 @@ def _combine(own_x, own_y, cross, n, m):
   return own_x / (n * (n - 1)) + own_y / (m * (m - 1)) - 2 * cross / (n * m)
 
 
-def _rows(x):
+def checked_rows(x):
+  """x [N, *event] as float64 [N, D]; ValueError for N < 3 and for rows that are not finite."""
   x = np.asarray(x)
   if x.ndim < 2 or len(x) < 3:
     raise ValueError(f'MMD needs at least 3 rows [N, *event], got shape {x.shape}; take more '
@@ -113,28 +121,29 @@ def _squared_distances(x, y):
   return np.maximum(squared, 0)  # rounding makes distances of equal rows slightly negative
 
 
-def _kernel(squared, bandwidths):
-  return sum(np.exp(squared * (-.5 / b ** 2)) for b in bandwidths) / len(bandwidths)
+def _gaussian(bandwidths):
+  def kernel(x, y):
+    squared = _squared_distances(x, y)
+    return sum(np.exp(squared * (-.5 / b ** 2)) for b in bandwidths) / len(bandwidths)
+
+  return kernel
 
 
-def _own_sums(x, bandwidths):
-  """Σ_{j≠i} k(x_i, x_j) [N], in blocks."""
-  x = x - x.mean(0)  # large means would cancel in |x|² + |y|² - 2xy
+def own_sums(x, kernel):
+  """Σ_{j≠i} k(x_i, x_j) [N] of a kernel ([B, D], [N, D]) -> [B, N], in blocks of rows."""
   sums = np.empty(len(x))
   for start in range(0, len(x), BLOCK):
-    kernel = _kernel(_squared_distances(x[start:start + BLOCK], x), bandwidths)
-    np.fill_diagonal(kernel[:, start:], 0)
-    sums[start:start + BLOCK] = kernel.sum(1)
+    values = kernel(x[start:start + BLOCK], x)
+    np.fill_diagonal(values[:, start:], 0)
+    sums[start:start + BLOCK] = values.sum(1)
   return sums
 
 
-def _cross_sums(x, y, bandwidths):
-  """(Σ_j k(x_i, y_j) [N], Σ_i k(x_i, y_j) [M]), in blocks."""
-  centre = y.mean(0)
-  x, y = x - centre, y - centre
+def cross_sums(x, y, kernel):
+  """(Σ_j k(x_i, y_j) [N], Σ_i k(x_i, y_j) [M]), in blocks of rows."""
   by_x, by_y = np.empty(len(x)), np.zeros(len(y))
   for start in range(0, len(x), BLOCK):
-    kernel = _kernel(_squared_distances(x[start:start + BLOCK], y), bandwidths)
-    by_x[start:start + BLOCK] = kernel.sum(1)
-    by_y += kernel.sum(0)
+    values = kernel(x[start:start + BLOCK], y)
+    by_x[start:start + BLOCK] = values.sum(1)
+    by_y += values.sum(0)
   return by_x, by_y

@@ -1,12 +1,16 @@
 """Extractors: known weights, every image once, and what they refuse."""
+import hashlib
 import io
 import json
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from mollification import data
-from mollification.evaluation import features, frechet
+from mollification.evaluation import classifiers, efficientnet, features, frechet, moments
+
+DIGITS = classifiers.CLASSIFIERS['digits_cnn_8x8']
 
 
 @pytest.fixture(scope='module')
@@ -23,50 +27,56 @@ def test_committed_weights_classify_the_test_split(digits, extractor):
   extracted = features.extract(extractor, digits.test.x)
   assert extracted.dtype == np.float32
   assert extracted.shape == (len(digits.test.x), 64)
-  logits = features.digits_logits(extractor.variables, extracted)
+  logits = classifiers.logits(extractor.variables, extracted)
   accuracy = (np.asarray(logits).argmax(1) == digits.test.labels).mean()
   assert accuracy >= .97
-  metadata = json.loads(str(np.load(features.WEIGHTS / 'digits.npz')['metadata']))
+  metadata = json.loads(str(np.load(classifiers.WEIGHTS / 'digits.npz')['metadata']))
   assert metadata['test_accuracy'] == pytest.approx(accuracy, abs=1 / len(digits.test.x))
   assert metadata['train_sha256'] == digits.train.sha256
   assert metadata['test_sha256'] == digits.test.sha256
-  assert (features.WEIGHTS / 'digits.npz').stat().st_size < 500_000
+  assert (classifiers.WEIGHTS / 'digits.npz').stat().st_size < 500_000
 
 
-def test_features_do_not_depend_on_batches_or_devices(digits, extractor, devices):
+def test_features_are_the_same_bits_on_any_devices_in_any_pieces(digits, extractor, devices):
   images = digits.test.x[:45]
-  expected = np.asarray(extractor.apply(extractor.variables, images))
-  for n, batch_size in ((4, 64), (4, 7), (1, 1000)):
+  expected = None
+  for n in (1, 2, 4):
     devices(n)
-    found = features.extract(extractor, images, batch_size)
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    for sizes in ([1] * 45, [7] * 7, [8 * n] * 6, [3, *[8 * n] * 6]):
+      pieces = [p for p in np.split(images, np.cumsum(sizes)) if len(p)]
+      found = np.concatenate([out['features'] for out in features.stream(extractor, pieces, 8)])
+      assert found.shape == (45, 64)
+      expected = found if expected is None else expected
+      np.testing.assert_array_equal(found, expected)
+  direct = extractor.apply(extractor.variables, images)['features']
+  np.testing.assert_allclose(expected, direct, atol=2e-6)
 
 
 def test_distance_grows_with_corruption(digits, extractor):
   rng = np.random.default_rng(0)
-  reference = frechet.statistics(features.extract(extractor, digits.train.x))
+  reference = moments.of(features.extract(extractor, digits.train.x)).statistics()
   distances = []
   for noise in (0, 1, 3, 6):
     noisy = digits.test.x + rng.normal(size=digits.test.x.shape) * noise
     images = np.clip(np.rint(noisy), 0, 16).astype(np.uint8)
-    own = frechet.statistics(features.extract(extractor, images))
+    own = moments.of(features.extract(extractor, images)).statistics()
     distances.append(frechet.frechet_distance(own, reference))
   assert distances == sorted(distances)
   assert distances[-1] > 10 * distances[0]
 
 
 def test_features_are_of_full_rank(digits, extractor):
-  s = frechet.statistics(features.extract(extractor, digits.train.x))
+  s = moments.of(features.extract(extractor, digits.train.x)).statistics()
   assert s.factor.shape == (64, 64)
 
 
 def test_other_weights_are_refused(tmp_path):
-  content = bytearray((features.WEIGHTS / 'digits.npz').read_bytes())
+  content = bytearray((classifiers.WEIGHTS / 'digits.npz').read_bytes())
   content[-1000] ^= 1
   path = tmp_path / 'digits.npz'
   path.write_bytes(content)
-  with pytest.raises(ValueError, match=f'digits.npz must have sha256 {features.DIGITS_SHA256}, go'):
-    features.read_weights(path, features.DIGITS_SHA256)
+  with pytest.raises(ValueError, match=f'digits.npz must have sha256 {DIGITS.sha256}, go'):
+    classifiers.read_weights(path, DIGITS.sha256)
 
 
 def test_weights_are_never_unpickled(tmp_path):
@@ -75,23 +85,99 @@ def test_weights_are_never_unpickled(tmp_path):
   path = tmp_path / 'pickled.npz'
   path.write_bytes(buffer.getvalue())
   with pytest.raises(ValueError, match='allow_pickle=False'):
-    features.read_weights(path, features.hashlib.sha256(buffer.getvalue()).hexdigest())
+    classifiers.read_weights(path, hashlib.sha256(buffer.getvalue()).hexdigest())
 
 
 def test_extractors_identify_themselves(extractor):
   assert features.for_dataset('digits') is features.load('digits_cnn_8x8') is extractor
   assert extractor.name == 'digits_cnn_8x8'
-  assert extractor.sha256 == features.DIGITS_SHA256
-  assert set(features.DATASETS.values()) <= set(features.EXTRACTORS)
+  assert extractor.sha256 == DIGITS.sha256
+  assert set(features.DATASETS.values()) <= set(features.NAMES)
 
 
 def test_refusals(extractor):
   with pytest.raises(ValueError, match=r"no features for data set 'redwine'.*digits"):
     features.for_dataset('redwine')
-  with pytest.raises(ValueError, match=r"must be one of .* got 'inception'"):
-    features.load('inception')
+  for name in ('inception', 'efficientnet_lite0_16', 'efficientnet_lite0'):
+    with pytest.raises(ValueError, match=f"must be one of .* got '{name}'"):
+      features.load(name)
   images = np.zeros((3, 8, 8, 1), np.uint8)
   with pytest.raises(ValueError, match=r'takes uint8 images .* got float32'):
     features.extract(extractor, images.astype(np.float32))
   with pytest.raises(ValueError, match=r'got uint8 \(3, 9, 8, 1\)'):
     features.extract(extractor, np.zeros((3, 9, 8, 1), np.uint8))
+
+
+# --- Networks of images of any size -------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def pretrained():
+  return features.load('efficientnet_lite0_32')
+
+
+def test_mixed_sizes_are_each_resized_and_stay_in_order(pretrained, devices):
+  devices(2)
+  rng = np.random.default_rng(0)
+  shapes = [(32, 32, 3), (32, 32, 3), (32, 32, 3), (20, 50, 1), (32, 32, 3), (20, 50, 1)]
+  images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
+  found = np.concatenate(
+    [out['features'] for out in features.stream(pretrained, [i[None] for i in images], 1)])
+  assert found.shape == (6, 1280)
+  for image, row in zip(images, found):
+    np.testing.assert_allclose(features.extract(pretrained, image[None], 1)[0], row, atol=1e-6)
+  grey = images[3]
+  np.testing.assert_allclose(
+    features.extract(pretrained, np.repeat(grey, 3, -1)[None], 1)[0], found[3], atol=1e-5)
+
+
+def test_input_size_is_part_of_the_name(pretrained):
+  assert pretrained.name == 'efficientnet_lite0_32'
+  assert pretrained.sha256 == efficientnet.SHA256
+  other = features.load('efficientnet_lite0_48')
+  x = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), dtype=np.uint8)
+  assert other.prepare(x).shape == (1, 48, 48, 3)
+  assert pretrained.prepare(x).shape == (1, 32, 32, 3)
+
+
+@pytest.mark.slow
+def test_efficientnet_knows_what_is_on_photographs():
+  """China's temple and a flower of scikit-learn, by the classes of ImageNet."""
+  photographs = pytest.importorskip('sklearn.datasets').load_sample_images().images
+  extractor = features.load('efficientnet_lite0_224')
+  expected = ({497, 663, 832}, {985, 308, 309, 723, 301, 738, 946, 944})
+  for image, classes in zip(photographs, expected):
+    square = image[:, (image.shape[1] - image.shape[0]) // 2:][:, :image.shape[0]]
+    scores = efficientnet.logits(extractor.variables, features.extract(extractor, square[None], 1))
+    assert classes & set(np.asarray(scores[0]).argsort()[-3:].tolist())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('corrupt', ['noise', 'blur', 'jpeg'])
+def test_real_features_see_corruption_grow(corrupt):
+  """Fréchet distance in pretrained features, between patches of photographs and worse ones."""
+  images = data.load('photo_patches').test.x[:400]
+  extractor = features.load('efficientnet_lite0_96')
+  reference = moments.of(features.extract(extractor, images)).statistics()
+  distances = []
+  for strength in range(4):
+    worse = np.stack([corrupted(image, corrupt, strength, i) for i, image in enumerate(images)])
+    found = moments.of(features.extract(extractor, worse)).statistics()
+    distances.append(frechet.frechet_distance(found, reference))
+  assert distances[0] < 1e-6
+  assert distances == sorted(distances)
+  assert distances[3] > 2 * distances[1] > 0
+
+
+def corrupted(image, kind, strength, seed):
+  """uint8 [H, W, 3], at strength 0 as it is."""
+  if not strength:
+    return image
+  if kind == 'noise':
+    noise = np.random.default_rng(seed).normal(size=image.shape) * (8, 24, 64)[strength - 1]
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+  picture = Image.fromarray(image)
+  if kind == 'blur':
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur((.5, 1, 3)[strength - 1])))
+  buffer = io.BytesIO()
+  picture.save(buffer, 'JPEG', quality=(90, 40, 5)[strength - 1])
+  return np.asarray(Image.open(buffer))

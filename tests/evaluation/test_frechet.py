@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 
-from mollification.evaluation import frechet
+from mollification.evaluation import frechet, moments
 from mollification.evaluation.frechet import Statistics
 
 
@@ -26,6 +27,14 @@ def commuting(values_a, values_b, seed=0):
 
 def _symmetric(a):
   return (a + a.T) / 2
+
+
+def statistics(x):
+  return moments.of(x).statistics()
+
+
+def estimate(x, reference, groups=frechet.GROUPS):
+  return frechet.jackknife(moments.of(x, groups), reference)
 
 
 def draw(seed, n, d, scale=1., shift=0.):
@@ -70,15 +79,15 @@ def test_singular_covariances_that_pass_cholesky_by_rounding():
 
 @pytest.mark.parametrize(('n', 'd'), [(10, 40), (40, 40), (41, 40), (1500, 7), (2, 3)])
 def test_identical_features_have_distance_zero(n, d):
-  s = frechet.statistics(draw(0, n, d, scale=100., shift=300.))
+  s = statistics(draw(0, n, d, scale=100., shift=300.))
   spread = np.trace(s.cov)
   assert frechet.frechet_distance(s, s) < 1e-9 * spread
-  other = frechet.statistics(draw(0, n, d, scale=100., shift=300.))
+  other = statistics(draw(0, n, d, scale=100., shift=300.))
   assert frechet.frechet_distance(s, other) < 1e-9 * spread
 
 
 def test_fewer_rows_than_features_agrees_with_the_covariance_alone():
-  a, b = frechet.statistics(draw(0, 20, 50)), frechet.statistics(draw(1, 30, 50, 2.))
+  a, b = statistics(draw(0, 20, 50)), statistics(draw(1, 30, 50, 2.))
   assert a.factor.shape == (50, 20)
   plain = Statistics(a.n, a.mean, a.cov)
   assert plain.factor.shape == (50, 19)
@@ -96,22 +105,22 @@ def test_closed_form_in_one_dimension():
 def test_shift_alone_is_the_squared_distance_of_means():
   x = draw(0, 500, 8).astype(np.float64)
   shift = np.arange(8.)
-  a, b = frechet.statistics(x), frechet.statistics(x + shift)
+  a, b = statistics(x), statistics(x + shift)
   assert frechet.frechet_distance(a, b) == pytest.approx(np.square(shift).sum(), rel=1e-12)
 
 
 def test_symmetric_and_invariant_under_rotation():
   x, y = draw(0, 300, 16), draw(1, 200, 16, 1.5, .2)
-  a, b = frechet.statistics(x), frechet.statistics(y)
+  a, b = statistics(x), statistics(y)
   value = frechet.frechet_distance(a, b)
   assert frechet.frechet_distance(b, a) == pytest.approx(value, rel=1e-12)
   q = rotation(np.random.default_rng(2), 16)
-  rotated = [frechet.statistics(v.astype(np.float64) @ q) for v in (x, y)]
+  rotated = [statistics(v.astype(np.float64) @ q) for v in (x, y)]
   assert frechet.frechet_distance(*rotated) == pytest.approx(value, rel=1e-10)
 
 
 def test_agrees_with_eigenvalues_and_sqrtm_where_well_conditioned():
-  a, b = frechet.statistics(draw(0, 400, 12)), frechet.statistics(draw(1, 400, 12, 2., 1.))
+  a, b = statistics(draw(0, 400, 12)), statistics(draw(1, 400, 12, 2., 1.))
   base = np.square(a.mean - b.mean).sum() + np.trace(a.cov) + np.trace(b.cov)
   product = a.cov @ b.cov
   by_eigenvalues = base - 2 * np.sqrt(scipy.linalg.eigvals(product)).real.sum()
@@ -121,33 +130,40 @@ def test_agrees_with_eigenvalues_and_sqrtm_where_well_conditioned():
   assert value == pytest.approx(by_root, rel=1e-10)
 
 
-def test_statistics_are_numpys_whatever_the_blocks(monkeypatch):
-  x = draw(0, 2500, 5, shift=1000.)
-  s = frechet.statistics(x)
-  np.testing.assert_allclose(s.mean, x.astype(np.float64).mean(0), rtol=1e-14)
-  np.testing.assert_allclose(s.cov, np.cov(x.astype(np.float64), rowvar=False), atol=1e-12)
-  monkeypatch.setattr(frechet, 'BLOCK', 7)
-  np.testing.assert_allclose(frechet.statistics(x).cov, s.cov, atol=1e-12)
+def test_extrapolation_removes_the_bias():
+  d, scale = 20, 1.4
+  reference = Statistics(10 ** 6, np.zeros(d), np.eye(d))
+  true = d * (scale - 1) ** 2
+  pairs = []
+  for seed in range(60):
+    m = moments.of(draw(seed, 1000, d, scale), frechet.GROUPS)
+    pairs.append((frechet.frechet_distance(m.statistics(), reference),
+                  frechet.extrapolated(m, reference)))
+  raw, infinite = np.mean(pairs, 0) - true
+  assert raw > .1
+  assert abs(infinite) < .35 * raw
 
 
-def test_merged_statistics_are_those_of_the_union():
-  x = draw(0, 1000, 6, shift=50.)
-  parts = [frechet.statistics(v) for v in (x[:3], x[3:700], x[700:])]
-  merged = parts[0].merge(parts[1]).merge(parts[2])
-  whole = frechet.statistics(x)
-  assert merged.n == 1000
-  np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-13)
-  np.testing.assert_allclose(merged.cov, whole.cov, atol=1e-12)
+def test_extrapolation_is_the_intercept_of_a_line():
+  x, reference = draw(0, 400, 4, 1.5), statistics(draw(1, 300, 4))
+  groups = np.arange(400) % 20
+  sizes, values = [], []
+  for k in range(5, 21):
+    part = x[groups < k]
+    sizes.append(len(part))
+    values.append(frechet.frechet_distance(statistics(part), reference))
+  expected = scipy.stats.linregress(1 / np.array(sizes), values).intercept
+  assert frechet.extrapolated(moments.of(x, 20), reference) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize(('n', 'd'), [(207, 5), (64, 90)])
 def test_jackknife_equals_leaving_out_from_scratch(n, d):
-  x, reference = draw(0, n, d, 1.3, 20.), frechet.statistics(draw(1, 300, d, 1., 20.))
-  result = frechet.frechet_with_error(x, reference, groups=10)
-  value = frechet.frechet_distance(frechet.statistics(x), reference)
+  x, reference = draw(0, n, d, 1.3, 20.), statistics(draw(1, 300, d, 1., 20.))
+  result = estimate(x, reference, groups=10)
+  value = frechet.frechet_distance(statistics(x), reference)
   left_out = np.array([
     frechet.frechet_distance(
-      frechet.statistics(x[np.arange(n) % 10 != g]), reference) for g in range(10)])
+      statistics(x[np.arange(n) % 10 != g]), reference) for g in range(10)])
   assert result.value == value
   assert result.standard_error == pytest.approx(
     math.sqrt(.9 * np.square(left_out - left_out.mean()).sum()), rel=1e-7)
@@ -159,7 +175,7 @@ def test_jackknife_covers_the_true_distance():
   d, scale = 6, 1.4
   reference = Statistics(10 ** 6, np.zeros(d), np.eye(d))
   true = d * (scale - 1) ** 2
-  results = [frechet.frechet_with_error(draw(i, 200, d, scale), reference) for i in range(100)]
+  results = [estimate(draw(i, 200, d, scale), reference) for i in range(100)]
   raw = np.array([r.value for r in results])
   corrected = np.array([r.bias_corrected for r in results])
   errors = np.array([r.standard_error for r in results])
@@ -171,17 +187,17 @@ def test_jackknife_covers_the_true_distance():
 
 def test_refusals():
   x = draw(0, 50, 3)
-  reference = frechet.statistics(x)
-  with pytest.raises(ValueError, match='n >= 2'):
-    frechet.statistics(x[:1])
+  reference = statistics(x)
+  with pytest.raises(ValueError, match='at least 2 feature vectors, got 1'):
+    statistics(x[:1])
   with pytest.raises(ValueError, match='got 1 rows of 50'):
-    frechet.statistics(np.where(np.arange(50)[:, None] == 3, np.inf, x))
+    statistics(np.where(np.arange(50)[:, None] == 3, np.inf, x))
   with pytest.raises(ValueError, match='same features, got 2 and 3'):
-    frechet.frechet_distance(frechet.statistics(x[:, :2]), reference)
-  with pytest.raises(ValueError, match='same features, got 3 and 2'):
-    reference.merge(frechet.statistics(x[:, :2]))
+    frechet.frechet_distance(statistics(x[:, :2]), reference)
+  with pytest.raises(ValueError, match='8 groups of 2 rows, got 5 groups'):
+    frechet.extrapolated(moments.of(x, 5), reference)
   with pytest.raises(ValueError, match='20 groups and 39 rows'):
-    frechet.frechet_with_error(x[:39], reference)
+    estimate(x[:39], reference)
   with pytest.raises(ValueError, match='at least 2 feature vectors, got 1'):
     Statistics(1, np.zeros(2), np.eye(2))
   with pytest.raises(ValueError, match='statistics must be finite'):

@@ -1,0 +1,116 @@
+"""Distances between sets of features, in blocks: precision and recall, and what is a copy.
+
+Squared Euclidean distances in float64 on the host, blocks of rows against blocks of rows, so that
+memory does not grow with the sets; they may be memory-mapped.
+"""
+import dataclasses
+
+import numpy as np
+
+BLOCK = 2048
+QUANTILE = .99
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifolds:
+  """Shares in [0, 1], except `density`, which may exceed 1; n and n_reference count rows."""
+  precision: float
+  recall: float
+  density: float
+  coverage: float
+  n: int
+  n_reference: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Copies:
+  """How near samples are to the training set, held against how near unseen data are.
+
+  `distances` [N] and `indices` [N] are of each sample's nearest training example. `near_share` is
+  the share of samples nearer than the nearest 1 % of test examples, `far_share` that beyond the
+  nearest 99 %. Each is about 0.01 for samples of the data's own distribution; a large `near_share`
+  speaks of copies, a large `far_share` of samples that are not like data.
+  """
+  distances: np.ndarray
+  indices: np.ndarray
+  near_share: float
+  far_share: float
+
+
+def nearest(x, y):
+  """(distances [N] float64, indices [N]) of the nearest row of y [M, d] to each row of x [N, d]."""
+  _check(x, y, 1)
+  best, index = np.full(len(x), np.inf), np.zeros(len(x), np.int64)
+  for rows, columns, squared in _blocks(x, y):
+    own = squared.argmin(1)
+    value = squared[np.arange(len(own)), own]
+    closer = value < best[rows]
+    best[rows] = np.where(closer, value, best[rows])
+    index[rows] = np.where(closer, own + columns.start, index[rows])
+  return np.sqrt(best), index
+
+
+def radii(x, k):
+  """Distance [N] of each row of x [N, d] to its k-th nearest other row; ValueError for N <= k."""
+  _check(x, x, k + 1)
+  best = np.full((len(x), k), np.inf)
+  for rows, columns, squared in _blocks(x, x):
+    if rows == columns:
+      np.fill_diagonal(squared, np.inf)
+    both = np.concatenate([best[rows], squared], axis=1)
+    best[rows] = np.partition(both, k - 1, axis=1)[:, :k]
+  return np.sqrt(best.max(1))
+
+
+def manifolds(x, reference, *, k=3, k_density=5):
+  """`Manifolds` of generated features x [N, d] against reference features [M, d].
+
+  Precision: share of x within some ball about a reference row, whose radius is the distance to
+  that row's k-th neighbour; recall the same with the roles exchanged (Kynkäänniemi et al. 2019,
+  arXiv 1904.06991; k = 3 there). Density: mean number of reference balls (k_density) that hold a
+  sample, over k_density; coverage: share of reference balls that hold one (Naeem et al. 2020,
+  arXiv 2002.09797, k = 5). A row on the edge of a ball is within. Raises ValueError for too few
+  rows.
+  """
+  _check(x, reference, max(k, k_density) + 1)
+  own = np.square(radii(x, k))
+  theirs, wide = (np.square(radii(reference, n)) for n in (k, k_density))
+  precise, recalled = np.zeros(len(x), bool), np.zeros(len(reference), bool)
+  covered, inside = np.zeros(len(reference), bool), 0
+  for rows, columns, squared in _blocks(x, reference):
+    precise[rows] |= (squared <= theirs[None, columns]).any(1)
+    recalled[columns] |= (squared <= own[rows, None]).any(0)
+    within = squared <= wide[None, columns]
+    covered[columns] |= within.any(0)
+    inside += int(within.sum())
+  return Manifolds(float(precise.mean()), float(recalled.mean()),
+                   inside / (k_density * len(x)), float(covered.mean()), len(x), len(reference))
+
+
+def copies(samples, train, test, *, quantile=QUANTILE):
+  """`Copies` of samples [N, d] in features, against train [M, d] and unseen test [T, d]."""
+  distances, indices = nearest(samples, train)
+  unseen, _ = nearest(test, train)
+  low, high = np.quantile(unseen, [1 - quantile, quantile])
+  return Copies(distances, indices, float((distances < low).mean()),
+                float((distances > high).mean()))
+
+
+def _check(x, y, least):
+  if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < least:
+    raise ValueError(f'both sets must be [n, d] with one d and n >= {least}, got {x.shape} and '
+                     f'{y.shape}; use more examples.')
+
+
+def _blocks(x, y):
+  """(slice of x, slice of y, squared distances) over all pairs of blocks."""
+  # Large means would cancel in |x|² - 2xy + |y|².
+  centre = np.asarray(y[:BLOCK], np.float64).mean(0)
+  for i in range(0, len(x), BLOCK):
+    rows = slice(i, min(i + BLOCK, len(x)))
+    a = np.asarray(x[rows], np.float64) - centre
+    for j in range(0, len(y), BLOCK):
+      columns = slice(j, min(j + BLOCK, len(y)))
+      b = np.asarray(y[columns], np.float64) - centre
+      squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2 * (a @ b.T)
+      yield rows, columns, np.maximum(squared, 0)

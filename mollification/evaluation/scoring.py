@@ -1,0 +1,207 @@
+"""One pass over a set of images, and the figures that two passes give."""
+import dataclasses
+import json
+import pathlib
+import time
+
+import numpy as np
+
+from mollification.evaluation import (
+  features,
+  frechet,
+  inception_score,
+  kid,
+  moments,
+  neighbours,
+  sources,
+)
+
+METRICS = ('fid', 'is', 'kid', 'pr', 'sfid')
+KEEP = ('kid', 'pr')            # need all features of both sets
+SAVE_SECONDS = 60.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pass:
+  """What one pass over `n` images leaves; None where it was not asked for.
+
+  `moments` and `spatial` are accumulated, `score` is an `InceptionScore`, `rows` float32 [n, F] the
+  features themselves, in memory or mapped from a file. `sha256` is of the images, `seconds` are
+  wall time and `network_seconds` the part that was spent waiting for the network.
+  """
+  n: int
+  sha256: str
+  moments: moments.Moments
+  spatial: moments.Moments | None = None
+  score: inception_score.InceptionScore | None = None
+  rows: np.ndarray | None = None
+  seconds: float = 0.
+  network_seconds: float = 0.
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """A measured figure; `standard_error` is None where none is estimated."""
+  metric: str
+  value: float
+  standard_error: float | None
+  extra: dict = dataclasses.field(default_factory=dict)
+
+
+def identity(extractor):
+  """What a figure in these features is a figure of."""
+  return {'net': extractor.name, 'sha256': extractor.sha256, 'input_mode': extractor.input_mode}
+
+
+def check_metrics(metrics, extractor):
+  """Raise ValueError for metrics that are unknown or that the network does not have."""
+  unknown = [m for m in metrics if m not in METRICS]
+  if unknown or not metrics:
+    raise ValueError(f'unknown metric {unknown[0] if unknown else ""!r}; known: '
+                     f'{", ".join(METRICS)}.')
+  for metric in ('is', 'sfid'):
+    if metric in metrics and not is_inception(extractor):
+      raise ValueError(f'{metric} is made of the Inception network alone, got {extractor.name}; '
+                       'use --features=inception_pytorch, or leave it out.')
+
+
+def is_inception(extractor):
+  """Whether distances in these features bear the name of Inception."""
+  return extractor.name.startswith('inception_')
+
+
+def run(extractor, source, metrics=('fid',), *, groups=0, rows_file=None, state_file=None,
+        progress=None, device_batch=features.DEVICE_BATCH):
+  """The `Pass` of an extractor over a `sources.Source`.
+
+  `groups` are those of the moments (0: no error bars). Where `metrics` need the features they are
+  written to `rows_file` (npy) and mapped, or kept in memory where it is None. With `state_file`,
+  for moments alone, a run that was killed goes on where it last saved; a state of other images or
+  another network raises ValueError. `progress(done)` is called after every batch.
+  """
+  check_metrics(metrics, extractor)
+  wanted = set(metrics)
+  own, done, sha256 = _restored(state_file, extractor, source, groups)
+  spatial = moments.Moments(groups) if 'sfid' in wanted else None
+  score = inception_score.InceptionScore(source.n) if 'is' in wanted else None
+  rows, start, saved, waited = None, time.monotonic(), time.monotonic(), 0.
+  hashed = sources.Hashed(source.pieces(features.piece_size(device_batch), done), done, sha256)
+  outputs = features.stream(extractor, hashed, device_batch)
+  while True:
+    before = time.monotonic()
+    out = next(outputs, None)
+    waited += time.monotonic() - before
+    if out is None:
+      break
+    block = out['features']
+    own.add(block)
+    if spatial is not None:
+      spatial.add(out['spatial'])
+    if score is not None:
+      score.add(out['logits_unbiased'])
+    if wanted & set(KEEP):
+      rows = _rows(rows_file, source.n, block.shape[1]) if rows is None else rows
+      rows[done:done + len(block)] = block
+    done += len(block)
+    sha256 = hashed.at(done)
+    if progress:
+      progress(done)
+    if state_file and time.monotonic() - saved > SAVE_SECONDS:
+      own.save(state_file, identity=_state_identity(extractor, source), sha256=np.array(sha256))
+      saved = time.monotonic()
+  if own.n != source.n:
+    raise ValueError(f'{source.name} announced {source.n} images, got {own.n}.')
+  if state_file:
+    pathlib.Path(state_file).unlink(missing_ok=True)
+  return Pass(own.n, sha256, own, spatial, score, rows, time.monotonic() - start, waited)
+
+
+def _state_identity(extractor, source):
+  state = identity(extractor) | {'name': source.name, 'split': source.split, 'n': source.n}
+  return np.array(json.dumps(state, sort_keys=True))
+
+
+def _restored(state_file, extractor, source, groups):
+  """(Moments, images done, their hash) of a state file, or the beginning where there is none."""
+  if not state_file or not pathlib.Path(state_file).exists():
+    return moments.Moments(groups), 0, ''
+  with np.load(state_file, allow_pickle=False) as arrays:
+    found, wanted = str(arrays['identity']), str(_state_identity(extractor, source))
+    if found != wanted or int(arrays['groups']) != groups:
+      raise ValueError(f'{state_file} must be the state of {wanted}, got {found}; delete it, or '
+                       'write to another file.')
+    own = moments.Moments.restore(arrays)
+    return own, own.n, str(arrays['sha256'])
+
+
+def _rows(path, n, width):
+  if path is None:
+    return np.empty((n, width), np.float32)
+  return np.lib.format.open_memmap(path, 'w+', np.float32, (n, width))
+
+
+def copies(extractor, own, reference, train):
+  """[Figure] of how near samples are to the training images, against unseen ones.
+
+  `own` and `reference` are passes with rows, `train` a Source; see `neighbours.Copies`. `extra`
+  names the samples that are nearest to a training image, and which image it is.
+  """
+  seen = run(extractor, train, ['kid']).rows
+  found = neighbours.copies(own.rows, seen, reference.rows)
+  nearest = found.distances.argsort(kind='stable')[:10]
+  extra = {'samples': nearest.tolist(), 'train_images': found.indices[nearest].tolist(),
+           'distances': found.distances[nearest].tolist()}
+  return [Figure('near_share', found.near_share, None, extra),
+          Figure('far_share', found.far_share, None)]
+
+
+def figures(metrics, a, b, extractor):
+  """[Figure] of the images of pass `a` against the reference `b`, a Pass or `Statistics`.
+
+  Inception score is of `a` alone. In other features than Inception's the distances are called
+  'frechet' and 'kernel_distance', never FID and KID.
+  """
+  inception = is_inception(extractor)
+  reference = b.moments.statistics() if isinstance(b, Pass) else b
+  found = []
+  for metric in metrics:
+    if metric != 'fid' and metric != 'is' and not isinstance(b, Pass):
+      raise ValueError(f'{metric} needs the images of the reference, got their statistics alone; '
+                       'pass images, or leave it out.')
+    if metric == 'fid':
+      found.append(distance('fid' if inception else 'frechet', a.moments, reference))
+    elif metric == 'sfid':
+      found.append(distance('sfid', a.spatial, b.spatial.statistics()))
+    elif metric == 'is':
+      score = a.score.score()
+      found.append(Figure('inception_score', score.mean, None, {'deviation': score.deviation}))
+    elif metric == 'kid':
+      found.append(_kid('kid' if inception else 'kernel_distance', a.rows, b.rows))
+    else:
+      shares = dataclasses.asdict(neighbours.manifolds(a.rows, b.rows))
+      found += [Figure(name, shares[name], None)
+                for name in ('precision', 'recall', 'density', 'coverage')]
+  return found
+
+
+def distance(name, own, reference):
+  """The Fréchet `Figure` of moments against the `Statistics` of a reference.
+
+  With groups it has a jackknife error and, in `extra`, the bias-corrected and the extrapolated
+  value; the plain value comes first, because that is what papers compare.
+  """
+  if own.groups < 2 or own.n < 2 * own.groups:
+    return Figure(name, frechet.frechet_distance(own.statistics(), reference), None)
+  estimate = frechet.jackknife(own, reference)
+  extra = {'bias_corrected': estimate.bias_corrected}
+  if own.groups >= 8:
+    extra['extrapolated'] = frechet.extrapolated(own, reference)
+  return Figure(name, estimate.value, estimate.standard_error, extra)
+
+
+def _kid(name, x, y):
+  estimate, extra = kid.kid(x, y), {}
+  if min(len(x), len(y)) >= kid.SUBSET_SIZE:
+    subsets = kid.kid_subsets(x, y)
+    extra = {'subsets_mean': subsets.mean, 'subsets_deviation': subsets.deviation}
+  return Figure(name, estimate.value, estimate.standard_error, extra)

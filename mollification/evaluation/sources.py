@@ -1,0 +1,248 @@
+"""Images by name, in pieces: folders, zip archives, arrays in npy and npz files, data sets.
+
+Order, and with it every sum, is a function of the names: files are sorted, those of one size
+together. An image that cannot be read is an error that names it, never left out.
+"""
+import bisect
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import pathlib
+import sys
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+
+from mollification import data
+from mollification.data import images as image_data
+
+THREADS = 4
+SPLITS = ('train', 'full_train', 'validation', 'test')
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+  """`n` >= 2 images: `piece(start, stop)` are uint8 [b, H, W, 1 or 3], in a fixed order.
+
+  `edges` are where the image size changes: no piece may cross one. `name` and `split` identify the
+  set ('all' where there are no splits); `notes` are what people should know of it.
+  """
+  name: str
+  split: str
+  n: int
+  piece: Callable = dataclasses.field(repr=False)
+  edges: tuple = ()
+  notes: tuple = ()
+
+  def __post_init__(self):
+    if self.n < 2:
+      raise ValueError(f'{self.name} must hold at least 2 images, got {self.n}.')
+
+  def pieces(self, size, start=0):
+    """Pieces of at most `size` images from image `start` on; the next one is read meanwhile."""
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+      pending = None
+      while start < self.n or pending is not None:
+        following = None
+        if start < self.n:
+          edge = bisect.bisect_right(self.edges, start)
+          stop = min([start + size, self.n, *self.edges[edge:edge + 1]])
+          following = reader.submit(self.piece, start, stop)
+          start = stop
+        if pending is not None:
+          yield pending.result()
+        pending = following
+
+
+class Hashed:
+  """An iterable of pieces that takes a sha256 of the images that pass, in order.
+
+  Each image's shape and pixels are hashed together with the hash so far; so a text is all that a
+  run needs to go on from image `start`, where the hash was `sha256`.
+  """
+
+  def __init__(self, pieces, start=0, sha256=''):
+    self._pieces, self._count, self._at = pieces, start, {start: sha256}
+
+  def __iter__(self):
+    for piece in self._pieces:
+      for image in piece:
+        digest = hashlib.sha256(f'{self._at[self._count]} {image.shape}'.encode())
+        digest.update(np.ascontiguousarray(image))
+        self._count += 1
+        self._at[self._count] = digest.hexdigest()
+      yield piece
+
+  def at(self, count):
+    """The hash of the first `count` images, which have passed; forgets those of fewer."""
+    for passed in [passed for passed in self._at if passed < count]:
+      del self._at[passed]
+    return self._at[count]
+
+
+def open_images(where, *, split='', data_dir=''):
+  """The `Source` of a folder, a zip archive, an npy or npz file, or a data set of TFDS.
+
+  A path that exists comes before a name; `data_dir` and `split` ('train', 'full_train' (with what
+  was carved out for validation), 'validation', 'test' (the default)) are for data sets. Raises
+  FileNotFoundError where there is nothing of that name, ValueError for fewer than 2 images and
+  for files that cannot be read, which it counts and names.
+  """
+  path = pathlib.Path(where).expanduser()
+  if path.exists() and split:
+    raise ValueError(f'--split is for data sets, {where} is a file or folder; leave it out.')
+  if path.is_dir():
+    names = [str(p.relative_to(path)) for p in path.rglob('*')
+             if _is_image(p.name) and p.is_file()]
+    return _files(str(where), names, lambda name: (path / name).read_bytes())
+  if path.suffix.lower() == '.zip' and path.is_file():
+    return _zip(path)
+  if path.suffix.lower() in ('.npy', '.npz') and path.is_file():
+    return from_array(_array(path), str(where))
+  if where in data.DATASETS:
+    return _dataset(where, split or 'test', data_dir)
+  raise FileNotFoundError(
+    f'{where} is no folder, .zip, .npy or .npz of images and no data set ('
+    f'{", ".join(sorted(data.DATASETS))}); check the path.')
+
+
+def from_array(images, name, split='all', notes=()):
+  """The `Source` of uint8 images [N, H, W, 1 or 3], or [N, H, W]; ValueError for others."""
+  if images.ndim == 3:
+    images = images[..., None]
+  if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
+    raise ValueError(f'{name} must hold images uint8 [N, H, W, 1 or 3], got {images.dtype} '
+                     f'{images.shape}; quantise and transpose them first.')
+  return Source(name, split, len(images), lambda start, stop: np.asarray(images[start:stop]),
+                notes=notes)
+
+
+def _dataset(name, split, data_dir):
+  if split not in SPLITS:
+    raise ValueError(f'--split must be one of {", ".join(SPLITS)}, got {split!r}.')
+  found = data.load(name, **({'data_dir': data_dir} if data_dir else {}))
+  notes = ()
+  if found.levels not in (256, None):
+    notes = (f'{name} has {found.levels} grey levels; other extractors than its own see it dark',)
+  return from_array(getattr(found, split).x, name, split, notes)
+
+
+def _array(path):
+  try:
+    if path.suffix.lower() == '.npy':
+      return np.load(path, mmap_mode='r', allow_pickle=False)
+    with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
+      names = [name for name in ('arr_0', 'images', 'x') if name in archive] or archive.files
+      if len(names) != 1:
+        raise ValueError(f'one array of images wanted among {archive.files}')
+      return archive[names[0]]
+  except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(f'{path} holds no array of images: {error}; write it with '
+                     'np.savez(path, arr_0=images).') from error
+
+
+def _is_image(name):
+  return name.lower().endswith(image_data.EXTENSIONS)
+
+
+def _zip(path):
+  try:
+    archive = zipfile.ZipFile(path)
+    names = [name for name in archive.namelist() if _is_image(name)]
+  except (OSError, zipfile.BadZipFile) as error:
+    raise ValueError(f'{path} is no zip archive: {error}.') from error
+
+  def read(name):
+    with zipfile.ZipFile(path) as own:   # an archive of its own for each thread
+      return own.read(name)
+
+  archive.close()
+  return _files(str(path), names, read)
+
+
+def _files(where, names, read):
+  """The Source of image files, sorted by size and name."""
+  if not names:
+    raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
+                     'check the path.')
+  names, seen, broken = sorted(names), [], []
+  with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+    for name, header in zip(names, pool.map(functools.partial(_header, read), names)):
+      if isinstance(header, Exception):
+        broken.append(f'{name} ({header})')
+      else:
+        seen.append((header, name))
+  if broken:
+    raise ValueError(f'{where}: {len(broken)} of {len(names)} images cannot be read: '
+                     f'{", ".join(broken[:3])}{", ..." if len(broken) > 3 else ""}; mend or remove '
+                     'them.')
+  seen.sort(key=lambda item: item[0][0])   # stable: by name within a size
+  sizes = [header[0] for header, _ in seen]
+  edges = tuple(i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1])
+  ordered = [name for _, name in seen]
+
+  def piece(start, stop):
+    with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+      return np.stack(list(pool.map(functools.partial(_decode, where, read),
+                                    ordered[start:stop])))
+
+  return Source(where, 'all', len(ordered), piece, edges, _notes(where, seen, len(edges) + 1))
+
+
+@contextlib.contextmanager
+def _opened(content):
+  from PIL import Image
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')   # odd metadata is no matter here
+    with Image.open(io.BytesIO(content)) as image:
+      yield image
+
+
+def _header(read, name):
+  """((width, height), mode, format) of an image file, or what reading it raised."""
+  try:
+    with _opened(read(name)) as image:
+      return image.size, image.mode, image.format
+  # Whatever a parser of a damaged file may raise.
+  except Exception as error:
+    return error if str(error) else type(error)(type(error).__name__)
+
+
+def _decode(where, read, name):
+  """uint8 [H, W, 3], as pytorch-fid converts: alpha is dropped, 16 bits are clipped to 8."""
+  try:
+    with _opened(read(name)) as image:
+      return np.asarray(image.convert('RGB'))
+  except Exception as error:
+    raise ValueError(f'{where}: 1 image cannot be read: {name} ({error}); mend or remove it.'
+                     ) from error
+
+
+def _notes(where, seen, sizes):
+  """What conversions and mixtures people should know of."""
+  modes = [header[1] for header, _ in seen]
+  formats = sorted({header[2] for header, _ in seen})
+  found = []
+  for what, wanted in (('have an alpha channel, which is dropped', ('RGBA', 'LA', 'PA', 'La')),
+                       ('have 16 bits or more a channel, which are clipped to 8', ('I', 'F')),
+                       ('are grey and become RGB', ('L', '1'))):
+    count = sum(mode in wanted or (mode.startswith('I;') and 'I' in wanted) for mode in modes)
+    if count:
+      found.append(f'{count} of {len(seen)} images of {where} {what}')
+  if sizes > 1:
+    found.append(f'{where} holds images of {sizes} sizes, each resized for itself')
+  if len(formats) > 1:
+    found.append(f'{where} mixes {", ".join(formats)}: compression moves the features')
+  return tuple(found)
+
+
+def state_notes(source, stream=None):
+  """Print the notes of a source, once, to stderr."""
+  for note in source.notes:
+    print(f'note: {note}', file=stream or sys.stderr, flush=True)

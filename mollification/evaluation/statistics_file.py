@@ -1,0 +1,69 @@
+"""Statistics of features in npz files, which pytorch-fid reads, and what they are statistics of."""
+import json
+import os
+import pathlib
+import zipfile
+import zlib
+
+import numpy as np
+
+from mollification.evaluation.frechet import Statistics
+
+IDENTITY = ('net', 'sha256', 'input_mode')
+
+
+def write(path, statistics, meta):
+  """Write mu, sigma (divisor n - 1), n and `meta` (what JSON holds), in one move."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  try:
+    with part.open('wb') as file:
+      np.savez(file, mu=statistics.mean, sigma=statistics.cov, n=np.int64(statistics.n),
+               meta=np.array(json.dumps(meta, sort_keys=True)))
+    os.replace(part, path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
+def is_statistics(path):
+  """Whether the file at `path` is an npz with mu and sigma."""
+  path = pathlib.Path(path)
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return path.suffix == '.npz' and {'mu.npy', 'sigma.npy'} <= set(archive.namelist())
+  except (OSError, zipfile.BadZipFile):
+    return False
+
+
+def read(path):
+  """(Statistics, meta) of an npz; `n` and meta are None in files of pytorch-fid.
+
+  Raises ValueError for what holds no statistics. Nothing is unpickled.
+  """
+  try:
+    with pathlib.Path(path).open('rb') as file, np.load(file, allow_pickle=False) as archive:
+      mean, cov = (np.asarray(archive[name], np.float64) for name in ('mu', 'sigma'))
+      n = int(archive['n']) if 'n' in archive else None
+      meta = json.loads(str(archive['meta'])) if 'meta' in archive else None
+    return Statistics(n, mean, cov), meta
+  except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile,
+          zlib.error) as error:
+    raise ValueError(f'{path} holds no statistics: {error}; an npz with mu [d] and sigma [d, d] is '
+                     'wanted, as `stats` writes.') from error
+
+
+def check(path, meta, extractor_identity):
+  """Raise ValueError where `meta` names other features than {'net', 'sha256', 'input_mode'}.
+
+  Returns a note for files that do not say what they are statistics of, else ''.
+  """
+  if meta is None:
+    return (f'{path} does not say which network, weights and resizing it is of; taken to be of '
+            f'{extractor_identity["net"]}')
+  for key in IDENTITY:
+    if meta['features'][key] != extractor_identity[key]:
+      raise ValueError(f'{path} must be of features with {key} {extractor_identity[key]!r}, got '
+                       f'{meta["features"][key]!r}; make it anew with `stats`, or choose '
+                       '--features and --weights to match.')
+  return ''

@@ -1,0 +1,152 @@
+"""The evaluation binary without a workdir: convert-weights, stats and score."""
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+from mollification import metrics as writers
+from mollification.evaluation import (
+  frechet,
+  records,
+  scoring,
+  sources,
+  statistics_file,
+  weights,
+)
+
+
+def convert_weights(source, out, *, allow_unverified=False):
+  """Write the Inception weights in `source`, of any known form, as npz; returns what to print."""
+  found = weights.load(source, allow_unverified=allow_unverified)
+  weights.save(found, out)
+  return f'{out}: weights of {found.source}, sha256 of the original {found.sha256}'
+
+
+def stats(where, out, extractor, *, split='', data_dir=''):
+  """Write the statistics of a set of images to the npz `out`; returns what to print.
+
+  The file says what it is of: data set, split, n, network, weights, input mode, images. One that
+  exists and says the same is left alone, one that says otherwise is an error. A run that was
+  killed goes on where it last saved, beside `out`.
+  """
+  source = sources.open_images(where, split=split, data_dir=data_dir)
+  sources.state_notes(source)
+  meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
+          'n': source.n}
+  out = pathlib.Path(out)
+  if out.exists():
+    _, old = statistics_file.read(out)
+    differing = [key for key, value in meta.items() if (old or {}).get(key) != value]
+    if differing:
+      raise ValueError(f'{out} must hold statistics of {meta[differing[0]]!r}, got '
+                       f'{(old or {}).get(differing[0])!r}; write to another file.')
+    return f'{out}: is there already ({source.n:,} images)'
+  out.parent.mkdir(parents=True, exist_ok=True)
+  with _Progress(source) as progress:
+    done = scoring.run(extractor, source, progress=progress.show,
+                       state_file=out.with_name(f'.{out.name}.state'))
+  statistics = done.moments.statistics()
+  meta |= {'images_sha256': done.sha256, 'ddof': 1, 'seconds': done.seconds,
+           'versions': records.versions(), 'device': records.device()}
+  statistics_file.write(out, statistics, meta)
+  few = (f'; fewer images than the {len(statistics.mean)} features, so the covariance is singular'
+         if done.n <= len(statistics.mean) else '')
+  return (f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s, of which '
+          f'{100 * done.network_seconds / done.seconds:.0f} % in the network{few}')
+
+
+def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GROUPS):
+  """Measure the set `a` against the reference `b`; returns a dict that JSON holds.
+
+  Either may be a folder, zip, npy, npz of images or the name of a data set (`split` and `data_dir`
+  are those of such names); `b` may be an npz of statistics for the Fréchet distance and the
+  Inception score, and so may `a`, for the former, without an error bar.
+  """
+  scoring.check_metrics(metrics, extractor)
+  for where in (a, b):   # before hours are spent on the other side
+    if statistics_file.is_statistics(where):
+      _, meta = statistics_file.read(where)
+      statistics_file.check(where, meta, scoring.identity(extractor))
+  start = time.monotonic()
+  with tempfile.TemporaryDirectory(prefix='mollification-features-') as folder:
+    own, own_set = _side(a, metrics, extractor, split, data_dir, groups,
+                         pathlib.Path(folder) / 'a.npy')
+    reference, reference_set = _side(b, [m for m in metrics if m != 'is'] or ['fid'], extractor,
+                                     split, data_dir, 0, pathlib.Path(folder) / 'b.npy')
+    if isinstance(own, scoring.Pass):
+      found = scoring.figures(metrics, own, reference, extractor)
+    else:
+      found = _of_statistics(a, own, reference, metrics, extractor)
+  return {
+    'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
+                 **f.extra} for f in found],
+    'set': own_set, 'reference': reference_set, 'features': scoring.identity(extractor),
+    'seconds': time.monotonic() - start, 'versions': records.versions(),
+    'device': records.device()}
+
+
+def _of_statistics(where, own, reference, metrics, extractor):
+  if set(metrics) != {'fid'}:
+    raise ValueError(f'{where} holds statistics, which give the Fréchet distance alone; pass '
+                     'images for other metrics.')
+  if isinstance(reference, scoring.Pass):
+    reference = reference.moments.statistics()
+  name = 'fid' if scoring.is_inception(extractor) else 'frechet'
+  return [scoring.Figure(name, frechet.frechet_distance(own, reference), None)]
+
+
+def _side(where, metrics, extractor, split, data_dir, groups, rows_file):
+  """(Pass or Statistics, what it is of) of one side of a score."""
+  if statistics_file.is_statistics(where):
+    found, meta = statistics_file.read(where)
+    note = statistics_file.check(where, meta, scoring.identity(extractor))
+    if note:
+      print(f'note: {note}', file=sys.stderr, flush=True)
+    return found, meta or {'name': str(where), 'n': found.n}
+  path = pathlib.Path(where).expanduser()
+  source = sources.open_images(where, split='' if path.exists() else split, data_dir=data_dir)
+  sources.state_notes(source)
+  with _Progress(source) as progress:
+    done = scoring.run(extractor, source, metrics, groups=groups, rows_file=rows_file,
+                       progress=progress.show)
+  return done, {'name': source.name, 'split': source.split, 'n': done.n,
+                'images_sha256': done.sha256, 'seconds': done.seconds}
+
+
+class _Progress:
+  """Images done, images per second and time left, on stderr."""
+
+  def __init__(self, source):
+    self._progress = writers.Progress(source.n, label=f'{source.name} ', unit='images')
+    self._compiled = False
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._progress.close()
+
+  def show(self, done):
+    """Show that `done` images are done; the first batch compiled the network and has no rate."""
+    if not self._compiled:
+      self._progress.restart(done)
+    self._progress.show(done, force=not self._compiled)
+    self._compiled = True
+
+
+def lines(result):
+  """The figures of `score` as lines of text, errors and corrections after the plain value."""
+  for figure in result['figures']:
+    figure = dict(figure)
+    name, value, error = (figure.pop(key) for key in ('metric', 'value', 'standard_error'))
+    rest = '  '.join(f'{key} {number:.6g}' for key, number in figure.items())
+    plus = '' if error is None else f' ± {error:.2g}'
+    yield f'{name} {value:.6g}{plus}  (n={result["set"]["n"]})  {rest}'.rstrip()
+
+
+def write_json(result, path):
+  """Write what `score` returned."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(json.dumps(result, indent=1, sort_keys=True) + '\n')

@@ -1,0 +1,155 @@
+"""Sets of images: order, sizes, modes, and files that cannot be read."""
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mollification.evaluation import sources
+
+
+def pixels(seed, *shape):
+  return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def everything(source, size=3, start=0):
+  return [image for piece in source.pieces(size, start) for image in piece]
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Images of two sizes, at two depths, with extensions in both cases."""
+  root = tmp_path / 'images'
+  (root / 'deep').mkdir(parents=True)
+  shapes = {'b.png': (8, 6), 'a.PNG': (8, 6), 'deep/c.bmp': (8, 6), 'deep/a.png': (5, 5),
+            'z.png': (8, 6)}
+  images = {name: pixels(i, *shape, 3) for i, (name, shape) in enumerate(shapes.items())}
+  for name, image in images.items():
+    Image.fromarray(image).save(root / name)
+  (root / 'notes.txt').write_text('no image')
+  return root, [images[name] for name in ('deep/a.png', 'a.PNG', 'b.png', 'deep/c.bmp', 'z.png')]
+
+
+def same(found, expected):
+  assert len(found) == len(expected)
+  for a, b in zip(found, expected):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize('size', [1, 2, 100])
+def test_a_folder_at_any_depth_in_order_of_size_and_name(folder, size):
+  root, expected = folder
+  source = sources.open_images(root)
+  assert (source.n, source.split, source.edges) == (5, 'all', (1,))
+  same(everything(source, size), expected)
+  same(everything(source, size, start=3), expected[3:])
+  assert max(len(piece) for piece in source.pieces(size)) <= size
+  assert any('2 sizes' in note for note in source.notes)
+  assert any('BMP, PNG' in note for note in source.notes)
+
+
+def test_a_zip_is_its_folder(folder, tmp_path):
+  root, expected = folder
+  with zipfile.ZipFile(tmp_path / 'set.zip', 'w') as archive:
+    for path in root.rglob('*.*'):
+      archive.write(path, path.relative_to(root))
+  same(everything(sources.open_images(tmp_path / 'set.zip')), expected)
+
+
+@pytest.mark.parametrize('name', ['x.npy', 'x.npz'])
+def test_arrays(tmp_path, name):
+  x = pixels(0, 7, 4, 4, 3)
+  (np.save if name.endswith('y') else np.savez)(tmp_path / name, x)
+  source = sources.open_images(tmp_path / name)
+  same(everything(source), list(x))
+  grey = sources.from_array(x[..., 0], 'grey')
+  assert grey.piece(0, 2).shape == (2, 4, 4, 1)
+
+
+def test_data_sets_by_name():
+  source = sources.open_images('digits')
+  assert (source.name, source.split) == ('digits', 'test')
+  assert sources.open_images('digits', split='full_train').n == 1257
+  assert '17 grey levels' in source.notes[0]
+
+
+def test_modes_are_converted_and_said_once(tmp_path):
+  rgb = pixels(0, 4, 4, 3)
+  alpha = np.concatenate([rgb, pixels(1, 4, 4, 1)], -1)
+  Image.fromarray(alpha).save(tmp_path / 'a.png')
+  Image.fromarray(rgb[..., 0]).save(tmp_path / 'b.png')
+  deep = np.arange(16, dtype=np.uint16).reshape(4, 4) * 100
+  Image.fromarray(deep).save(tmp_path / 'c.png')
+  Image.fromarray(rgb).convert('P').save(tmp_path / 'd.png')
+  source = sources.open_images(tmp_path)
+  found = everything(source)
+  assert all(image.shape == (4, 4, 3) for image in found)
+  np.testing.assert_array_equal(found[0], rgb)
+  np.testing.assert_array_equal(found[1], np.repeat(rgb[..., :1], 3, -1))
+  np.testing.assert_array_equal(found[2][..., 0], np.minimum(deep, 255))
+  assert len(source.notes) == 3
+  for part, note in zip(('alpha', '16 bits', 'grey'), source.notes):
+    assert note.startswith('1 of 4 images')
+    assert part in note
+
+
+def test_images_that_cannot_be_read_are_counted_and_named(folder):
+  root, _ = folder
+  (root / 'bad.png').write_bytes(b'\x89PNG no')
+  (root / 'empty.jpg').write_bytes(b'')
+  with pytest.raises(ValueError, match=r'2 of 7 images cannot be read: bad\.png .*empty\.jpg'):
+    sources.open_images(root)
+
+
+def test_a_truncated_image_is_named(tmp_path):
+  buffer = io.BytesIO()
+  Image.fromarray(pixels(0, 64, 64, 3)).save(buffer, 'PNG')
+  (tmp_path / 'a.png').write_bytes(buffer.getvalue())
+  (tmp_path / 'b.png').write_bytes(buffer.getvalue()[:-5000])
+  with pytest.raises(ValueError, match=r'1 image cannot be read: b\.png'):
+    everything(sources.open_images(tmp_path))
+
+
+def test_hashes_follow_pixels_shapes_and_order_and_go_on():
+  x = pixels(0, 5, 4, 4, 3)
+
+  def sha256(pieces, count, **start):
+    hashed = sources.Hashed(pieces, **start)
+    list(hashed)
+    return hashed.at(count)
+
+  whole = sha256([x], 5)
+  assert whole == sha256([x[:2], x[2:]], 5)
+  part = sha256([x[:3]], 3)
+  assert whole == sha256([x[3:]], 5, start=3, sha256=part)
+  first, last = x.copy(), x.copy()
+  first[0, 0, 0, 0] ^= 1
+  last[4, 0, 0, 0] ^= 1
+  others = {sha256([first], 5), sha256([last], 5), sha256([x[::-1]], 5),
+            sha256([x.reshape(5, 2, 8, 3)], 5), part}
+  assert len(others | {whole}) == 6
+
+
+def test_refusals(tmp_path):
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(ValueError, match=r'empty holds no images .*\.png'):
+    sources.open_images(tmp_path / 'empty')
+  Image.fromarray(pixels(0, 4, 4, 3)).save(tmp_path / 'empty' / 'one.png')
+  with pytest.raises(ValueError, match='at least 2 images, got 1'):
+    sources.open_images(tmp_path / 'empty')
+  with pytest.raises(ValueError, match='--split is for data sets'):
+    sources.open_images(tmp_path / 'empty', split='train')
+  with pytest.raises(FileNotFoundError, match=r'nowhere is no folder.*digits'):
+    sources.open_images('nowhere')
+  with pytest.raises(ValueError, match=r"one of train, full_train.*got 'all'"):
+    sources.open_images('digits', split='all')
+  np.save(tmp_path / 'floats.npy', np.zeros((3, 4, 4, 3)))
+  with pytest.raises(ValueError, match=r'must hold images uint8 .*got float64'):
+    sources.open_images(tmp_path / 'floats.npy')
+  np.save(tmp_path / 'objects.npy', np.array([{}], object), allow_pickle=True)
+  with pytest.raises(ValueError, match='Python objects'):
+    sources.open_images(tmp_path / 'objects.npy')
+  (tmp_path / 'bad.zip').write_bytes(b'PK no')
+  with pytest.raises(ValueError, match='is no zip archive'):
+    sources.open_images(tmp_path / 'bad.zip')

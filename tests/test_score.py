@@ -1,0 +1,176 @@
+"""The binary without a workdir: stats, score and convert-weights, on features that are at hand."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mollification import data, score
+from mollification.evaluation import features, frechet, moments, scoring, statistics_file
+
+
+@pytest.fixture(scope='module')
+def extractor():
+  return features.load('digits_cnn_8x8')
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return data.load('digits')
+
+
+def plain_statistics(extractor, images):
+  return moments.of(features.extract(extractor, images)).statistics()
+
+
+def test_statistics_as_pytorch_fid_reads_and_writes_them(tmp_path, extractor, digits):
+  score.stats('digits', tmp_path / 'ours.npz', extractor)
+  expected = plain_statistics(extractor, digits.test.x)
+  with np.load(tmp_path / 'ours.npz') as archive:   # what pytorch-fid reads
+    np.testing.assert_array_equal(archive['mu'][:], expected.mean)
+    np.testing.assert_array_equal(archive['sigma'][:], expected.cov)
+  np.savez(tmp_path / 'theirs.npz', mu=expected.mean, sigma=expected.cov)
+  found, meta = statistics_file.read(tmp_path / 'theirs.npz')
+  assert (found.n, meta) == (None, None)
+  assert frechet.frechet_distance(found, expected) < 1e-9
+
+
+def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
+  out = tmp_path / 'deep' / 'stats.npz'
+  assert '360 images, digits_cnn_8x8' in score.stats('digits', out, extractor)
+  _, meta = statistics_file.read(out)
+  assert (meta['name'], meta['split'], meta['n']) == ('digits', 'test', 360)
+  assert meta['features'] == {'net': 'digits_cnn_8x8', 'sha256': extractor.sha256,
+                              'input_mode': 'uint8'}
+  content = out.read_bytes()
+  assert 'is there already' in score.stats('digits', out, extractor)
+  with pytest.raises(ValueError, match="must hold statistics of 'train', got 'test'"):
+    score.stats('digits', out, extractor, split='train')
+  assert out.read_bytes() == content
+  assert [p.name for p in out.parent.iterdir()] == ['stats.npz']
+  other = {**scoring.identity(extractor), 'input_mode': 'tf1'}
+  with pytest.raises(ValueError, match="with input_mode 'tf1', got 'uint8'"):
+    statistics_file.check(out, meta, other)
+  assert '17 grey levels' in capsys.readouterr().err
+  toy = Toy.extractor()
+  with pytest.raises(ValueError, match="with net 'inception_pytorch', got 'digits_cnn_8x8'"):
+    score.score('digits', out, ['fid'], toy)
+  assert capsys.readouterr().err == ''   # before the other side is begun
+
+
+def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
+  out = tmp_path / 'stats.npz'
+  monkeypatch.setattr(scoring, 'SAVE_SECONDS', 0)
+  calls = []
+
+  def killed(self, done):
+    calls.append(done)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(score._Progress, 'show', killed)
+    with pytest.raises(KeyboardInterrupt):
+      score.stats('digits', out, extractor)
+  assert not out.exists()
+  resumed = []
+  monkeypatch.setattr(score._Progress, 'show', lambda self, done: resumed.append(done))
+  with pytest.raises(ValueError, match=r"must be the state of .*train.*got .*test"):
+    score.stats('digits', out, extractor, split='train')
+  score.stats('digits', out, extractor)
+  assert resumed[0] == calls[0] + features.piece_size()   # what was done is not done again
+  straight = tmp_path / 'straight.npz'
+  score.stats('digits', straight, extractor)
+  with np.load(out) as a, np.load(straight) as b:
+    np.testing.assert_array_equal(a['mu'], b['mu'])
+    np.testing.assert_array_equal(a['sigma'], b['sigma'])
+    first, second = (json.loads(str(archive['meta'])) for archive in (a, b))
+  assert first['images_sha256'] == second['images_sha256']
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['stats.npz', 'straight.npz']
+
+
+def test_score_of_images_and_of_statistics(tmp_path, extractor, digits):
+  np.save(tmp_path / 'a.npy', digits.test.x)
+  np.save(tmp_path / 'b.npy', digits.validation.x)
+  images = [str(tmp_path / name) for name in ('a.npy', 'b.npy')]
+  result = score.score(*images, ['fid', 'kid', 'pr'], extractor)
+  names = [f['metric'] for f in result['figures']]
+  assert names == ['frechet', 'kernel_distance', 'precision', 'recall', 'density', 'coverage']
+  a, b = (plain_statistics(extractor, x) for x in (digits.test.x, digits.validation.x))
+  expected = frechet.frechet_distance(a, b)
+  assert result['figures'][0]['value'] == expected
+  assert result['figures'][0]['standard_error'] > 0
+  assert result['figures'][0]['bias_corrected'] < expected
+  assert result['set']['images_sha256'] != result['reference']['images_sha256']
+  assert len(list(score.lines(result))) == 6
+  for name in ('a', 'b'):
+    score.stats(str(tmp_path / f'{name}.npy'), tmp_path / f'{name}.npz', extractor)
+  stats = [str(tmp_path / name) for name in ('a.npz', 'b.npz')]
+  for pair in (stats, [images[0], stats[1]], [stats[0], images[1]]):
+    found = score.score(*pair, ['fid'], extractor)['figures'][0]
+    assert found['metric'] == 'frechet'
+    assert found['value'] == pytest.approx(expected, rel=1e-12)
+  assert score.score(images[0], images[0], ['fid'], extractor)['figures'][0]['value'] < 1e-9
+  with pytest.raises(ValueError, match=r'a\.npz holds statistics, .*the Fréchet distance alone'):
+    score.score(stats[0], images[1], ['fid', 'kid'], extractor)
+  with pytest.raises(ValueError, match='kid needs the images of the reference'):
+    score.score(images[0], stats[1], ['kid'], extractor)
+
+
+def test_metrics_that_a_network_does_not_have(extractor):
+  for metric in ('is', 'sfid'):
+    with pytest.raises(ValueError, match=f'{metric} is made of the Inception network alone'):
+      score.score('digits', 'digits', [metric], extractor)
+  with pytest.raises(ValueError, match="unknown metric 'psnr'; known: fid"):
+    score.score('digits', 'digits', ['psnr'], extractor)
+
+
+class Toy:
+  """Stands for Inception: its outputs, at no cost."""
+  name, sha256, input_mode = 'inception_pytorch', 'none', 'pytorch'
+
+  @staticmethod
+  def extractor():
+    def apply(variables, x):
+      flat = x.reshape(len(x), -1).astype('float32') / 16
+      return {'features': flat[:, :20], 'spatial': flat[:, 20:50], 'logits_unbiased': flat[:, 50:]}
+    return features.Extractor(Toy.name, Toy.sha256, (8, 8, 1), {}, apply, input_mode='pytorch')
+
+
+def test_every_metric_of_inception(digits):
+  toy = Toy.extractor()
+  result = score.score('digits', 'digits', list(scoring.METRICS), toy)
+  names = [f['metric'] for f in result['figures']]
+  assert names == ['fid', 'inception_score', 'kid', 'precision', 'recall', 'density', 'coverage',
+                   'sfid']
+  values = {f['metric']: f['value'] for f in result['figures']}
+  assert max(values['fid'], values['sfid']) < 1e-9
+  assert values['inception_score'] > 1
+
+
+def binary(*args):
+  return subprocess.run([sys.executable, '-m', 'mollification.evaluate', *args],
+                        capture_output=True, text=True)
+
+
+def test_mistakes_end_in_one_line_and_write_nothing(tmp_path):
+  for i in range(2):
+    Image.fromarray(np.full((8, 8), 100 * i, np.uint8)).save(tmp_path / f'{i}.png')
+  env_home = tmp_path / 'home'
+  env_home.mkdir()
+  out = tmp_path / 'out.npz'
+  done = subprocess.run(
+    [sys.executable, '-m', 'mollification.evaluate', 'stats', str(tmp_path), f'--out={out}'],
+    capture_output=True, text=True, env={'HOME': str(env_home), 'PATH': '/usr/bin'})
+  assert done.returncode == 2
+  for part in ('6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2', 'https://',
+               str(env_home)):
+    assert part in done.stderr
+  assert done.stderr.count('\n') == 1
+  assert not out.exists()
+  assert not list(env_home.iterdir())
+  done = binary('stats', 'digits', '--features=digits_cnn_8x8')
+  assert (done.returncode, done.stderr) == (2, 'error: --out=FILE.npz is wanted: the file to '
+                                            'write.\n')
