@@ -4,6 +4,7 @@ import functools
 import math
 import pathlib
 import time
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -33,6 +34,7 @@ class Opened:
   config: ConfigDict
   identity: str
   evaluation: Evaluation
+  template: Any   # what a checkpoint is restored into
 
 
 def open_run(folder, params=''):
@@ -50,7 +52,8 @@ def open_run(folder, params=''):
     if params:
       config.eval.params = params
     check.check_params(config)
-    return Opened(folder, config, workdir.identity(plain), build.build_evaluation(config))
+    evaluation = build.build_evaluation(config)
+    return Opened(folder, config, workdir.identity(plain), evaluation, evaluation.template())
   except (AttributeError, KeyError) as error:
     if isinstance(error, AttributeError) and not isinstance(error.obj, ConfigDict):
       raise
@@ -69,7 +72,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   """
   _check_names(metrics, split)
   evaluation, config = run.evaluation, run.config
-  state = _restore(run.folder, step, evaluation.template())
+  state = _restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
   held_out = getattr(evaluation.dataset, split)
   samples = functools.cache(
