@@ -85,10 +85,11 @@ def build_evaluation(config, dataset=None):
   keys = {purpose: rng.purpose_key(config.seed, purpose) for purpose in ('evaluate', 'sample')}
   return Evaluation(
     dataset=dataset, model=net, prepare=prepare,
-    variables=_of_last(functools.partial(_variables, config, net, prepare, dataset.train.x)),
-    log_likelihood=lambda variables, split: evaluator(variables, split.x, keys['evaluate']),
-    sample=lambda variables, n: scored(variables, keys['sample'], n),
-    show=lambda variables, n: shown(variables, keys['sample'], n),
+    variables=_of_last(functools.partial(_variables, config, net, prepare, dataset.train)),
+    log_likelihood=lambda variables, split: evaluator(
+      variables, split.x, keys['evaluate'], cond=split.one_hot(_classes(config))),
+    sample=lambda variables, n: scored(variables, keys['sample'], n, cond=_in_turn(config, n)),
+    show=lambda variables, n: shown(variables, keys['sample'], n, cond=_in_turn(config, n)),
     template=lambda: parallel.abstract(
       jax.eval_shape(functools.partial(_create_state, config, dataset))))
 
@@ -214,8 +215,10 @@ def create_state(config, batch, levels, level):
     if config.mollify.init_on == 'mollified':
       x = mollifier(config, batch.shape[1:])(x, level, noise_keys)
     # The layers' collective axis, of size 1: the statistics are those of the global batch.
-    variables = jax.vmap(lambda x, keys: net.init(key, x, keys, train=True, method='loss'),
-                         axis_name=parallel.AXIS)(x[None], model_keys[None])
+    cond = jnp.zeros((len(batch), _classes(config))) if _classes(config) else None
+    variables = jax.vmap(
+      lambda x, keys: net.init(key, x, keys, train=True, cond=cond, method='loss'),
+      axis_name=parallel.AXIS)(x[None], model_keys[None])
     return TrainState.create(jax.tree.map(lambda a: a[0], variables), optimizer(config),
                              ema=config.ema_decay > 0)
 
@@ -268,16 +271,28 @@ def _batch(config, split, first, count):
   indices = np.concatenate([indices[here] for indices, _ in picked])
   rows = batches.gather(split.x, indices).reshape(count, part, *split.x.shape[1:])
   mask = np.stack([mask[here] for _, mask in picked]) if config.data.remainder == 'pad' else None
-  return rows, None, mask
+  cond = split.one_hot(_classes(config), indices)
+  return rows, None if cond is None else cond.reshape(count, part, -1), mask
 
 
-def _variables(config, net, prepare, rows, state):
+def _classes(config):
+  """Classes that the model is conditioned on, as one-hot labels; 0 for none."""
+  return config.model.classes if 'classes' in config.model else 0
+
+
+def _in_turn(config, n):
+  """Conditions [n, classes] of samples: one class after another, from the first again."""
+  classes = _classes(config)
+  return np.eye(classes, dtype=np.float32)[np.arange(n) % classes] if classes else None
+
+
+def _variables(config, net, prepare, split, state):
   """Model variables of the configured parameters; running statistics of clean data."""
   params = state.ema_params if config.eval.params == 'ema' else state.params
   variables = {'params': params, **state.model_state}
   if not config.eval.refresh:
     return variables
-  return {'params': params, **base.refresh(net, variables, _clean_batches(config, prepare, rows))}
+  return {'params': params, **base.refresh(net, variables, _clean_batches(config, prepare, split))}
 
 
 def _of_last(fn):
@@ -292,13 +307,15 @@ def _of_last(fn):
   return call
 
 
-def _clean_batches(config, prepare, rows):
-  count = min(len(rows), config.eval.refresh_examples)
+def _clean_batches(config, prepare, split):
+  count = min(split.num_examples, config.eval.refresh_examples)
   key = rng.purpose_key(config.seed, 'refresh')
   for first in range(0, count, config.eval.refresh_batch_size):
-    batch = np.asarray(rows[first:min(first + config.eval.refresh_batch_size, count)])
+    rows = slice(first, min(first + config.eval.refresh_batch_size, count))
+    batch = np.asarray(split.x[rows])
     data_keys, _, model_keys = rng.step_keys(key, 0, first, len(batch))
-    yield prepare(jnp.asarray(batch), data_keys), model_keys
+    cond = split.one_hot(_classes(config), rows)
+    yield prepare(jnp.asarray(batch), data_keys), model_keys, None, cond
 
 
 def _evaluate(evaluation, state):

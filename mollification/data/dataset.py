@@ -66,6 +66,19 @@ class Split:
     """`digest(x)`, computed when first asked for."""
     return self.known_sha256 or digest(self.x)
 
+  def one_hot(self, classes, rows=slice(None)):
+    """float32 [n, classes] of the labels of `rows`; None for 0 classes.
+
+    Raises ValueError without labels, and for a label beyond the classes.
+    """
+    if not classes:
+      return None
+    if self.labels is None or self.labels.max() >= classes:
+      found = 'no labels' if self.labels is None else f'labels up to {self.labels.max()}'
+      raise ValueError(f'model.classes {classes} needs labels 0 to {classes - 1}, the data have '
+                       f'{found}; set it to 0 for a model without condition.')
+    return np.eye(classes, dtype=np.float32)[self.labels[rows]]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scaling:
