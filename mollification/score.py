@@ -5,6 +5,7 @@ import sys
 import tempfile
 import time
 
+from mollification import files
 from mollification import metrics as writers
 from mollification.evaluation import (
   frechet,
@@ -149,4 +150,5 @@ def write_json(result, path):
   """Write what `score` returned."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(result, indent=1, sort_keys=True) + '\n')
+  with files.replacing(path) as part:
+    part.write_text(json.dumps(result, indent=1, sort_keys=True) + '\n')

@@ -1,6 +1,7 @@
 """The figure of a metric against the step, from records alone."""
-import os
 import pathlib
+
+from mollification import files
 
 
 def draw(records, folder):
@@ -32,11 +33,7 @@ def _draw(by_step, path):
   ax.spines[['top', 'right']].set_visible(False)
   figure.tight_layout()
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
+  with files.replacing(path) as part:
     figure.savefig(part, dpi=130, format='png')
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
-    pyplot.close(figure)
+  pyplot.close(figure)
   return path

@@ -5,11 +5,10 @@ the statistics are the same bits for every batch size and number of devices that
 features. A block's rows are taken relative to the mean of the first one: without that, features
 with a large mean would lose digits.
 """
-import os
-import pathlib
 
 import numpy as np
 
+from mollification import files
 from mollification.evaluation.frechet import Statistics
 
 BLOCK = 1024           # rows in one matrix product
@@ -115,14 +114,8 @@ class Moments:
         arrays |= {'totals': self._totals, 'scatters': self._scatters}
     if self._kept:
       arrays |= {'kept': np.concatenate(self._kept)}
-    path = pathlib.Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-      with part.open('wb') as file:
-        np.savez(file, **arrays, **extra)
-      os.replace(part, path)
-    finally:
-      part.unlink(missing_ok=True)
+    with files.replacing(path) as part, part.open('wb') as file:
+      np.savez(file, **arrays, **extra)
 
   @classmethod
   def restore(cls, arrays):

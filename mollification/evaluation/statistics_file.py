@@ -1,12 +1,12 @@
 """Statistics of features in npz files, which pytorch-fid reads, and what they are statistics of."""
 import json
-import os
 import pathlib
 import zipfile
 import zlib
 
 import numpy as np
 
+from mollification import files
 from mollification.evaluation.frechet import Statistics
 
 IDENTITY = ('net', 'sha256', 'input_mode')
@@ -16,14 +16,9 @@ def write(path, statistics, meta):
   """Write mu, sigma (divisor n - 1), n and `meta` (what JSON holds), in one move."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    with part.open('wb') as file:
-      np.savez(file, mu=statistics.mean, sigma=statistics.cov, n=np.int64(statistics.n),
-               meta=np.array(json.dumps(meta, sort_keys=True)))
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
+  with files.replacing(path) as part, part.open('wb') as file:
+    np.savez(file, mu=statistics.mean, sigma=statistics.cov, n=np.int64(statistics.n),
+             meta=np.array(json.dumps(meta, sort_keys=True)))
 
 
 def is_statistics(path):

@@ -14,6 +14,7 @@ import pickle
 
 import numpy as np
 
+from mollification import files
 from mollification.evaluation import graph_file, inception, torch_file
 
 TORCH_NAME = 'pt_inception-2015-12-05-6726825d.pth'
@@ -93,13 +94,8 @@ def save(weights, path):
             'content_sha256': content_sha256(arrays)}
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-  try:
-    with part.open('wb') as file:
-      np.savez(file, header=np.array(json.dumps(header, sort_keys=True)), **arrays)
-    os.replace(part, path)
-  finally:
-    part.unlink(missing_ok=True)
+  with files.replacing(path) as part, part.open('wb') as file:
+    np.savez(file, header=np.array(json.dumps(header, sort_keys=True)), **arrays)
 
 
 def flatten(params):
