@@ -12,6 +12,5 @@ MEASURES = {**flows_tabular.MEASURES, **flows_image.MEASURES}
 SMOKE = {**flows_tabular.SMOKE, **flows_image.SMOKE}
 
 if __name__ == '__main__':
-  arguments = [argument for argument in sys.argv[1:] if argument != '--smoke']
   doc = f'{__doc__}\n{flows_tabular.__doc__}\n{flows_image.__doc__}'
-  sys.exit(rows.main(SMOKE if '--smoke' in sys.argv[1:] else MEASURES, doc, arguments))
+  sys.exit(rows.main(MEASURES, doc, smoke=SMOKE))
