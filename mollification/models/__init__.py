@@ -4,11 +4,15 @@ import types
 import typing
 
 from mollification.models.flows.realnvp import realnvp_tabular
+from mollification.models.hvae import HVAE
 from mollification.models.vae import VAE
+from mollification.models.vae_iaf import VAEIAF
 
 # Name -> constructor, called with `event_shape`, `axis_name` and the model's own options.
 MODELS = {
     'vae': VAE,
+    'vae_iaf': VAEIAF,
+    'hvae': HVAE,
     'realnvp_tabular': realnvp_tabular,
 }
 # Given by `create` itself, and the two fields that flax adds to every module.

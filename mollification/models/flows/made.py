@@ -1,0 +1,135 @@
+"""MADE: one network whose i-th outputs see the coordinates before i alone."""
+import itertools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from mollification.models.matmul import matmul
+
+# Units in a group of a hidden kernel: smaller ones save more work and make smaller matmuls.
+GROUP_WIDTH = 128
+
+
+class MADE(nn.Module):
+  """Masked autoencoder (Germain et al. 2015, eqs. 8 to 11): x [B, D] -> [B, outputs, D].
+
+  Output [:, :, i] depends on x[:, :i] and the condition only. Degrees: input i has i, hidden units
+  have `arange(width) mod (D - 1)` in ascending order, output i has i - 1; a unit sees those of at
+  most its own degree. A condition [B, K] enters the first hidden layer and, since output 0 sees no
+  hidden unit, by a linear map the outputs too.
+
+  Hidden units that are sorted by degree make the mask between two hidden layers block-triangular:
+  such a kernel is stored in blocks (`Triangular`), and most of what the mask leaves out of it is
+  neither stored nor multiplied nor moved by the optimiser. The first and the last kernel are
+  small and masked in full. All kernels start orthogonal before masking, biases at zero.
+
+  Raises ValueError for an x that is not [B, D] with D at least 2, and for no hidden layer.
+  """
+  outputs: int = 2
+  widths: tuple[int, ...] = (512, 512)
+  activation: Callable = nn.relu
+  kernel_init: Callable = nn.initializers.orthogonal()
+
+  @nn.compact
+  def __call__(self, x, cond=None):
+    size = _check(x, self.widths)
+    degrees = [np.arange(size), *(hidden_degrees(width, size) for width in self.widths),
+               np.tile(np.arange(size) - 1, self.outputs)]
+    masks = [below(a, b) for a, b in itertools.pairwise(degrees)]
+    h = Masked(masks[0], self.kernel_init, name='first')(x)
+    if cond is not None:
+      h += nn.Dense(self.widths[0], use_bias=False, name='condition')(cond)
+    for i, (a, b) in enumerate(itertools.pairwise(degrees[1:-1])):
+      h = Triangular(a, b, self.kernel_init, name=f'hidden_{i}')(self.activation(h))
+    h = Masked(masks[-1], self.kernel_init, name='last')(self.activation(h))
+    if cond is not None:
+      h += nn.Dense(self.outputs * size, use_bias=False, name='condition_last')(cond)
+    return h.reshape(x.shape[0], self.outputs, size)
+
+
+def hidden_degrees(width, size):
+  """Degrees [width] of hidden units for events [size], ascending: arange(width) mod (size - 1)."""
+  return np.sort(np.arange(width) % (size - 1))
+
+
+def below(inputs, outputs):
+  """Mask [I, O]: 1 where the output's degree is at least the input's."""
+  return (outputs[None] >= inputs[:, None]).astype(np.float32)
+
+
+def groups(inputs, outputs):
+  """Cuts of a kernel between units of ascending degrees: ((first input, first output), ...).
+
+  Group g is the inputs and outputs of a range of degrees, up to the cuts of group g + 1; the last
+  cut is (I, O). Outputs of a group see all inputs of the groups before it and none after.
+  """
+  degrees = np.unique(outputs)
+  count = max(1, min(len(degrees), round(len(outputs) / GROUP_WIDTH)))
+  cuts = [(0, 0)]
+  for group in np.array_split(degrees, count):
+    cuts.append(tuple(int(np.searchsorted(units, group[-1] + 1)) for units in (inputs, outputs)))
+  return tuple(cuts)
+
+
+class Masked(nn.Module):
+  """x @ (kernel * mask) + bias for x [B, I] and a constant `mask` [I, O]."""
+  mask: np.ndarray
+  kernel_init: Callable
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param('kernel', self.kernel_init, self.mask.shape)
+    bias = self.param('bias', nn.initializers.zeros, self.mask.shape[1:])
+    return matmul(x, kernel * self.mask) + jnp.broadcast_to(bias, (x.shape[0], *bias.shape))
+
+
+class Triangular(nn.Module):
+  """`Masked` between units of ascending degrees, with the kernel stored without its zero blocks.
+
+  The kernel is a dict of blocks, for each group g of `groups` 'diagonal_g' [I_g, O_g], which is
+  masked, and 'before_g' [inputs of the groups before, O_g], which needs no mask.
+  """
+  inputs: np.ndarray
+  outputs: np.ndarray
+  kernel_init: Callable
+
+  @nn.compact
+  def __call__(self, x):
+    cuts = groups(self.inputs, self.outputs)
+
+    def init(key):
+      return to_blocks(self.kernel_init(key, (len(self.inputs), len(self.outputs))), cuts)
+
+    kernel = self.param('kernel', init)
+    bias = self.param('bias', nn.initializers.zeros, (len(self.outputs),))
+    out = []
+    for g, ((i, o), (i_end, o_end)) in enumerate(itertools.pairwise(cuts)):
+      mask = below(self.inputs[i:i_end], self.outputs[o:o_end])
+      out.append(matmul(x[:, i:i_end], kernel[f'diagonal_{g}'] * mask))
+      if i:
+        out[-1] += matmul(x[:, :i], kernel[f'before_{g}'])
+    return jnp.concatenate(out, axis=-1) + jnp.broadcast_to(bias, (x.shape[0], *bias.shape))
+
+
+def to_blocks(kernel, cuts):
+  """The blocks of `Triangular` of a full kernel [I, O]; what no block holds is dropped."""
+  blocks = {}
+  for g, ((i, o), (i_end, o_end)) in enumerate(itertools.pairwise(cuts)):
+    blocks[f'diagonal_{g}'] = kernel[i:i_end, o:o_end]
+    if i:
+      blocks[f'before_{g}'] = kernel[:i, o:o_end]
+  return blocks
+
+
+def _check(x, widths):
+  """D of x [B, D]."""
+  if x.ndim != 2:
+    raise ValueError(f'MADE needs vectors [B, D], got shape {x.shape}; flatten events first.')
+  if x.shape[1] < 2:
+    raise ValueError('an autoregressive network needs events of at least 2 numbers, got '
+                     f'{x.shape[1]}; a single number has no other to be predicted from.')
+  if not widths:
+    raise ValueError('MADE needs at least one hidden layer, got widths (); give e.g. (512, 512).')
+  return x.shape[1]
