@@ -12,7 +12,7 @@ import numpy as np
 from mollification import data, models, mollifiers, parallel, preprocess, rng, schedules
 from mollification.data import dataset as batches
 from mollification.evaluation import likelihood, sampling
-from mollification.models import base
+from mollification.models import base, decoders
 from mollification.training import optimizers, step
 from mollification.training.run import Evaluation, Run
 from mollification.training.state import TrainState
@@ -42,6 +42,8 @@ RANGES = {   # what numbers may be, where nothing else checks them
   'eval.patience': (0, INFINITY),
   'eval.num_samples': (1, INFINITY),
   'eval.temperature': (0, INFINITY),
+  'eval.importance_samples': (1, INFINITY),
+  'eval.importance_chunk': (0, INFINITY),
 }
 SCHEDULES = {
   'sigmoid': schedules.sigmoid,
@@ -60,6 +62,7 @@ def build(config, dataset=None):
   """
   dataset = load_data(config) if dataset is None else dataset
   check(config, dataset.train.num_examples)
+  check_likelihood(config, dataset.levels)
   evaluation = build_evaluation(config, dataset)
   if (config.eval.every or config.eval.best_metric) and not evaluation.has_likelihood:
     raise ValueError('a flow on pixels that are not dequantised has no likelihood to evaluate or '
@@ -106,10 +109,21 @@ def build_evaluation(config, dataset=None):
     dataset=dataset, model=net, prepare=prepare,
     variables=functools.partial(_variables, config, net, prepare, dataset.train.x),
     log_likelihood=lambda variables, split: evaluator(variables, split.x, keys['evaluate']),
+    importance=_importance(config, net, prepare, keys['evaluate']),
     sample=lambda variables, n: scored(variables, keys['sample'], n),
     show=lambda variables, n: shown(variables, keys['sample'], n),
     template=lambda: parallel.abstract(
       jax.eval_shape(functools.partial(_create_state, config, dataset))))
+
+
+def _importance(config, net, prepare, key):
+  if net.EXACT_LIKELIHOOD:
+    return None
+  bound = functools.partial(net.apply, method='importance_bound',
+                            num_samples=config.eval.importance_samples,
+                            chunk=config.eval.importance_chunk)
+  evaluator = likelihood.make_evaluator(bound, prepare, batch_size=config.eval.batch_size)
+  return lambda variables, split: evaluator(variables, split.x, key)
 
 
 def load_data(config):
@@ -293,6 +307,28 @@ def check_params(config):
     raise ValueError(f"eval.params must be 'raw' or 'ema', got {config.eval.params!r}.")
   if config.eval.params == 'ema' and not config.ema_decay:
     raise ValueError('eval.params is ema, but ema_decay is 0; set it, or evaluate raw parameters.')
+
+
+def check_likelihood(config, levels):
+  """Raise ValueError where the decoder of a VAE cannot reach the data that it is to explain."""
+  name, c = dict(config.model).get('likelihood'), config.prepare
+  reach = {**dict.fromkeys(decoders.UNIT_INTERVAL, (0., 1.)),
+           **dict.fromkeys(decoders.DISCRETIZED, (-1., 1.))}
+  if name not in reach:
+    return
+  if name in decoders.UNIT_INTERVAL and mollified_steps(config) and (
+      config.mollify.name != 'identity'):
+    raise ValueError(f'model.likelihood {name!r} ends in a sigmoid, which cannot reach the '
+                     'mollified targets outside [0, 1]; use a linear one such as gaussian, or '
+                     'mollify.fraction=0.')
+  if levels is None or (c.low, c.high) != reach[name] or c.logit_alpha:
+    raise ValueError(f'model.likelihood {name!r} is for pixels in {list(reach[name])}, got '
+                     f'prepare.low {c.low}, prepare.high {c.high}, prepare.logit_alpha '
+                     f'{c.logit_alpha}{", and a table" if levels is None else ""}; set these, or '
+                     'take gaussian.')
+  if name in decoders.DISCRETIZED and config.model.levels != levels:
+    raise ValueError(f'model.levels must be the {levels} grey levels of the data, got '
+                     f'{config.model.levels}.')
 
 
 def smoke(config):

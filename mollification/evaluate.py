@@ -1,7 +1,7 @@
 """The evaluation binary: needs the workdir alone, writes records/*.json into it.
 
   python -m mollification.evaluate --workdir=DIR [--step=N|best] [--watch] \
-      --metrics=nll,mmd,frechet
+      --metrics=nll,importance,mmd,frechet
 
 Exit status: 0 measured, 2 a mistake in the command or the workdir.
 """
@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
                    "pip install 'mollification[train]'.") from None
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
-_METRICS = flags.DEFINE_list('metrics', ['nll'], 'Any of nll, mmd, frechet.')
+_METRICS = flags.DEFINE_list('metrics', ['nll'], 'Any of nll, importance, mmd, frechet.')
 _STEP = flags.DEFINE_string('step', '', 'Updates of the checkpoint, or best; the newest if empty.')
 _SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Held-out data.')
 _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many as the split has.',

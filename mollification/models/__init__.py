@@ -5,6 +5,7 @@ import typing
 
 from mollification.models.flows.realnvp import realnvp_tabular
 from mollification.models.hvae import HVAE
+from mollification.models.nvae import NVAE
 from mollification.models.vae import VAE
 from mollification.models.vae_iaf import VAEIAF
 
@@ -13,6 +14,7 @@ MODELS = {
     'vae': VAE,
     'vae_iaf': VAEIAF,
     'hvae': HVAE,
+    'nvae': NVAE,
     'realnvp_tabular': realnvp_tabular,
 }
 # Given by `create` itself, and the two fields that flax adds to every module.

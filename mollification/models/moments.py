@@ -50,11 +50,13 @@ def batch_moments(x, *, epsilon=0., mask=None, axis_name=None):
 def merge(a, b):
   """Moments of the union of two sets of rows; with an empty `a` it is `b`, bit for bit.
 
+  Those of K scanned layers at once are stacked: mean and var [K, C], count [K].
+
   mean = mean of means, var = E[var + mean^2] - mean^2, both weighted by count, in the form
   w_a var_a + w_b var_b + w_a w_b (mean_b - mean_a)^2 that does not cancel.
   """
   count = a.count + b.count
-  w = b.count / jnp.maximum(count, 1.)
+  w = (b.count / jnp.maximum(count, 1.))[..., None]
   delta = b.mean - a.mean
   return Moments(a.mean + w * delta,
                  (1. - w) * a.var + w * b.var + w * (1. - w) * delta**2,

@@ -45,6 +45,8 @@ class Evaluation:
 
   variables: TrainState -> model variables of the configured parameters, statistics refreshed.
   log_likelihood: (variables, split) -> likelihood.Result, on the split as stored.
+  importance: the same with the importance-weighted bound of many draws; None for a model whose
+    likelihood is exact.
   sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone;
     fails on samples that are not finite. show: the same, which does not fail, for pictures.
   template: () -> shapes and shardings of the TrainState, to restore into.
@@ -54,6 +56,7 @@ class Evaluation:
   prepare: Any
   variables: Callable
   log_likelihood: Callable
+  importance: Callable | None
   sample: Callable
   show: Callable
   template: Callable
