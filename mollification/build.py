@@ -11,7 +11,7 @@ import numpy as np
 
 from mollification import data, models, mollifiers, parallel, preprocess, rng, schedules
 from mollification.data import dataset as batches
-from mollification.evaluation import likelihood, sampling
+from mollification.evaluation import likelihood, pictures, sampling
 from mollification.models import base, decoders
 from mollification.training import optimizers, step
 from mollification.training.run import Evaluation, Run
@@ -71,7 +71,11 @@ def build(config, dataset=None):
   per_epoch = _steps_per_epoch(config, dataset)
   sample_grid = None
   if dataset.levels is not None:
-    sample_grid = functools.partial(_sample_grid, evaluation, config.eval.num_samples)
+    draw = pictures.make_pictures(
+      evaluation.model, evaluation.prepare, dataset.validation.x[:config.eval.num_samples],
+      levels=dataset.levels, batch_size=config.eval.batch_size)
+    sample_grid = functools.partial(_grids, evaluation, config.eval.num_samples,
+                                    lambda v: draw(v, rng.purpose_key(config.seed, 'sample')))
   return Run(
     create_state=lambda: parallel.place(_create_state(config, dataset)),
     train_step=train_step(config, dataset.event_shape, dataset.levels),
@@ -403,10 +407,12 @@ def _evaluate(evaluation, state):
   return values | ({} if result.bits_per_dim is None else {'bits_per_dim': result.bits_per_dim})
 
 
-def _sample_grid(evaluation, n, state):
-  samples = evaluation.show(evaluation.variables(state), n)
-  return sampling.grid(samples.x, math.ceil(math.sqrt(n)), levels=evaluation.dataset.levels,
-                       gap=1)
+def _grids(evaluation, n, draw, state):
+  """{folder: grid} of samples, and of what else the model has to show."""
+  variables = evaluation.variables(state)
+  samples = evaluation.show(variables, n)
+  return {'samples': sampling.grid(samples.x, math.ceil(math.sqrt(n)),
+                                   levels=evaluation.dataset.levels, gap=1), **draw(variables)}
 
 
 def _overview(config, dataset, evaluation):

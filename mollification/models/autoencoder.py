@@ -73,8 +73,12 @@ class Autoencoder(Model, kw_only=True):
     """Mean [B, *event] of p(x | z) for z [B, Z]; running statistics."""
     return self.observation.mean(self.decoder(z, train=False))
 
-  def reconstruct(self, x):
-    """Decoder mean [B, *event] at the encoder's mean of x [B, *event]; running statistics."""
+  def reconstruct(self, x, keys=None):
+    """Decoder mean [B, *event] at the encoder's mean of x [B, *event]; running statistics.
+
+    Nothing is drawn, so `keys`, which models with latents that are drawn take here, are not used.
+    """
+    del keys
     return self.decode(self.encode(x)[0])
 
   def interpolate(self, a, b, steps):
