@@ -9,19 +9,9 @@ Measured: not yet.
 Latent size, length and batch are not published; the network is that of the library which the
 authors very likely used.
 """
-from configs import default
+from configs import vaes
 
 
 def get_config(arg=''):
   """100,000 updates of batch 100, the first half mollified."""
-  config = default.get_config()
-  default.set_model(config, 'vae', net='conv', widths=(128, 256, 512, 1024), latent_dim=128)
-  config.data.name = 'cifar10'
-  config.prepare.flip = True
-  config.total_steps = 100_000
-  config.batch_size = 100
-  config.optimizer.learning_rate = 1e-4
-  config.eval.every = 5_000
-  config.eval.sample_every = 5_000
-  config.checkpoint.every = 5_000
-  return default.finish(config, arg)
+  return vaes.config('vae', 'cifar10', arg)

@@ -125,6 +125,8 @@ def _eval():
   config.sample_every = 0           # updates between grids in samples/; 0: none
   config.num_samples = 64           # in a grid
   config.temperature = 1.           # of samples, everywhere
+  config.importance_samples = 5_000   # draws of a latent per example for --metrics=importance
+  config.importance_chunk = 10      # ... of which so many at a time; divides them
   config.quantize = 'floor'         # floor (paper) | round: how samples become uint8
   return config
 

@@ -10,20 +10,9 @@ The decoder's variance is fixed: one learned log-variance moves by at most the l
 update, so that after the mollified phase it has not the time to come down again. With
 `learn_variance=True` and the rest as here the mollified arm ended well below vanilla.
 """
-from configs import default
+from configs import vaes
 
 
 def get_config(arg=''):
   """1,200 updates, the first half mollified."""
-  config = default.get_config()
-  default.set_model(config, 'vae', net='mlp', widths=(256, 256), latent_dim=16,
-                    decoder_variance=.05)
-  config.data.name = 'digits'
-  config.total_steps = 1_200
-  config.batch_size = 128
-  config.steps_per_call = 50
-  config.log.every = 50
-  config.eval.every = 100
-  config.eval.sample_every = 500
-  config.checkpoint.every = 500
-  return default.finish(config, arg)
+  return vaes.config('vae', 'digits', arg)

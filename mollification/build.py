@@ -7,9 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mollification import check, data, models, mollifiers, parallel, preprocess, rng, schedules
+from mollification import (
+  check,
+  data,
+  models,
+  mollifiers,
+  overview,
+  parallel,
+  preprocess,
+  rng,
+  schedules,
+)
 from mollification.data import dataset as batches
-from mollification.evaluation import likelihood, sampling
+from mollification.evaluation import likelihood, pictures, sampling
 from mollification.models import base
 from mollification.training import optimizers, step
 from mollification.training.run import Evaluation, Run
@@ -41,6 +51,7 @@ def build(config, dataset=None):
   """
   dataset = load_data(config) if dataset is None else dataset
   check.check(config, dataset.train.num_examples, mollified_steps(config))
+  check.check_likelihood(config, dataset.levels, mollified_steps(config))
   evaluation = build_evaluation(config, dataset)
   if (config.eval.every or config.eval.best_metric) and not evaluation.has_likelihood:
     raise ValueError('a flow on pixels that are not dequantised has no likelihood to evaluate or '
@@ -49,7 +60,11 @@ def build(config, dataset=None):
   per_epoch = _steps_per_epoch(config, dataset)
   sample_grid = None
   if dataset.levels is not None:
-    sample_grid = functools.partial(_sample_grid, evaluation, config.eval.num_samples)
+    draw = pictures.make_pictures(
+      evaluation.model, evaluation.prepare, dataset.validation.x[:config.eval.num_samples],
+      levels=dataset.levels, batch_size=config.eval.batch_size)
+    sample_grid = functools.partial(_grids, evaluation, config.eval.num_samples,
+                                    lambda v: draw(v, rng.purpose_key(config.seed, 'sample')))
   return Run(
     create_state=lambda: parallel.place(_create_state(config, dataset)),
     train_step=train_step(config, dataset.event_shape, dataset.levels),
@@ -57,7 +72,7 @@ def build(config, dataset=None):
     batch=functools.partial(_batch, config, dataset.train),
     evaluate=functools.partial(_evaluate, evaluation),
     sample=sample_grid,
-    overview=_overview(config, dataset, evaluation),
+    overview=overview.text(config, dataset, evaluation, mollified_steps(config)),
     seed=config.seed, total_steps=config.total_steps,
     mollified_steps=mollified_steps(config), batch_size=config.batch_size,
     steps_per_call=config.steps_per_call, max_nonfinite=config.max_nonfinite,
@@ -88,10 +103,21 @@ def build_evaluation(config, dataset=None):
     variables=_of_last(functools.partial(_variables, config, net, prepare, dataset.train)),
     log_likelihood=lambda variables, split: evaluator(
       variables, split.x, keys['evaluate'], cond=split.one_hot(_classes(config))),
+    importance=_importance(config, net, prepare, keys['evaluate']),
     sample=lambda variables, n: scored(variables, keys['sample'], n, cond=_in_turn(config, n)),
     show=lambda variables, n: shown(variables, keys['sample'], n, cond=_in_turn(config, n)),
     template=lambda: parallel.abstract(
       jax.eval_shape(functools.partial(_create_state, config, dataset))))
+
+
+def _importance(config, net, prepare, key):
+  if net.EXACT_LIKELIHOOD:
+    return None
+  bound = functools.partial(net.apply, method='importance_bound',
+                            num_samples=config.eval.importance_samples,
+                            chunk=config.eval.importance_chunk)
+  evaluator = likelihood.make_evaluator(bound, prepare, batch_size=config.eval.batch_size)
+  return lambda variables, split: evaluator(variables, split.x, key)
 
 
 def load_data(config):
@@ -326,24 +352,9 @@ def _evaluate(evaluation, state):
   return values | ({} if result.bits_per_dim is None else {'bits_per_dim': result.bits_per_dim})
 
 
-def _sample_grid(evaluation, n, state):
-  samples = evaluation.show(evaluation.variables(state), n)
-  return sampling.grid(samples.x, math.ceil(math.sqrt(n)), levels=evaluation.dataset.levels,
-                       gap=1)
-
-
-def _overview(config, dataset, evaluation):
-  """What is about to be trained, for people: data, model, parameters, mollified phase."""
-  from clu import parameter_overview
-  state = evaluation.template()
-  table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-  c, steps = config.mollify, mollified_steps(config)
-  phase = (f'{c.name} by {c.schedule}, updates 0 to {steps:,} of {config.total_steps:,}, level per '
-           f'{c.granularity}' if steps else 'vanilla: level 0 throughout')
-  shape = tuple(dataset.event_shape)
-  lines = [table, f'data {dataset.name}: {dataset.train.num_examples:,} training examples {shape}',
-           f'mollification {phase}']
-  if dataset.levels is not None and not evaluation.prepare.bits_defined:
-    what = 'bits/dim' if evaluation.has_likelihood else 'likelihood'
-    lines.append(f'no {what}: pixels are not dequantised (prepare.dequantize=none)')
-  return '\n'.join(lines)
+def _grids(evaluation, n, draw, state):
+  """{folder: grid} of samples, and of what else the model has to show."""
+  variables = evaluation.variables(state)
+  samples = evaluation.show(variables, n)
+  return {'samples': sampling.grid(samples.x, math.ceil(math.sqrt(n)),
+                                   levels=evaluation.dataset.levels, gap=1), **draw(variables)}

@@ -6,6 +6,7 @@ import math
 import jax
 
 from mollification import parallel, preprocess
+from mollification.models import decoders
 
 INFINITY = float('inf')
 RANGES = {   # what numbers may be, [low, high), where nothing else checks them
@@ -23,6 +24,8 @@ RANGES = {   # what numbers may be, [low, high), where nothing else checks them
   'eval.patience': (0, INFINITY),
   'eval.num_samples': (1, INFINITY),
   'eval.temperature': (0, INFINITY),
+  'eval.importance_samples': (1, INFINITY),
+  'eval.importance_chunk': (0, INFINITY),
 }
 
 
@@ -110,3 +113,26 @@ def check_params(config):
     raise ValueError(f"eval.params must be 'raw' or 'ema', got {config.eval.params!r}.")
   if config.eval.params == 'ema' and not config.ema_decay:
     raise ValueError('eval.params is ema, but ema_decay is 0; set it, or evaluate raw parameters.')
+
+
+def check_likelihood(config, levels, mollified_steps):
+  """Raise ValueError where the decoder of a VAE cannot reach the data that it is to explain."""
+  name = config.model.likelihood if 'likelihood' in config.model else ''
+  c = config.prepare
+  reach = {**dict.fromkeys(decoders.UNIT_INTERVAL, (0., 1.)),
+           **dict.fromkeys(decoders.DISCRETIZED, (-1., 1.))}
+  if name not in reach:
+    return
+  if name in decoders.UNIT_INTERVAL and mollified_steps and (
+      config.mollify.name != 'identity'):
+    raise ValueError(f'model.likelihood {name!r} ends in a sigmoid, which cannot reach the '
+                     'mollified targets outside [0, 1]; use a linear one such as gaussian, or '
+                     'mollify.fraction=0.')
+  if levels is None or (c.low, c.high) != reach[name] or c.logit_alpha:
+    raise ValueError(f'model.likelihood {name!r} is for pixels in {list(reach[name])}, got '
+                     f'prepare.low {c.low}, prepare.high {c.high}, prepare.logit_alpha '
+                     f'{c.logit_alpha}{", and a table" if levels is None else ""}; set these, or '
+                     'take gaussian.')
+  if name in decoders.DISCRETIZED and config.model.levels != levels:
+    raise ValueError(f'model.levels must be the {levels} grey levels of the data, got '
+                     f'{config.model.levels}.')

@@ -180,6 +180,28 @@ def _nll(evaluation, variables, split, samples, config, common):
   return found
 
 
+def _importance(evaluation, variables, split, samples, config, common):
+  """Importance-weighted bound on the mean log-likelihood, in nats per example and bits/dim."""
+  del samples
+  if evaluation.importance is None:
+    raise ValueError('importance is for models whose likelihood is a bound, and this one is exact; '
+                     'use --metrics=nll.')
+  start = time.monotonic()
+  result = evaluation.importance(variables, split)
+  common = common | {
+    'reference': _reference(evaluation, split), 'exact': False, 'n': result.n,
+    'seconds': time.monotonic() - start,
+    'extra': {'nonfinite': result.nonfinite},
+    'settings': common['settings'] | {'draws': config.eval.importance_samples}}
+  found = [records.Record(metric='importance_bound', value=result.mean, unit='nats',
+                          standard_error=result.sem, **common)]
+  if result.bits_per_dim is not None:
+    found.append(records.Record(metric='importance_bits_per_dim', value=result.bits_per_dim,
+                                unit='bits/dim', standard_error=result.bits_per_dim_sem,
+                                **common))
+  return found
+
+
 def _mmd(evaluation, variables, split, samples, config, common):
   """Squared RBF-MMD between samples and the split, in stored units."""
   del variables
@@ -251,4 +273,4 @@ def _with_sampling(config, common):
   return common | {'settings': common['settings'] | settings}
 
 
-_MEASURES = {'nll': _nll, 'mmd': _mmd}
+_MEASURES = {'nll': _nll, 'importance': _importance, 'mmd': _mmd}

@@ -46,11 +46,15 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
 
 
 def test_evaluation_needs_the_workdir_alone(tmp_path):
-  config = tiny.config(ema_decay=.5, checkpoint__every=4, eval__best_metric='log_likelihood')
+  config = tiny.config(ema_decay=.5, checkpoint__every=4, eval__best_metric='log_likelihood',
+                       eval__importance_samples=40, eval__importance_chunk=10)
   with workdir.lock(tmp_path):
     workdir.claim(tmp_path, config.to_dict())
     loop.train(tiny.build.build(config), tmp_path)
   run = measure.open_run(tmp_path)
+  bound = measure.measure(run, ('importance',), write=False)
+  assert [r.metric for r in bound] == ['importance_bound', 'importance_bits_per_dim']
+  assert bound[0].extra['draws'] == 40
   found = {r.metric: r for r in measure.measure(run, ('nll', 'mmd', 'frechet'))}
   assert set(found) == {'log_likelihood', 'bits_per_dim', 'mmd2', 'frechet'}
   last = metrics.read_rows(tmp_path / 'metrics.jsonl')[-1]
@@ -58,6 +62,8 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   assert on_validation.value == pytest.approx(last['valid/log_likelihood'], rel=1e-6)
   assert found['log_likelihood'].exact is False
   assert found['log_likelihood'].n == 360
+  assert bound[0].value > found['log_likelihood'].value
+  assert 0. < bound[0].standard_error < 20.
   assert found['frechet'].features['net'] == 'digits_cnn_8x8'
   ema = measure.measure(measure.open_run(tmp_path, 'ema'), ('nll',))[0]
   assert ema.value != found['log_likelihood'].value

@@ -8,12 +8,18 @@ from mollification.models.flows.glow_tabular import glow_tabular
 from mollification.models.flows.maf import maf
 from mollification.models.flows.realnvp import realnvp_tabular
 from mollification.models.flows.realnvp_image import realnvp_image
+from mollification.models.hvae import HVAE
+from mollification.models.nvae import NVAE
 from mollification.models.vae import VAE
+from mollification.models.vae_iaf import VAEIAF
 
 # Name -> constructor, called with `event_shape`, `axis_name` and the model's own options.
 MODELS = {
     'vae': VAE,
     'maf': maf,
+    'vae_iaf': VAEIAF,
+    'hvae': HVAE,
+    'nvae': NVAE,
     'realnvp_tabular': realnvp_tabular,
     'realnvp_image': realnvp_image,
     'glow': glow,

@@ -1,4 +1,4 @@
-"""Networks inside the models: MLPs, and the convolutional encoder and decoder of the VAEs.
+"""Networks inside the models: MLPs, and the convolutional and residual pairs of the VAEs.
 
 Encoders map x [B, *event] to [B, outputs], decoders z [B, Z] to [B, *event]. All are called as
 `net(x, train=..., mask=...)`, as a BatchNorm needs it; the MLPs ignore both.
@@ -16,6 +16,7 @@ from mollification.models.moments import RunningMoments
 # Widths of the hidden layers (MLP) and of the strided convolutions (the paper's VAE library).
 MLP_WIDTHS = (512, 512)
 CONV_WIDTHS = (128, 256, 512, 1024)
+RESNET_WIDTHS = (64, 128)
 # (kernel, stride, padding, output padding) of the transposed convolutions of the decoder, by what
 # its seed is multiplied with: 8 -> 16 -> 33 -> 32 px, and 8 -> 15 -> 31 -> 62 -> 64 px.
 DECODER_LAYERS = {
@@ -57,9 +58,10 @@ class BatchNorm(nn.Module):
 
 
 class MLPEncoder(nn.Module):
-  """[B, *event] -> [B, outputs] by an MLP on the flattened event."""
+  """[B, *event] -> [B, outputs] by an MLP on the flattened event; it has no batch statistics."""
   outputs: int
   widths: tuple[int, ...] = MLP_WIDTHS
+  axis_name: str | None = None
 
   @nn.compact
   def __call__(self, x, *, train=False, mask=None):
@@ -70,6 +72,7 @@ class MLPDecoder(nn.Module):
   """[B, Z] -> [B, *event_shape] by an MLP; `widths` are those of the encoder, mirrored here."""
   event_shape: tuple[int, ...]
   widths: tuple[int, ...] = MLP_WIDTHS
+  axis_name: str | None = None
 
   @nn.compact
   def __call__(self, z, *, train=False, mask=None):
@@ -143,19 +146,88 @@ def check_image(event_shape, widths):
                      f'got {tuple(widths)}.')
 
 
+class ResidualBlock(nn.Module):
+  """x + conv(relu(norm(conv(relu(norm(x)))))) for x [B, H, W, C]; He et al. 2016, identity map."""
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, *, train, mask=None):
+    y = x
+    for _ in range(2):
+      y = nn.relu(BatchNorm(self.axis_name)(y, train=train, mask=mask))
+      y = Conv(x.shape[-1], 3, padding=1)(y)
+    return x + y
+
+
+class ResNetEncoder(nn.Module):
+  """[B, H, W, C] -> [B, outputs]: per width a k4 s2 p1 convolution and a block, then Dense.
+
+  The image is halved as often as there are widths.
+  """
+  outputs: int
+  widths: tuple[int, ...] = RESNET_WIDTHS
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x, *, train, mask=None):
+    check_halvings(x.shape[1:], self.widths)
+    for width in self.widths:
+      x = Conv(width, 4, stride=2, padding=1)(x)
+      x = ResidualBlock(self.axis_name)(x, train=train, mask=mask)
+    x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
+    return nn.Dense(self.outputs)(x.reshape(x.shape[0], -1))
+
+
+class ResNetDecoder(nn.Module):
+  """[B, Z] -> [B, H, W, C]: `ResNetEncoder` mirrored, with a linear output; `widths` are its."""
+  event_shape: tuple[int, ...]
+  widths: tuple[int, ...] = RESNET_WIDTHS
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, z, *, train, mask=None):
+    check_halvings(self.event_shape, self.widths)
+    zoom = 2**len(self.widths)
+    height, width, channels = self.event_shape
+    x = nn.Dense(height // zoom * (width // zoom) * self.widths[-1])(z)
+    x = x.reshape(z.shape[0], height // zoom, width // zoom, self.widths[-1])
+    for features in (*self.widths[-2::-1], self.widths[0]):
+      x = ResidualBlock(self.axis_name)(x, train=train, mask=mask)
+      x = ConvTranspose(features, 4, 2, 1)(x)
+    x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
+    return Conv(channels, 3, padding=1)(x)
+
+
+def check_halvings(event_shape, widths):
+  """Raises ValueError where the residual pair cannot halve `event_shape` once per width."""
+  zoom = 2**len(widths)
+  if len(event_shape) != 3 or not widths or any(n % zoom for n in event_shape[:2]):
+    raise ValueError('residual nets need at least one width and images [H, W, C] whose sides can '
+                     f'be halved once per width, got {tuple(event_shape)} and widths '
+                     f'{tuple(widths)}; give fewer widths, or pad the images.')
+
+
+# Kind -> (encoder, decoder, default widths).
+PAIRS = {
+    'mlp': (MLPEncoder, MLPDecoder, MLP_WIDTHS),
+    'conv': (ConvEncoder, ConvDecoder, CONV_WIDTHS),
+    'resnet': (ResNetEncoder, ResNetDecoder, RESNET_WIDTHS),
+}
+
+
 def make_encoder(net, outputs, *, widths=None, axis_name=None):
-  """Encoder [B, *event] -> [B, outputs] of kind `net`, 'mlp' or 'conv'; `widths` None: default."""
-  if net == 'mlp':
-    return MLPEncoder(outputs, MLP_WIDTHS if widths is None else widths)
-  if net == 'conv':
-    return ConvEncoder(outputs, CONV_WIDTHS if widths is None else widths, axis_name)
-  raise ValueError(f"net must be 'mlp' or 'conv', got {net!r}.")
+  """Encoder [B, *event] -> [B, outputs] of kind `net` of `PAIRS`; `widths` None: its default."""
+  encoder, _, default = _pair(net)
+  return encoder(outputs, default if widths is None else widths, axis_name)
 
 
 def make_decoder(net, event_shape, *, widths=None, axis_name=None):
   """Decoder [B, Z] -> [B, *event_shape] of kind `net`; `widths` are the encoder's, mirrored."""
-  if net == 'mlp':
-    return MLPDecoder(event_shape, MLP_WIDTHS if widths is None else widths)
-  if net == 'conv':
-    return ConvDecoder(event_shape, CONV_WIDTHS if widths is None else widths, axis_name)
-  raise ValueError(f"net must be 'mlp' or 'conv', got {net!r}.")
+  _, decoder, default = _pair(net)
+  return decoder(event_shape, default if widths is None else widths, axis_name)
+
+
+def _pair(net):
+  if net not in PAIRS:
+    raise ValueError(f'net must be one of {sorted(PAIRS)}, got {net!r}.')
+  return PAIRS[net]

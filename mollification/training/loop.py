@@ -64,7 +64,7 @@ def _train(run, outputs, state, journal, stop):
         if save or preempted or early_stop(journal.scores, run.patience):
           outputs.save(done, state)
         if sample:
-          outputs.samples(done, run.sample(state))
+          outputs.grids(done, run.sample(state))
     if preempted and done < run.total_steps:
       return Outcome(state, 'preempted')
   if pending is not None:

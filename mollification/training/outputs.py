@@ -67,12 +67,13 @@ class Outputs:
     if self._events:
       self._events.write(step, values)
 
-  def samples(self, step, image):
-    """Write one grid of samples, uint8 [H, W, C]."""
-    scale = max(1, GRID_PIXELS // image.shape[1])
-    sampling.save_png(self._workdir / 'samples' / f'{step:08d}.png', image, scale)
-    if self._events:
-      self._events.write_image(step, 'samples', image)
+  def grids(self, step, images):
+    """Write one picture into each folder of `images`, {folder: uint8 [H, W, C]}."""
+    for name, image in images.items():
+      scale = max(1, GRID_PIXELS // image.shape[1])
+      sampling.save_png(self._workdir / name / f'{step:08d}.png', image, scale)
+      if self._events:
+        self._events.write_image(step, name, image)
 
   def save(self, step, state):
     """Start saving a checkpoint."""

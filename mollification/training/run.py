@@ -13,14 +13,15 @@ class Run:
   create_state: () -> TrainState, placed on the devices. train_step: see training/step.py, bound.
   schedule: update -> level. batch: (first update, count) -> (batch, cond, mask), host arrays with
   a leading axis [count, B, ...], or None. evaluate: state -> {name: float}. sample: state ->
-  uint8 image grid [H, W, C], or None where samples are no images.
+  {folder: uint8 grid [H, W, C]} of samples and of what else there is to see, or None where samples
+  are no images.
   """
   create_state: Callable[[], Any]
   train_step: Callable
   schedule: Callable
   batch: Callable[[int, int], tuple]
   evaluate: Callable[[Any], dict]
-  sample: Callable[[Any], np.ndarray] | None
+  sample: Callable[[Any], dict[str, np.ndarray]] | None
   overview: str          # for people: data, model, parameters, mollified phase
   seed: int
   total_steps: int
@@ -46,6 +47,8 @@ class Evaluation:
 
   variables: TrainState -> model variables of the configured parameters, statistics refreshed.
   log_likelihood: (variables, split) -> likelihood.Result, on the split as stored.
+  importance: the same with the importance-weighted bound of many draws; None for a model whose
+    likelihood is exact.
   sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone;
     fails on samples that are not finite. show: the same, which does not fail, for pictures.
   template: () -> shapes and shardings of the TrainState, to restore into.
@@ -55,6 +58,7 @@ class Evaluation:
   prepare: Any
   variables: Callable
   log_likelihood: Callable
+  importance: Callable | None
   sample: Callable
   show: Callable
   template: Callable

@@ -1,6 +1,7 @@
 """A run's folder: its lock, its config.json, and what may change on resume.
 
-    config.json  checkpoints/  best/  metrics.jsonl  tensorboard/  samples/*.png  records/*.json
+    config.json  checkpoints/  best/  metrics.jsonl  tensorboard/  records/*.json
+    samples/*.png, and for VAEs reconstructions/*.png  interpolations/*.png
 """
 import contextlib
 import fcntl

@@ -17,13 +17,28 @@ MODELS = {
     'vae_mlp': ('vae', (6,), dict(latent_dim=2, widths=(8,))),
     'vae_conv': ('vae', (8, 8, 1), dict(latent_dim=2, net='conv', widths=(4, 5, 6),
                                         learn_variance=True)),
+    'iwae_resnet': ('vae', (4, 4, 1), dict(latent_dim=2, net='resnet', widths=(3,), num_samples=2,
+                                           likelihood='logistic_mixture', mixtures=2)),
+    'vae_iaf': ('vae_iaf', (6,), dict(latent_dim=2, widths=(8,), flows=2, flow_widths=(8,))),
+    'hvae': ('hvae', (6,), dict(latent_dim=2, widths=(8,), leapfrog_steps=2)),
+    'nvae': ('nvae', (4, 4, 1), dict(groups=(2,), latents=1, width=4, expansion=2, mixtures=1)),
     'realnvp_tabular': ('realnvp_tabular', (3,), dict(num_blocks=2, hidden=8)),
 }
-WITH_STATISTICS = ['vae_conv', 'realnvp_tabular']
-ALL = pytest.mark.parametrize('case', MODELS)
-NORMED = pytest.mark.parametrize('case', WITH_STATISTICS)
+# They compile for half a minute and more; `make test` has their parts.
+SLOW = ['iwae_resnet', 'nvae']
+WITH_STATISTICS = ['vae_conv', 'iwae_resnet', 'nvae', 'realnvp_tabular']
+
+
+def _cases(names):
+  return pytest.mark.parametrize('case', [
+      pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names])
+
+
+ALL = _cases(MODELS)
+NORMED = _cases(WITH_STATISTICS)
 # Cases at the size of CIFAR-10, traced only.
-FULL = {'vae': dict(net='conv', latent_dim=128), 'realnvp_tabular': {}}
+FULL = {'vae': dict(net='conv', latent_dim=128), 'vae_iaf': dict(net='conv', latent_dim=128),
+        'hvae': dict(net='conv', latent_dim=128), 'nvae': {}, 'realnvp_tabular': {}}
 
 
 def _make(case, axis_name=None):
@@ -160,7 +175,7 @@ def test_train_chooses_the_statistics_and_moves_them(case):
 
 
 def test_init_leaves_running_statistics_at_their_start_and_no_raw_moments():
-  for case in WITH_STATISTICS:
+  for case in set(WITH_STATISTICS) - set(SLOW):
     model, _, x = _setup(case)
     init = lambda x=x, model=model: model.init(
         jax.random.key(1), x, _keys(), train=True, method='loss')
@@ -243,7 +258,7 @@ def test_refresh_without_batches_is_an_error_and_compiles_once_per_shape():
 # --- registry and full size ----------------------------------------------------------------------
 
 def test_unknown_names_and_options_are_errors_that_list_the_valid_ones():
-  with pytest.raises(ValueError, match=r"one of \['realnvp_tabular', 'vae'\], got 'va'"):
+  with pytest.raises(ValueError, match=r"one of \['hvae', .*'vae_iaf'\], got 'va'"):
     models.create('va', (3,))
   with pytest.raises(ValueError, match=r"'vae' has no option 'latent'; its options: \['beta', "):
     models.create('vae', (3,), latent=2)

@@ -121,7 +121,7 @@ def test_events_that_do_not_fit_are_errors(event, widths, message):
 
 
 def test_unknown_net_is_an_error():
-  with pytest.raises(ValueError, match="'mlp' or 'conv', got 'cnn'"):
+  with pytest.raises(ValueError, match=r"one of \['conv', 'mlp', 'resnet'\], got 'cnn'"):
     nets.make_encoder('cnn', 4)
 
 

@@ -29,3 +29,25 @@ def test_gaussian_kl_is_zero_at_the_prior_and_never_negative():
 
 def test_elbo_weights_the_kl_alone():
   np.testing.assert_allclose(objectives.elbo(jnp.array([-3.]), jnp.array([2.]), .5), [-4.])
+
+
+def test_free_bits_have_no_gradient_below_the_floor():
+  terms = jnp.array([[.1, .6], [.5, .2]])
+  value, gradient = jax.value_and_grad(lambda t: objectives.free_bits(t, .3).sum())(terms)
+  np.testing.assert_allclose(value, .3 + .6 + .5 + .3, rtol=1e-6)
+  np.testing.assert_array_equal(gradient, [[0., 1.], [1., 0.]])
+
+
+def test_importance_bound_is_the_log_mean_weight_without_overflow():
+  log_w = jnp.array([[0., 500.], [np.log(3.), 500. + np.log(2.)]])
+  np.testing.assert_allclose(objectives.importance_bound(log_w), [np.log(2.), 500 + np.log(1.5)],
+                             rtol=1e-6)
+  np.testing.assert_allclose(objectives.effective_samples(log_w), [1.6, 1.8], rtol=1e-4)
+
+
+def test_scaled_gradient_leaves_the_value():
+  z = jnp.array([[1., 2.], [3., 4.]])
+  value, gradient = jax.value_and_grad(
+      lambda z: (objectives.scale_gradient(z, jnp.array([[2.], [5.]]))**2).sum())(z)
+  assert value == 30.
+  np.testing.assert_allclose(gradient, [[4., 8.], [30., 40.]])

@@ -1,61 +1,30 @@
-"""The VAE's bound against the exact evidence of a linear-Gaussian model; its parts."""
+"""The VAE's bounds against the exact evidence of a linear-Gaussian model; its parts."""
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from mollification import models
-from tests.models.support import jit, random_variables
+from tests.models import linear_gaussian
+from tests.models.linear_gaussian import X, bounds, evidence
+from tests.models.support import jit
 
-X = jax.random.normal(jax.random.key(0), (4, 3))
-
-
-def _linear(latent_dim=1, **options):
-  """A VAE whose encoder and decoder are affine, with random parameters."""
-  model = models.create('vae', (3,), latent_dim=latent_dim, widths=(), **options)
-  return model, random_variables(lambda: _init(model))
-
-
-def _init(model):
-  return model.init(jax.random.key(1), X, jax.random.key(2), train=True, method='loss')
-
-
-def _affine(variables, net):
-  """(W [out, in], b [out]) of one of the two nets, float64."""
-  dense = variables['params'][net]['MLP_0']['Dense_0']
-  return np.asarray(dense['kernel'], np.float64).T, np.asarray(dense['bias'], np.float64)
-
-
-def _evidence(variables, variance):
-  weights, bias = _affine(variables, 'decoder')
-  covariance = weights @ weights.T + variance * np.eye(3)
-  return stats.multivariate_normal(bias, covariance).logpdf(np.asarray(X, np.float64))
-
-
-def _bounds(model, variables, draws=4000):
-  """ELBO draws [draws, B]."""
-  keys = jax.random.split(jax.random.key(5), draws)
-  bound = lambda key: model.apply(variables, X, key, method='log_likelihood')
-  return np.asarray(jit(jax.vmap(bound))(keys))
+_linear = lambda latent_dim=1, **options: linear_gaussian.make('vae', latent_dim, **options)
 
 
 def test_elbo_of_a_linear_gaussian_vae_lies_below_the_evidence():
   model, variables = _linear(2, beta=.1, decoder_variance=.3)
-  gap = _evidence(variables, .3) - _bounds(model, variables).mean(0)
+  gap = evidence(variables, .3) - bounds(model, variables).mean(0)
   assert (gap > .02).all(), gap
 
 
 def test_elbo_reaches_the_evidence_at_the_exact_posterior():
   model, variables = _linear(1, decoder_variance=.3)
-  weights, bias = _affine(variables, 'decoder')
-  precision = 1. + (weights**2).sum() / .3
-  gain = weights.T / .3 / precision                                     # [1, 3]
-  encoder = {'kernel': np.concatenate([gain.T, np.zeros((3, 1))], axis=1),
-             'bias': np.array([-(gain @ bias).item(), -np.log(precision)])}
-  variables['params']['encoder']['MLP_0']['Dense_0'] = jax.tree.map(jnp.float32, encoder)
-  draws = _bounds(model, variables)
-  error = draws.mean(0) - _evidence(variables, .3)
+  variables = linear_gaussian.with_posterior(variables, .3)
+  draws = bounds(model, variables)
+  error = draws.mean(0) - evidence(variables, .3)
   assert (np.abs(error) < 5 * draws.std(0) / len(draws)**.5 + 1e-4).all(), error
 
 
@@ -81,11 +50,11 @@ def test_noise_comes_from_each_examples_key_whatever_train_says():
 
 def test_learned_variance_starts_at_the_given_one_and_has_the_maximum_at_the_squared_error():
   model, variables = _linear(2, learn_variance=True, decoder_variance=.7)
-  start = _init(model)
-  np.testing.assert_allclose(start['params']['decoder_log_var'], np.log(.7), rtol=1e-6)
+  start = linear_gaussian.init(model)
+  np.testing.assert_allclose(start['params']['observation']['log_var'], np.log(.7), rtol=1e-6)
 
   def loss(log_var):
-    params = {**variables['params'], 'decoder_log_var': log_var}
+    params = {**variables['params'], 'observation': {'log_var': log_var}}
     loss, _ = model.apply({'params': params}, X, jax.random.key(4), train=True, method='loss')
     return loss.mean()
   fixed, fixed_metrics = models.create('vae', (3,), latent_dim=2, widths=()).apply(
@@ -112,9 +81,170 @@ def test_reconstruct_decodes_the_posterior_mean():
                                 model.apply(variables, mean, method='decode'))
 
 
-def test_options_that_make_no_sense_are_errors():
-  with pytest.raises(ValueError, match=r'decoder_variance must be positive, got 0\.0'):
-    _linear(decoder_variance=0.)
+@pytest.fixture(scope='module')
+def iwae():
+  """A VAE with a posterior that is too wide, and draws of its bound for K = 1, 2, 4."""
+  model, variables = _linear(2, decoder_variance=.3)
+  variables = linear_gaussian.with_posterior(variables, .3, widen=.7, shift=.3)
+  return variables, [bounds(model, variables, num_samples=k) for k in (1, 2, 4)]
+
+
+def test_importance_bounds_rise_with_the_number_of_draws_towards_the_evidence(iwae):
+  variables, found = iwae
+  levels = [*found, np.broadcast_to(evidence(variables, .3), found[0].shape)]
+  for lower, upper in itertools.pairwise(levels):
+    error = (lower.var(0) + upper.var(0))**.5 / len(lower)**.5
+    assert (upper.mean(0) - lower.mean(0) > 5 * error).all()
+  gaps = [(levels[-1] - level).mean() for level in levels[:3]]
+  assert gaps[2] < .5 * gaps[0]
+
+
+def test_mean_weight_is_the_evidence(iwae):
+  variables, (_, two, four) = iwae
+  for found in (two, four):     # the mean of K weights, K > 1: one draw has its KL in closed form
+    linear_gaussian.assert_mean_weight_is_one(found, evidence(variables, .3))
+
+
+def _gradient(model, variables, keys):
+  """Gradients [len(keys), P] of the loss's mean, flattened."""
+  def mean_loss(params, key):
+    loss, _ = model.apply({'params': params}, X, key, train=True, method='loss')
+    return loss.mean()
+  gradient = jit(jax.vmap(jax.grad(mean_loss), (None, 0)))(variables['params'], keys)
+  return np.concatenate([g.reshape(len(keys), -1) for g in jax.tree.leaves(gradient)], axis=1)
+
+
+def test_estimators_agree_in_the_mean_and_dreg_is_steadier(iwae):
+  variables, _ = iwae
+  keys = jax.random.split(jax.random.key(7), 4000)
+  found = {}
+  for estimator in ('standard', 'dreg'):
+    model, _ = _linear(2, decoder_variance=.3, num_samples=3, estimator=estimator)
+    found[estimator] = _gradient(model, variables, jax.random.clone(keys))
+  a, b = found.values()
+  error = (a - b).std(0) / len(a)**.5
+  assert (np.abs((a - b).mean(0)) < 5 * error + 1e-5).all()
+  encoder = slice(len(a[0]) - 16, None)           # 'decoder' comes first
+  assert a[:, encoder].var(0).sum() > 1.5 * b[:, encoder].var(0).sum()
+
+
+def test_sticking_the_landing_has_no_noise_at_the_exact_posterior():
+  gradients = {}
+  for estimator in ('stl', 'standard', 'dreg'):
+    model, variables = _linear(1, estimator=estimator)
+    variables = linear_gaussian.with_posterior(variables)
+    keys = jax.random.split(jax.random.key(8), 20)
+    gradients[estimator] = _gradient(model, variables, keys)[:, -8:]      # of the encoder
+  np.testing.assert_allclose(gradients['stl'], 0., atol=1e-5)
+  np.testing.assert_allclose(gradients['dreg'], 0., atol=1e-5)    # one draw: its weight is 1
+  assert np.abs(gradients['standard']).max() > .1
+
+
+@pytest.mark.parametrize('estimator', ['standard', 'dreg'])
+def test_chunks_change_neither_loss_nor_gradient(estimator):
+  found = []
+  for chunk in (0, 2):
+    model, variables = _linear(2, num_samples=6, chunk=chunk, estimator=estimator, beta=.7)
+
+    def mean_loss(params, model=model):
+      loss, metrics = model.apply({'params': params}, X, jax.random.key(3), train=True,
+                                  method='loss')
+      return loss.mean(), (loss, metrics)
+    gradient, (loss, metrics) = jit(jax.grad(mean_loss, has_aux=True))(variables['params'])
+    found.append((loss, metrics, gradient))
+  assert (metrics['effective_samples'] > 1.).all()
+  assert (metrics['effective_samples'] <= 6.).all()
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
+
+
+def test_memory_grows_at_most_linearly_in_draws_and_not_at_all_in_chunks():
+  x = jax.ShapeDtypeStruct((16, 256), jnp.float32)
+
+  def bytes_of(num_samples, chunk):
+    model = models.create('vae', (256,), latent_dim=2, widths=(512,), num_samples=num_samples,
+                          chunk=chunk)
+    variables = jax.eval_shape(lambda: model.init(
+        jax.random.key(0), jnp.zeros((16, 256)), jax.random.key(2), train=True, method='loss'))
+
+    def mean_loss(params, x):
+      loss, _ = model.apply({'params': params}, x, jax.random.key(1), train=True, method='loss')
+      return loss.mean()
+    compiled = jax.jit(jax.grad(mean_loss)).lower(variables['params'], x).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+  assert bytes_of(512, 0) < 4.1 * bytes_of(128, 0)
+  # What is left of the growth are the log-weights.
+  assert bytes_of(128, 4) < 1.05 * bytes_of(32, 4)
+
+
+@pytest.mark.slow
+def test_running_statistics_follow_the_first_chunk():
+  options = dict(latent_dim=2, net='resnet', widths=(3,), num_samples=4)
+  model = models.create('vae', (4, 4, 1), chunk=2, **options)
+  x = jax.random.normal(jax.random.key(0), (5, 4, 4, 1))
+  variables = model.init(jax.random.key(1), x, jax.random.key(2), train=True, method='loss')
+  run = jit(lambda v: model.apply(v, x, jax.random.key(3), train=True, method='loss',
+                                  mutable=['batch_stats']))
+  (loss, _), state = run(variables)
+  assert jnp.isfinite(loss).all()
+  moved = state['batch_stats']['decoder']['ResidualBlock_0']['BatchNorm_0']['RunningMoments_0']
+  assert (moved['mean'] != 0.).any()
+  assert jax.tree.structure(state['batch_stats']) == jax.tree.structure(variables['batch_stats'])
+
+
+def test_kl_weight_rises_with_progress_and_the_bound_ignores_it():
+  model, variables = _linear(2, beta=2., warmup=.5)
+  for progress, weight in ((0., 0.), (.25, 1.), (.5, 2.), (1., 2.)):
+    loss, metrics = model.apply(variables, X, jax.random.key(4), train=True, progress=progress,
+                                method='loss')
+    np.testing.assert_allclose(loss, weight * metrics['kl'] - metrics['reconstruction'], rtol=1e-5)
+  bound = model.apply(variables, X, jax.random.key(4), method='log_likelihood')
+  np.testing.assert_allclose(bound, metrics['reconstruction'] - metrics['kl'], rtol=1e-5)
+
+
+def test_free_bits_are_paid_in_the_loss_alone():
+  model, variables = _linear(2, free_bits=50.)
+  loss, metrics = model.apply(variables, X, jax.random.key(4), train=True, method='loss')
+  np.testing.assert_allclose(loss, 100. - metrics['reconstruction'], rtol=1e-5)
+  bound = model.apply(variables, X, jax.random.key(4), method='log_likelihood')
+  np.testing.assert_allclose(bound, metrics['reconstruction'] - metrics['kl'], rtol=1e-5)
+
+
+def test_interpolation_goes_from_one_reconstruction_to_the_other():
+  model, variables = _linear(2)
+  line = model.apply(variables, X, X[::-1], 3, method='interpolate')
+  ends = model.apply(variables, X, method='reconstruct')
+  assert line.shape == (3, 4, 3)
+  np.testing.assert_allclose(line[0], ends, atol=1e-6)
+  np.testing.assert_allclose(line[2], ends[::-1], atol=1e-6)
+  np.testing.assert_allclose(line[1], (ends + ends[::-1]) / 2, atol=1e-5)   # affine nets
+
+
+BAD = [
+    (dict(latent_dim=0), 'latent_dim must be at least 1, got 0'),
+    (dict(num_samples=0), 'num_samples must be at least 1, got 0'),
+    (dict(num_samples=6, chunk=4), 'chunk must divide num_samples 6, got 4'),
+    (dict(chunk=-1), 'chunk must divide'),
+    (dict(beta=-.1), r'beta must not be negative, got -0\.1'),
+    (dict(warmup=2.), r'in \[0, 1\], got 2'),
+    (dict(decoder_variance=0.), r'decoder_variance must be positive, got 0\.0'),
+    (dict(likelihood='poisson'), "likelihood must be one of .*, got 'poisson'"),
+    (dict(likelihood='bernoulli', learn_variance=True), "for likelihood='gaussian', got 'bern"),
+    (dict(mixtures=0), 'mixtures at least 1'),
+    (dict(levels=1), 'levels must be at least 2'),
+    (dict(estimator='reinforce'), "estimator must be one of .*got 'reinforce'"),
+    (dict(free_bits=-1.), 'free_bits must not be negative'),
+    (dict(free_bits=.1, num_samples=2), 'floor under the KL in closed form'),
+]
+
+
+@pytest.mark.parametrize('options, message', BAD)
+def test_options_that_make_no_sense_are_errors(options, message):
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(lambda: linear_gaussian.init(
+        models.create('vae', (3,), **dict(widths=()) | options)))
+
+
+def test_a_condition_is_an_error():
   model, variables = _linear()
   with pytest.raises(ValueError, match='takes no condition'):
     model.apply(variables, X, jax.random.key(0), jnp.ones((4, 1)), method='log_likelihood')

@@ -203,7 +203,8 @@ def test_rows_say_what_was_done(tmp_path):
   assert {'train/loss', 'train/kl', 'train/reconstruction', 'train/grad_norm', 'train/skipped',
           'valid/log_likelihood', 'valid/bits_per_dim'} <= rows[-1].keys()
   assert 'valid/log_likelihood' not in rows[0]
-  assert (tmp_path / 'samples' / '00000008.png').stat().st_size > 0
+  for folder in ('samples', 'reconstructions', 'interpolations'):
+    assert (tmp_path / folder / '00000008.png').stat().st_size > 0
 
 
 def test_tensorboard_gets_rows_and_samples(tmp_path):

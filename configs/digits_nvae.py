@@ -1,0 +1,17 @@
+"""NVAE on the 8×8 digits.
+
+Paper row: none for this data set.
+Command:
+  python -m mollification.main --config=configs/digits_nvae.py --workdir=runs/digits_nvae
+Expected: none published.
+Measured: not yet.
+
+Reduced where the data are small; group counts other than those of CIFAR-10 are choices of this
+project.
+"""
+from configs import vaes
+
+
+def get_config(arg=''):
+  """1,200 updates of batch 32, the first half mollified."""
+  return vaes.config('nvae', 'digits', arg)

@@ -1,0 +1,56 @@
+"""Pictures of what a VAE makes of given images: reconstructions, and walks between two."""
+import jax
+import numpy as np
+
+from mollification.evaluation import sampling
+from mollification.models.autoencoder import Autoencoder
+
+STEPS = 8   # images on the way from one to another, both ends included
+
+
+def make_pictures(net, prepare, images, *, levels, batch_size):
+  """(variables, key) -> {name: grid uint8 [H, W, C]} of stored `images` [n, H, W, C]; see below.
+
+  'reconstructions': each image beside the decoder's mean at its latents. 'interpolations', where
+  the latents are one vector: a row from each image to the next, of `STEPS`. A model with an exact
+  likelihood has no latents to look at: no pictures. `prepare` and running statistics as in
+  evaluation.
+  """
+  if net.EXACT_LIKELIHOOD:
+    return lambda variables, key: {}
+  images = np.asarray(images)
+  columns = 2 * max(1, int(len(images)**.5) // 2)
+  reconstruct = _sampler(net, prepare, _reconstruct, batch_size)
+  interpolate = _sampler(net, prepare, _interpolate, batch_size)
+  pairs = np.stack([images, np.roll(images, -1, axis=0)], axis=1)[:STEPS]
+
+  def draw(variables, key):
+    made = reconstruct(variables, key, len(images), cond=images).x
+    beside = np.stack([images, made], axis=1).reshape(-1, *images.shape[1:])
+    found = {'reconstructions': sampling.grid(beside, columns, levels=levels, gap=1)}
+    if isinstance(net, Autoencoder):
+      walks = interpolate(variables, key, len(pairs), cond=pairs).x
+      found['interpolations'] = sampling.grid(walks.reshape(-1, *images.shape[1:]), STEPS,
+                                              levels=levels, gap=1)
+    return found
+
+  return draw
+
+
+def _sampler(net, prepare, make, batch_size):
+  """A sampler whose condition are the stored images."""
+  def sample(variables, keys, cond):
+    pairs = jax.vmap(jax.random.split)(keys)
+    return make(net, variables, prepare, cond, pairs[:, 0], pairs[:, 1])
+
+  return sampling.make_sampler(sample, prepare.invert, batch_size=batch_size, allow_nonfinite=True)
+
+
+def _reconstruct(net, variables, prepare, images, data_keys, model_keys):
+  return net.apply(variables, prepare(images, data_keys), model_keys, method='reconstruct')
+
+
+def _interpolate(net, variables, prepare, pairs, *keys):
+  ends = (prepare(pairs[:, i], keys[i]) for i in range(2))
+  walks = net.apply(variables, *ends, STEPS, method='interpolate')
+  return walks.swapaxes(0, 1)                                           # [B, steps, H, W, C]

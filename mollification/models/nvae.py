@@ -1,0 +1,178 @@
+"""NVAE (Vahdat & Kautz 2020, arXiv 2007.03898): a hierarchy of groups of latent images."""
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from mollification import rng
+from mollification.models import decoders, gaussian, moments, objectives
+from mollification.models.autoencoder import check_samples
+from mollification.models.base import Model
+from mollification.models.nvae_cells import BottomUp, TopDown
+
+POWER_ITERATIONS = 10
+
+
+class NVAE(Model, kw_only=True):
+  """p(z) = prod_l p(z_l | z_<l), q(z | x) = prod_l q(z_l | z_<l, x), p(x | z) of the last features.
+
+    -loss = log p(x | z) - weight sum_l gamma_l KL(q_l || p_l),  q_l relative to p_l (eq. 2)
+
+  `groups` counts the groups of each scale, coarsest first; the finest has half the image's sides,
+  `width` channels and `latents` channels in each z_l, and every coarser one half the sides and
+  twice the channels. Each group has a residual cell on the way up and one, `expansion` times as
+  wide inside, on the way down, both with squeeze-excite. `likelihood` and what follows are as for
+  `decoders.Observation`.
+
+  The KL's weight reaches `beta` after the share `warmup` of the updates; until then, with
+  `balance`, gamma_l is the batch's mean KL of the group over the mean of all groups' (§3.2), which
+  keeps groups from dying; then 1. `spectral` weighs the sum of the kernels' largest singular values
+  (§3.2), see `penalty`. Before sampling, let `base.refresh` recompute running statistics.
+
+  Raises ValueError for sizes below 1, images that cannot be halved once per scale, a negative beta
+  or spectral, a warmup outside [0, 1], and a condition.
+  """
+  EXACT_LIKELIHOOD: ClassVar[bool] = False
+
+  groups: tuple[int, ...] = (30,)
+  latents: int = 20
+  width: int = 128
+  expansion: int = 6
+  likelihood: str = 'logistic_mixture'
+  decoder_variance: float = .5
+  mixtures: int = 10
+  levels: int = 256
+  beta: float = 1.
+  warmup: float = .3
+  balance: bool = True
+  spectral: float = 0.
+
+  def setup(self):
+    self._check()
+    self.observation = decoders.Observation(self.event_shape, self.likelihood,
+                                            self.decoder_variance, mixtures=self.mixtures,
+                                            levels=self.levels)
+    self.bottom_up = BottomUp(self.groups, self.width, self.axis_name)
+    self.top_down = TopDown(self.groups, self.width, self.latents, self.expansion,
+                            self.observation.net_shape, self.axis_name)
+
+  def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
+    """See `Model.loss`. Metrics, [B] in nats: 'kl', and 'reconstruction', log p(x | z)."""
+    self._reject(cond)
+    weight = objectives.kl_weight(progress, self.beta, self.warmup)
+    log_prob_x, kl, _ = self.draw(x, rng.batch_keys(keys, x.shape[0]), train=train, mask=mask)
+    penalised = kl
+    if self.balance and self.warmup and train:
+      penalised = jnp.where(progress < self.warmup, self._balance(kl, mask), 1.) * kl
+    metrics = {'kl': kl.sum(-1), 'reconstruction': log_prob_x}
+    return -objectives.elbo(log_prob_x, penalised.sum(-1), weight), metrics
+
+  def log_likelihood(self, x, keys, cond=None):
+    """ELBO [B] in nats with one draw of z, whatever `beta`: a lower bound in expectation."""
+    return self.importance_bound(x, keys, 1, cond=cond)
+
+  def importance_bound(self, x, keys, num_samples, chunk=0, cond=None):
+    """log 1/K sum_k p(x, z_k) / q(z_k | x) [B] in nats of K draws, `chunk` at a time (0: all)."""
+    self._reject(cond)
+    check_samples(num_samples, chunk)
+    keys = rng.batch_keys(keys, x.shape[0])
+    if num_samples == 1:
+      log_prob_x, kl, _ = self.draw(x, keys)
+      return log_prob_x - kl.sum(-1)
+    chunk = min(chunk or num_samples, num_samples)
+    model, variables = self.unbind()
+
+    def log_weights(index):
+      each = jax.vmap(jax.vmap(jax.random.fold_in, (0, None)), (None, 0))(keys, index)
+      rows = jnp.broadcast_to(x, (chunk, *x.shape)).reshape(-1, *x.shape[1:])
+      log_prob_x, _, ratio = model.apply(variables, rows, each.reshape(-1), method='draw')
+      return (log_prob_x - ratio.sum(-1)).reshape(chunk, -1)
+    log_w = jax.lax.map(log_weights, jnp.arange(num_samples).reshape(-1, chunk))
+    return objectives.importance_bound(log_w.reshape(num_samples, -1))
+
+  def draw(self, x, keys, *, train=False, mask=None):
+    """(log p(x | z) [B], KL [B, G], log q(z | x) - log p(z) [B, G]) at one draw of z per example.
+
+    G counts the groups, coarsest first. Each KL is that of q_l and p_l given the draws before, in
+    closed form; the third is its value at the draw, for importance weights.
+    """
+    features = self.bottom_up(x, train=train, mask=mask)
+    out, kl, ratio = self.top_down(self._noise(keys), features, train=train, mask=mask)
+    return self.observation.log_prob(x, out), kl, ratio
+
+  def sample(self, keys, *, temperature=1., cond=None):
+    """Decoder means [N, *event], every p(z_l | z_<l) with its deviation times `temperature`."""
+    self._reject(cond)
+    noise = [temperature * n for n in self._noise(keys)]
+    return self.observation.mean(self.top_down(noise, None, train=False)[0])
+
+  def reconstruct(self, x, keys):
+    """Decoder mean [B, *event] at one draw of z for each x [B, *event]; running statistics."""
+    features = self.bottom_up(x, train=False)
+    noise = self._noise(rng.batch_keys(keys, x.shape[0]))
+    return self.observation.mean(self.top_down(noise, features, train=False)[0])
+
+  def penalty(self):
+    """spectral * sum over kernels of their largest singular value [], as matrices [K K C, F].
+
+    By `POWER_ITERATIONS` from a fixed vector, which come from below. Depthwise kernels, which are
+    no such matrix, are left out.
+    """
+    if not self.spectral:
+      return jnp.zeros(())
+    flat = traverse_util.flatten_dict(self.variables['params'])
+    kernels = [(path, kernel) for path, kernel in flat.items() if path[-1] == 'kernel']
+    stacked = lambda path: any(part.startswith('groups') for part in path)
+    return self.spectral * sum(
+        jax.vmap(_largest_singular_value)(kernel).sum() if stacked(path)
+        else _largest_singular_value(kernel) for path, kernel in kernels)
+
+  def _balance(self, kl, mask):
+    """gamma [B, G], the same for every example: the group's mean KL over that of all groups."""
+    mean = moments.batch_moments(jax.lax.stop_gradient(kl), mask=mask,
+                                 axis_name=self.axis_name).mean
+    return jnp.broadcast_to(mean / jnp.maximum(mean.mean(), 1e-8), kl.shape)
+
+  def _noise(self, keys):
+    """Per scale, coarsest first, standard normal [G, B, H, W, latents]."""
+    noise = []
+    for scale, count in enumerate(self.groups):
+      each = jax.vmap(jax.random.fold_in, (0, None))(keys, scale)
+      sides = [n >> (len(self.groups) - scale) for n in self.event_shape[:2]]
+      draws = gaussian.standard_normal(each, (count, *sides, self.latents))
+      noise.append(jnp.moveaxis(draws, 1, 0))
+    return noise
+
+  def _check(self):
+    sizes = (*self.groups, self.latents, self.width, self.expansion)
+    if not self.groups or min(sizes) < 1:
+      raise ValueError('groups, latents, width and expansion must be at least 1, got '
+                       f'{self.groups}, {self.latents}, {self.width}, {self.expansion}.')
+    zoom = 2**len(self.groups)
+    if len(self.event_shape) != 3 or any(n % zoom for n in self.event_shape[:2]):
+      raise ValueError(f'NVAE of {len(self.groups)} scales needs images [H, W, C] with sides that '
+                       f'are multiples of {zoom}, got {self.event_shape}; give fewer scales.')
+    if self.beta < 0. or self.spectral < 0. or not 0. <= self.warmup <= 1.:
+      raise ValueError('beta and spectral must not be negative and warmup lies in [0, 1], got '
+                       f'{self.beta}, {self.spectral}, {self.warmup}.')
+
+  def _reject(self, cond):
+    if cond is not None:
+      raise ValueError('NVAE takes no condition, got cond; leave it None.')
+
+
+def _largest_singular_value(kernel):
+  """Largest singular value [] of a kernel [..., F] as a matrix [I, F], with its gradient."""
+  matrix = kernel.reshape(math.prod(kernel.shape[:-1]), -1)
+  fixed = jax.lax.stop_gradient(matrix)
+  right = jnp.cos(jnp.arange(fixed.shape[1], dtype=jnp.float32)**2)
+  right = jax.lax.fori_loop(0, POWER_ITERATIONS,
+                            lambda _, v: _unit(_unit(fixed @ v) @ fixed), right)
+  left = _unit(fixed @ right)
+  return left @ matrix @ right
+
+
+def _unit(vector):
+  return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)

@@ -1,0 +1,64 @@
+"""Families of q(z | x), as modules.
+
+  z, log_q = posterior(stats, noise, log_joint, weights)
+
+turns `noise` [B, noise_dim], standard normal, into draws z [B, Z] and log q(z | x) [B], such that
+E[p(x, z) / q(z | x)] = p(x). `stats` are (mean, log_var) [B, Z] of the encoder, `log_joint` maps z
+to log p(x, z) [B]. `weights` [B, 1], or None, multiply gradients that reach `stats` through z, for
+a family whose `estimator` is 'dreg'. `kl(stats, draw)` gives (KL [B], the KL as it is penalised
+[B]), in closed form where there is one, else the `draw` [B] of it.
+"""
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mollification.models import decoders, objectives
+
+
+class GaussianPosterior(nn.Module):
+  """N(mean, diag exp(log_var)), by z = mean + exp(log_var / 2) noise.
+
+  `estimator` is one of `objectives.ESTIMATORS`; `free_bits` is a floor in nats under the KL of each
+  latent, where it is in closed form: with the standard estimator and one draw.
+
+  Raises ValueError for an unknown estimator, a negative floor, and a floor without such a KL.
+  """
+  latent_dim: int
+  num_samples: int = 1
+  estimator: str = 'standard'
+  free_bits: float = 0.
+
+  def setup(self):
+    if self.estimator not in objectives.ESTIMATORS:
+      raise ValueError(f'estimator must be one of {objectives.ESTIMATORS}, got '
+                       f'{self.estimator!r}.')
+    if self.free_bits < 0.:
+      raise ValueError(f'free_bits must not be negative, got {self.free_bits}.')
+    if self.free_bits and (self.num_samples > 1 or self.estimator != 'standard'):
+      raise ValueError('free_bits are a floor under the KL in closed form, got num_samples '
+                       f'{self.num_samples} and estimator {self.estimator!r}; set 1 and '
+                       "'standard', or free_bits=0.")
+
+  @property
+  def noise_dim(self):
+    """Standard normal numbers that a draw takes."""
+    return self.latent_dim
+
+  def __call__(self, stats, noise, log_joint, weights=None):
+    """See the module's text."""
+    del log_joint
+    mean, log_var = stats
+    z = mean + jnp.exp(.5 * log_var) * noise
+    if weights is not None:
+      z = objectives.scale_gradient(z, weights)
+    if self.estimator != 'standard':
+      mean, log_var = jax.lax.stop_gradient(stats)
+    return z, decoders.gaussian_log_prob(z, mean, log_var)
+
+  def kl(self, stats, draw):
+    """See the module's text."""
+    if self.estimator != 'standard':
+      return draw, draw
+    terms = objectives.gaussian_kl_terms(*stats)
+    penalised = objectives.free_bits(terms, self.free_bits) if self.free_bits else terms.sum(-1)
+    return terms.sum(-1), penalised

@@ -1,0 +1,72 @@
+"""VAE whose posterior is an inverse autoregressive flow (Kingma et al. 2016, arXiv 1606.04934)."""
+from typing import ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mollification.models import decoders
+from mollification.models.autoencoder import Autoencoder
+from mollification.models.flows.made import MADE
+
+
+class VAEIAF(Autoencoder, kw_only=True):
+  """`Autoencoder` with q(z | x) a Gaussian that `flows` autoregressive steps transform.
+
+  `flow_widths` are the hidden layers of each step's MADE. Raises ValueError for fewer than one
+  step, and for fewer than two latents, of which none could depend on another.
+  """
+  flows: int = 3
+  flow_widths: tuple[int, ...] = (128, 128)
+
+  def make_posterior(self):
+    """The family of the flow."""
+    return IAFPosterior(self.latent_dim, self.flows, self.flow_widths)
+
+
+class IAFPosterior(nn.Module):
+  """z_0 = mean + exp(log_var / 2) noise, then per step, with the order reversed between steps,
+
+    z <- z exp(s(z)) + m(z),  log q(z | x) = log q(z_0 | x) - sum over steps of sum_i s_i
+
+  where m_i and s_i depend on z_1, ..., z_{i-1} (eqs. 5 to 8, without a context). The KL is drawn:
+  it has no closed form. See `posteriors` for the interface.
+  """
+  estimator: ClassVar[str] = 'standard'
+
+  latent_dim: int
+  flows: int
+  widths: tuple[int, ...]
+
+  def setup(self):
+    if self.flows < 1:
+      raise ValueError(f"flows must be at least 1, got {self.flows}; without any, use 'vae'.")
+    self.nets = [MADE(2, self.widths) for _ in range(self.flows)]
+
+  @property
+  def noise_dim(self):
+    """Standard normal numbers that a draw takes."""
+    return self.latent_dim
+
+  def __call__(self, stats, noise, log_joint, weights=None):
+    """(z [B, Z], log_q [B])."""
+    del log_joint, weights
+    mean, log_var = stats
+    z = mean + jnp.exp(.5 * log_var) * noise
+    log_q = decoders.gaussian_log_prob(z, mean, log_var)
+    z, log_det = self.transform(z)
+    return z, log_q - log_det
+
+  def transform(self, z):
+    """(z_T [B, Z], log |det dz_T/dz_0| [B]) of z_0 [B, Z]."""
+    log_det = jnp.zeros(z.shape[0])
+    for i, net in enumerate(self.nets):
+      z = z[:, ::-1] if i else z
+      shift, log_scale = jnp.moveaxis(net(z), 1, 0)
+      z = z * jnp.exp(log_scale) + shift
+      log_det = log_det + log_scale.sum(-1)
+    return z, log_det
+
+  def kl(self, stats, draw):
+    """(the drawn KL [B], the same)."""
+    del stats
+    return draw, draw

@@ -1,0 +1,18 @@
+"""What is about to be trained, for people: parameters, data, mollified phase."""
+from clu import parameter_overview
+
+
+def text(config, dataset, evaluation, mollified_steps):
+  """Parameters by name and size, data, and the phase of `mollified_steps` updates."""
+  state = evaluation.template()
+  table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+  c, steps = config.mollify, mollified_steps
+  phase = (f'{c.name} by {c.schedule}, updates 0 to {steps:,} of {config.total_steps:,}, level per '
+           f'{c.granularity}' if steps else 'vanilla: level 0 throughout')
+  shape = tuple(dataset.event_shape)
+  lines = [table, f'data {dataset.name}: {dataset.train.num_examples:,} training examples {shape}',
+           f'mollification {phase}']
+  if dataset.levels is not None and not evaluation.prepare.bits_defined:
+    what = 'bits/dim' if evaluation.has_likelihood else 'likelihood'
+    lines.append(f'no {what}: pixels are not dequantised (prepare.dequantize=none)')
+  return '\n'.join(lines)

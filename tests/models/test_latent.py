@@ -1,0 +1,24 @@
+"""Statistics of the aggregated posterior against draws from it."""
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mollification.models import latent
+
+
+def test_aggregated_moments_are_those_of_draws_and_unused_latents_are_not_active():
+  rng = np.random.default_rng(0)
+  mean = rng.normal(size=(500, 3)) * [2., .5, .05] + [1., 0., 0.]
+  log_var = np.broadcast_to([-1., -.5, 0.], mean.shape)
+  found = latent.aggregate(jnp.asarray(mean), jnp.asarray(log_var))
+  draws = rng.normal(mean, np.exp(log_var / 2), (400, *mean.shape)).reshape(-1, 3)
+  np.testing.assert_allclose(found.mean, draws.mean(0), atol=.02)
+  np.testing.assert_allclose(found.var, draws.var(0), rtol=.02)
+  np.testing.assert_array_equal(found.active, [True, True, False])
+  assert found.active_units == 2
+  assert found.kl[2] < .01 < found.kl[1]
+
+
+def test_other_shapes_are_errors():
+  with pytest.raises(ValueError, match='at least two examples'):
+    latent.aggregate(jnp.zeros((1, 3)), jnp.zeros((1, 3)))
