@@ -25,23 +25,8 @@ from mollification.training import optimizers, step
 from mollification.training.run import Evaluation, Run
 from mollification.training.state import TrainState
 
-MOLLIFIERS = {
-  'gaussian': mollifiers.gaussian,
-  'gaussian_ve': mollifiers.gaussian_ve,
-  'heat_blur': mollifiers.heat_blur,
-  'blur_noise': mollifiers.blur_noise,
-  'identity': mollifiers.identity,
-}
 # Keys of config.data that only some data sets take; 0 leaves them at the data set's own default.
 DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES)
-SCHEDULES = {
-  'sigmoid': schedules.sigmoid,
-  'linear': schedules.linear,
-  'cosine': schedules.cosine,
-  'jetformer': schedules.jetformer,
-  'polynomial': schedules.polynomial,
-  'constant': schedules.constant,
-}
 
 
 def build(config, dataset=None):
@@ -175,15 +160,15 @@ def mollified_steps(config):
 def schedule(config, steps_per_epoch):
   """update -> level, for the configured phase and granularity; 0 throughout for no phase."""
   c, steps = config.mollify, mollified_steps(config)
-  if c.schedule not in (*SCHEDULES, 'none'):
-    known = ', '.join([*SCHEDULES, 'none'])
+  if c.schedule not in (*schedules.SCHEDULES, 'none'):
+    known = ', '.join([*schedules.SCHEDULES, 'none'])
     raise ValueError(f'mollify.schedule {c.schedule!r} is unknown; known: {known}.')
   if c.granularity not in ('step', 'epoch'):
     raise ValueError(f"mollify.granularity must be 'step' or 'epoch', got {c.granularity!r}.")
   if not steps:
     return schedules.none()
   with check.keys_of(config, f'mollify.{c.schedule}'):
-    level = SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
+    level = schedules.SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
   if c.granularity == 'step':
     return level
   held = schedules.by_epoch(level, steps_per_epoch)
@@ -194,9 +179,9 @@ def schedule(config, steps_per_epoch):
 def mollifier(config, event_shape):
   """(x, level, keys) -> x of the config; raises ValueError for a blur of what is no image."""
   c = config.mollify
-  if c.name not in MOLLIFIERS:
-    raise ValueError(f'mollify.name {c.name!r} is unknown; known: {", ".join(MOLLIFIERS)}.')
-  mollify = functools.partial(MOLLIFIERS[c.name], **_options(c, c.name))
+  if c.name not in mollifiers.MOLLIFIERS:
+    raise ValueError(f'mollify.name {c.name!r} is unknown; known: {", ".join(mollifiers.MOLLIFIERS)}.')
+  mollify = functools.partial(mollifiers.MOLLIFIERS[c.name], **_options(c, c.name))
   shape = jax.ShapeDtypeStruct((1, *event_shape), jnp.float32)
   with check.keys_of(config, f'mollify.{c.name}'):
     jax.eval_shape(mollify, shape, 1., jax.eval_shape(lambda: jax.random.key(0)))

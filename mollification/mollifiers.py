@@ -141,3 +141,12 @@ def _dct_matrix(n):
   k, i = np.mgrid[:n, :n]
   scale = np.where(k == 0, np.sqrt(1 / n), np.sqrt(2 / n))
   return (scale * np.cos(np.pi * (2 * i + 1) * k / (2 * n))).astype(np.float32)
+
+
+MOLLIFIERS = {
+  'gaussian': gaussian,
+  'gaussian_ve': gaussian_ve,
+  'heat_blur': heat_blur,
+  'blur_noise': blur_noise,
+  'identity': identity,
+}

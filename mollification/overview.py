@@ -1,9 +1,9 @@
 """What is about to be trained, for people: parameters, data, mollified phase."""
-from clu import parameter_overview
 
 
 def text(config, dataset, evaluation, mollified_steps):
   """Parameters by name and size, data, and the phase of `mollified_steps` updates."""
+  from clu import parameter_overview
   state = evaluation.template()
   table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
   c, steps = config.mollify, mollified_steps

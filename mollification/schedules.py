@@ -124,3 +124,13 @@ def _require(name, value, rule, words):
   """Raise ValueError where a concrete parameter breaks its rule; a traced one has no value yet."""
   if not isinstance(value, jax.core.Tracer) and not np.all(rule(np.asarray(value))):
     raise ValueError(f'{name} must be {words}, got {value}.')
+
+
+SCHEDULES = {
+  'sigmoid': sigmoid,
+  'linear': linear,
+  'cosine': cosine,
+  'jetformer': jetformer,
+  'polynomial': polynomial,
+  'constant': constant,
+}
