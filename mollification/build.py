@@ -180,7 +180,8 @@ def mollifier(config, event_shape):
   """(x, level, keys) -> x of the config; raises ValueError for a blur of what is no image."""
   c = config.mollify
   if c.name not in mollifiers.MOLLIFIERS:
-    raise ValueError(f'mollify.name {c.name!r} is unknown; known: {", ".join(mollifiers.MOLLIFIERS)}.')
+    known = ', '.join(mollifiers.MOLLIFIERS)
+    raise ValueError(f'mollify.name {c.name!r} is unknown; known: {known}.')
   mollify = functools.partial(mollifiers.MOLLIFIERS[c.name], **_options(c, c.name))
   shape = jax.ShapeDtypeStruct((1, *event_shape), jnp.float32)
   with check.keys_of(config, f'mollify.{c.name}'):
