@@ -253,6 +253,8 @@ def smoke(config):
   config.checkpoint.keep_every = 0
   config.eval.num_samples = min(config.eval.num_samples, 4)
   config.eval.refresh_examples = min(config.eval.refresh_examples, 64)
+  config.eval.importance_samples = min(config.eval.importance_samples,
+                                       config.eval.importance_chunk or 10)
   return config
 
 

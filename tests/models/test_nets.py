@@ -99,6 +99,24 @@ def test_convolutional_pair_has_the_shapes_of_its_images(event):
   assert [o.shape for o in out] == [(3, 6), (3, *event)]
 
 
+@pytest.mark.parametrize('event', [(8, 8, 1), (28, 28, 1), (64, 32, 3)])
+def test_residual_pair_has_the_shapes_of_its_images(event):
+  encoder, decoder = nets.make_encoder('resnet', 6, widths=(4, 5)), nets.make_decoder(
+      'resnet', event, widths=(4, 5))
+  out = jax.eval_shape(lambda x, z: (
+      encoder.init_with_output(jax.random.key(0), x, train=True)[0],
+      decoder.init_with_output(jax.random.key(1), z, train=True)[0]),
+      jnp.zeros((3, *event)), jnp.zeros((3, 2)))
+  assert [o.shape for o in out] == [(3, 6), (3, *event)]
+
+
+def test_images_that_a_residual_pair_cannot_halve_are_errors():
+  for event, widths in (((6, 8, 1), (4, 4)), ((8,), (4,)), ((8, 8, 1), ())):
+    with pytest.raises(ValueError, match='can be halved once per width'):
+      jax.eval_shape(lambda event=event, widths=widths: nets.make_decoder(
+          'resnet', event, widths=widths).init(jax.random.key(0), jnp.zeros((1, 2)), train=True))
+
+
 def test_full_size_pair_has_the_paper_librarys_layers():
   def shapes(net, x):
     variables = jax.eval_shape(lambda: net.init(jax.random.key(0), x, train=True))
