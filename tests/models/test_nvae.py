@@ -40,6 +40,13 @@ def test_kl_of_each_group_is_the_monte_carlo_mean_of_its_log_ratio():
   assert (jnp.abs((ratio - kl).mean(0)) < 5 * error).all()
 
 
+def test_relative_kl_is_that_of_the_two_gaussians():
+  d_mean, d_log_sd, log_sd = (np.array([[v]]) for v in (.7, -.4, .9))
+  p, q = np.exp(log_sd), np.exp(log_sd + d_log_sd)
+  exact = np.log(p / q) + (q**2 + d_mean**2) / (2 * p**2) - .5
+  np.testing.assert_allclose(nvae_cells.relative_kl(d_mean, d_log_sd, log_sd), exact[0], rtol=1e-5)
+
+
 def test_importance_bound_is_the_log_mean_weight_of_its_draws_chunk_by_chunk():
   model, variables, x = _setup()
   keys = jax.random.split(jax.random.key(4), 2)
