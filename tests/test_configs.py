@@ -217,7 +217,6 @@ BAD = {
   'mollify.steps=-7': r'mollify.steps must lie in \[-1, inf\), got -7',
   'optimizer.learning_rate=-1.': 'optimizer.learning_rate must lie in',
   'optimizer.b1=1.5': r'optimizer.b1 must lie in \[0, 1\), got 1.5',
-  'eval.quantize=round,eval.temperature=nan': 'eval.temperature must lie in',
   'seed=-1': 'seed must lie in',
   'model.likelihood=bernoulli': 'cannot reach the mollified targets outside',
   'model.likelihood=sigmoid_gaussian': 'cannot reach the mollified targets outside',

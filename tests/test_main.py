@@ -54,7 +54,7 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   run = measure.open_run(tmp_path)
   bound = measure.measure(run, ('importance',), write=False)
   assert [r.metric for r in bound] == ['importance_bound', 'importance_bits_per_dim']
-  assert bound[0].extra['draws'] == 40
+  assert bound[0].settings['draws'] == 40
   found = {r.metric: r for r in measure.measure(run, ('nll', 'mmd', 'frechet'))}
   assert set(found) == {'log_likelihood', 'bits_per_dim', 'mmd2', 'frechet'}
   last = metrics.read_rows(tmp_path / 'metrics.jsonl')[-1]
