@@ -1,5 +1,6 @@
 """What the binaries share: flags that fail in one line, and errors of the user's in one line."""
 import contextlib
+import os
 import re
 import sys
 import warnings
@@ -13,6 +14,8 @@ _KINDS = {'for int()': 'a whole number', 'string to float': 'a number',
 # Packages that only some runs need -> the extra that brings them.
 _EXTRAS = {'tensorflow': 'data', 'tensorflow_datasets': 'data', 'importlib_resources': 'data',
            'sklearn': 'data'}
+# TensorFlow only reads files here; what it says of itself on some CPUs would hide our one line.
+_QUIET_TENSORFLOW = {'TF_CPP_MIN_LOG_LEVEL': '2', 'TF_ENABLE_ONEDNN_OPTS': '0'}
 
 
 def fail(message):
@@ -23,6 +26,8 @@ def fail(message):
 
 def parse_flags(argv):
   """Parse flags for `app.run`; a wrong flag or config key ends the process with one line."""
+  for name, value in _QUIET_TENSORFLOW.items():
+    os.environ.setdefault(name, value)
   try:
     return flags.FLAGS(argv)
   except ModuleNotFoundError as error:

@@ -6,7 +6,6 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 _FORCE = '--xla_force_host_platform_device_count=4'
 if _FORCE not in os.environ.get('XLA_FLAGS', ''):
   os.environ['XLA_FLAGS'] = f"{os.environ.get('XLA_FLAGS', '')} {_FORCE}".strip()
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 import jax  # noqa: E402
 
