@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mollification.models.convolution import Conv, ConvTranspose
+from mollification.models.matmul import dot_general
 from mollification.models.moments import RunningMoments
 
 # Widths of the hidden layers (MLP) and of the strided convolutions (the paper's VAE library).
@@ -35,8 +36,11 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x):
     for width in self.widths:
-      x = self.activation(nn.Dense(width, kernel_init=self.kernel_init)(x))
-    return nn.Dense(self.outputs, kernel_init=self.kernel_init)(x)
+      x = self.activation(self._dense(width)(x))
+    return self._dense(self.outputs)(x)
+
+  def _dense(self, width):
+    return nn.Dense(width, kernel_init=self.kernel_init, dot_general=dot_general)
 
 
 class BatchNorm(nn.Module):

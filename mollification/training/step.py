@@ -3,6 +3,8 @@
 `parallel.pmap_step` maps it over devices. Functions are bound by `functools.partial`, arrays stay
 positional.
 """
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -33,15 +35,13 @@ def train_step(state, batch, data_keys, noise_keys, model_keys, level, cond=None
                                          accumulate)
   grads, terms, model_state = _mean_over_devices((grads, terms, model_state))
 
+  # Ready before the norm: fused into its sum, what makes them is slow on a CPU and made twice.
+  grads = jax.lax.optimization_barrier(grads)
   grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(terms['loss']) & jnp.isfinite(grad_norm)
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  ema_params = _ema(state.ema_params, params, ema_decay)
-  new, old = (params, model_state, opt_state, ema_params), (
-    state.params, state.model_state, state.opt_state, state.ema_params)
-  params, model_state, opt_state, ema_params = jax.tree.map(
-    lambda a, b: jnp.where(finite, a, b), new, old)
+  params, opt_state, ema_params = jax.lax.cond(
+    finite, functools.partial(_apply, tx, ema_decay), _keep, grads, state)
+  model_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), model_state, state.model_state)
 
   state = TrainState(
     step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state,
@@ -49,6 +49,22 @@ def train_step(state, batch, data_keys, noise_keys, model_keys, level, cond=None
     skipped_in_row=jnp.where(finite, 0, state.skipped_in_row + 1))
   return state, {**terms, 'grad_norm': grad_norm, 'level': level, 'skipped': state.skipped,
                  'skipped_in_row': state.skipped_in_row}
+
+
+def _apply(tx, ema_decay, grads, state):
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return params, opt_state, _ema(state.ema_params, params, ema_decay)
+
+
+def _keep(grads, state):
+  """What `_apply` returns, as it was.
+
+  Not by `where` over the new values: they come from the old ones, which then cannot be written
+  over, and the copies made Adam of 2.8 M parameters take 7 ms in place of 2.7 on a CPU core.
+  """
+  del grads
+  return state.params, state.opt_state, state.ema_params
 
 
 def _gradients(loss_fn, state, inputs, progress, accumulate):

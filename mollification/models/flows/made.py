@@ -6,10 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mollification.models.matmul import matmul
+from mollification.models.matmul import matmul, products
 
-# Units in a group of a hidden kernel: smaller ones save more work and make smaller matmuls.
-GROUP_WIDTH = 128
+# Units in a group of a hidden kernel. Smaller ones save more work and make smaller matmuls: at 128,
+# 66 % of a 512² kernel is left in place of 77 %, and on a CPU core both take the same time.
+GROUP_WIDTH = 256
 
 
 class MADE(nn.Module):
@@ -21,7 +22,7 @@ class MADE(nn.Module):
   hidden unit, by a linear map the outputs too.
 
   Hidden units that are sorted by degree make the mask between two hidden layers block-triangular:
-  such a kernel is stored in blocks (`Triangular`), and most of what the mask leaves out of it is
+  such a kernel is stored in blocks (`Triangular`), and half of what the mask leaves out of it is
   neither stored nor multiplied nor moved by the optimiser. The first and the last kernel are
   small and masked in full. All kernels start orthogonal before masking, biases at zero.
 
@@ -60,17 +61,17 @@ def below(inputs, outputs):
 
 
 def groups(inputs, outputs):
-  """Cuts of a kernel between units of ascending degrees: ((first input, first output), ...).
+  """Blocks of a kernel between units of ascending degrees: ((inputs, start, end), ...).
 
-  Group g is the inputs and outputs of a range of degrees, up to the cuts of group g + 1; the last
-  cut is (I, O). Outputs of a group see all inputs of the groups before it and none after.
+  Outputs start to end see no more than the first so many inputs. The numbers are multiples of 16,
+  the width of a CPU's vectors, where the kernel's own are.
   """
-  degrees = np.unique(outputs)
-  count = max(1, min(len(degrees), round(len(outputs) / GROUP_WIDTH)))
-  cuts = [(0, 0)]
-  for group in np.array_split(degrees, count):
-    cuts.append(tuple(int(np.searchsorted(units, group[-1] + 1)) for units in (inputs, outputs)))
-  return tuple(cuts)
+  blocks = []
+  for start in range(0, len(outputs), GROUP_WIDTH):
+    end = min(start + GROUP_WIDTH, len(outputs))
+    seen = int(np.searchsorted(inputs, outputs[end - 1] + 1))
+    blocks.append((min(-(-seen // 16) * 16, len(inputs)), start, end))
+  return tuple(blocks)
 
 
 class Masked(nn.Module):
@@ -86,10 +87,9 @@ class Masked(nn.Module):
 
 
 class Triangular(nn.Module):
-  """`Masked` between units of ascending degrees, with the kernel stored without its zero blocks.
+  """`Masked` between units of ascending degrees, with the kernel stored without most of its zeros.
 
-  The kernel is a dict of blocks, for each group g of `groups` 'diagonal_g' [I_g, O_g], which is
-  masked, and 'before_g' [inputs of the groups before, O_g], which needs no mask.
+  The kernel is a dict of the blocks of `groups`: 'group_g' [inputs that group g may see, O_g].
   """
   inputs: np.ndarray
   outputs: np.ndarray
@@ -97,30 +97,21 @@ class Triangular(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    cuts = groups(self.inputs, self.outputs)
+    blocks = groups(self.inputs, self.outputs)
 
     def init(key):
-      return to_blocks(self.kernel_init(key, (len(self.inputs), len(self.outputs))), cuts)
+      return to_blocks(self.kernel_init(key, (len(self.inputs), len(self.outputs))), blocks)
 
     kernel = self.param('kernel', init)
     bias = self.param('bias', nn.initializers.zeros, (len(self.outputs),))
-    out = []
-    for g, ((i, o), (i_end, o_end)) in enumerate(itertools.pairwise(cuts)):
-      mask = below(self.inputs[i:i_end], self.outputs[o:o_end])
-      out.append(matmul(x[:, i:i_end], kernel[f'diagonal_{g}'] * mask))
-      if i:
-        out[-1] += matmul(x[:, :i], kernel[f'before_{g}'])
+    masks = to_blocks(below(self.inputs, self.outputs), blocks)
+    out = products(x, tuple(kernel[name] * mask for name, mask in masks.items()))
     return jnp.concatenate(out, axis=-1) + jnp.broadcast_to(bias, (x.shape[0], *bias.shape))
 
 
-def to_blocks(kernel, cuts):
+def to_blocks(kernel, blocks):
   """The blocks of `Triangular` of a full kernel [I, O]; what no block holds is dropped."""
-  blocks = {}
-  for g, ((i, o), (i_end, o_end)) in enumerate(itertools.pairwise(cuts)):
-    blocks[f'diagonal_{g}'] = kernel[i:i_end, o:o_end]
-    if i:
-      blocks[f'before_{g}'] = kernel[:i, o:o_end]
-  return blocks
+  return {f'group_{g}': kernel[:seen, start:end] for g, (seen, start, end) in enumerate(blocks)}
 
 
 def _check(x, widths):

@@ -4,10 +4,9 @@ import jax.numpy as jnp
 
 from mollification.models.flows import tabular
 from mollification.models.flows.batchnorm import BatchNorm
-from mollification.models.flows.bijector import Bijector, Chain
+from mollification.models.flows.bijector import Bijector
 from mollification.models.flows.made import MADE
 from mollification.models.flows.permutation import Reverse
-from mollification.models.flows.repeat import Repeat
 
 
 class MaskedAutoregressive(Bijector):
@@ -46,6 +45,9 @@ def maf(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False, 
   and for less than one block.
   """
   tabular.check(event_shape, num_blocks, 'an autoregressive flow')
-  block = Chain((MaskedAutoregressive((hidden, hidden)), BatchNorm(axis_name, momentum), Reverse()))
-  return tabular.tabular_flow(event_shape, (Repeat(block, num_blocks),), learned_base=learned_base,
-                              classes=classes, axis_name=axis_name)
+
+  def block(_):
+    return MaskedAutoregressive((hidden, hidden)), BatchNorm(axis_name, momentum), Reverse()
+
+  return tabular.tabular_flow(event_shape, tabular.alternating(block, num_blocks),
+                              learned_base=learned_base, classes=classes, axis_name=axis_name)

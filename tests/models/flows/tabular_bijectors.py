@@ -15,5 +15,5 @@ BIJECTORS = {
     'base_of_a_row_of_a_class': (lambda: GaussianBase(3), (4,), 3),
     'maf': (lambda: maf((4,), 2, 8).bijector, (4,), None),
     'maf_of_classes': (lambda: maf((3,), 2, 8, classes=2).bijector, (3,), 2),
-    'glow_tabular': (lambda: glow_tabular((4,), 3, 8, learned_base=True).bijector, (4,), None),
+    'glow_tabular': (lambda: glow_tabular((4,), 2, 8, learned_base=True).bijector, (4,), None),
 }

@@ -38,24 +38,26 @@ def _network(state, prefix):
 
 
 def _block(state, i):
-  """(params, running statistics) of the i-th [MADE, BatchNorm, Reverse]."""
+  """(params, running statistics) of the i-th [MADE, BatchNorm, Reverse], by position."""
   net = f'_transform._transforms.{3 * i}.autoregressive_net'
   norm = f'_transform._transforms.{3 * i + 1}'
   gamma = np.log1p(np.exp(state[f'{norm}.unconstrained_weight'])) + EPSILON
   statistics = {'mean': state[f'{norm}.running_mean'],
                 'var': state[f'{norm}.running_var'] + EPSILON}
-  return ({'bijectors_0': _network(state, net),
-           'bijectors_1': {'log_gamma': np.log(gamma), 'beta': state[f'{norm}.bias']}},
-          {'bijectors_1': {'moments': statistics}})
+  return ({0: _network(state, net),
+           1: {'log_gamma': np.log(gamma), 'beta': state[f'{norm}.bias']}},
+          {1: {'moments': statistics}})
 
 
 def test_log_densities_and_scores_are_those_of_nflows(golden, monkeypatch):
   monkeypatch.setattr(made, 'GROUP_WIDTH', 4)   # five groups, as wide nets have
   flow = maf((SIZE,), BLOCKS, HIDDEN)
-  params, statistics = jax.tree.map(lambda *copies: np.stack(copies).astype(np.float32),
-                                    *(_block(golden, i) for i in range(BLOCKS)))
-  place = lambda tree: {'bijector': {'bijectors_1': {'bijector': tree}}}
-  variables = {'params': place(params), 'batch_stats': place(statistics)}
+  params, statistics = {}, {}
+  for i in range(BLOCKS):   # after the Reshape, three layers a block: MADE, BatchNorm, Reverse
+    for layers, block in zip((params, statistics), _block(golden, i)):
+      layers |= {f'bijectors_{1 + 3 * i + j}': layer for j, layer in block.items()}
+  variables = jax.tree.map(lambda leaf: leaf.astype(np.float32), {
+      'params': {'bijector': params}, 'batch_stats': {'bijector': statistics}})
   x = golden['x'].astype(np.float32)
   shapes = jax.eval_shape(lambda: flow.init(jax.random.key(0), x, None, train=False,
                                             method='loss'))
