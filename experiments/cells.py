@@ -26,41 +26,11 @@ class Stopped(Exception):
   """A signal came: what was under way is saved, and the same command goes on from there."""
 
 
-def run(cells, *, workers, compiled):
-  """Train and measure `cells`, `workers` at a time; yields (Cell, seconds) as they are finished.
+def train_and_measure(cell):
+  """Train a Cell and measure it, each unless it is done; seconds, or None if there was some of it.
 
-  A cell that has its records is not measured again, one with its last checkpoint not trained;
-  for either `seconds` is None. Programs are compiled once for all of them, into the folder
-  `compiled`. Raises Stopped after SIGTERM or SIGINT, and what a cell raises.
+  A cell that has its records is not measured again, one with its last checkpoint not trained.
   """
-  from mollification.training import preemption
-  pool = concurrent.futures.ProcessPoolExecutor(
-    workers, multiprocessing.get_context('spawn'), initializer=_start, initargs=(str(compiled),))
-  with preemption.Preemption() as stop, pool:
-    stop.armed = True
-    waiting = {pool.submit(_train_and_measure, cell): cell for cell in cells}
-    while waiting:
-      done, _ = concurrent.futures.wait(waiting, _POLL, concurrent.futures.FIRST_COMPLETED)
-      if stop.requested:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-          child.terminate()   # SIGTERM: it saves and leaves
-        raise Stopped
-      for future in done:
-        yield waiting.pop(future), future.result()
-
-
-def _start(compiled):
-  import jax
-  from absl import logging
-  os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on once
-  logging.set_verbosity(logging.ERROR)
-  jax.config.update('jax_compilation_cache_dir', compiled)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
-
-
-def _train_and_measure(cell):
-  """Seconds that it took, or None where there was something of it before."""
   from mollification import build, measure
   from mollification.training import loop, preemption, workdir
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
@@ -72,6 +42,43 @@ def _train_and_measure(cell):
     if outcome.reason != 'preempted' and not _measured(cell, int(outcome.state.step)):
       measure.measure(measure.open_run(cell.folder), cell.metrics)
   return time.monotonic() - start if fresh else None
+
+
+def run(cells, *, workers, compiled, work=train_and_measure):
+  """Do `work(cell)` for each of `cells`, `workers` at a time; yields (cell, what came back).
+
+  Each worker is a process on its own share of the cores. Programs are compiled once for all of
+  them, into the folder `compiled`. Raises Stopped after SIGTERM or SIGINT, and what a cell raises.
+  """
+  from mollification.training import preemption
+  context, cores = multiprocessing.get_context('spawn'), sorted(os.sched_getaffinity(0))
+  shares = context.SimpleQueue()
+  for worker in range(workers):   # more workers than cores share them all
+    shares.put(cores[worker::workers] or cores)
+  pool = concurrent.futures.ProcessPoolExecutor(
+    workers, context, initializer=_start, initargs=(str(compiled), shares))
+  with preemption.Preemption() as stop, pool:
+    stop.armed = True
+    waiting = {pool.submit(work, cell): cell for cell in cells}
+    while waiting:
+      done, _ = concurrent.futures.wait(waiting, _POLL, concurrent.futures.FIRST_COMPLETED)
+      if stop.requested:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+          child.terminate()   # SIGTERM: it saves and leaves
+        raise Stopped
+      for future in done:
+        yield waiting.pop(future), future.result()
+
+
+def _start(compiled, shares):
+  os.sched_setaffinity(0, shares.get())   # before jax makes its threads
+  import jax
+  from absl import logging
+  os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on once
+  logging.set_verbosity(logging.ERROR)
+  jax.config.update('jax_compilation_cache_dir', compiled)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
 
 
 def _measured(cell, step):

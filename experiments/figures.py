@@ -8,7 +8,8 @@ from mollification import metrics
 COLORS = {'vanilla': '#4c6a92', 'mollified': '#c8553d'}
 
 
-def _pyplot():
+def pyplot():
+  """matplotlib.pyplot, for files alone."""
   import matplotlib
   matplotlib.use('Agg')
   from matplotlib import pyplot
@@ -26,7 +27,7 @@ def learning_curves(runs, name, path, *, ylabel):
 
   runs: {model: {arm: [metrics.jsonl of each seed]}}.
   """
-  plt = _pyplot()
+  plt = pyplot()
   figure, axes = plt.subplots(1, len(runs), figsize=(5.2 * len(runs), 3.8), squeeze=False)
   for ax, (model, arms) in zip(axes[0], runs.items()):
     lows = []
@@ -55,7 +56,7 @@ def learning_curves(runs, name, path, *, ylabel):
 
 def side_by_side(grids, path, *, title):
   """PNG grids of the arms next to each other, named. grids: {arm: file}."""
-  plt = _pyplot()
+  plt = pyplot()
   figure, axes = plt.subplots(1, len(grids), figsize=(4 * len(grids), 4.4), squeeze=False)
   for ax, (arm, file) in zip(axes[0], grids.items()):
     ax.imshow(plt.imread(file), cmap='gray', interpolation='nearest', vmin=0, vmax=1)
@@ -75,4 +76,4 @@ def _end_of_noise(path):
 def _save(figure, path):
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=130)
-  _pyplot().close(figure)
+  pyplot().close(figure)

@@ -24,6 +24,7 @@ from mollification.models import base
 from mollification.training import optimizers, step
 from mollification.training.run import Evaluation, Run
 from mollification.training.state import TrainState
+from mollification.training.sweep import Sweep
 
 # Keys of config.data that only some data sets take; 0 leaves them at the data set's own default.
 DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES)
@@ -93,6 +94,75 @@ def build_evaluation(config, dataset=None):
     show=lambda variables, n: shown(variables, keys['sample'], n, cond=_in_turn(config, n)),
     template=lambda: parallel.abstract(
       jax.eval_shape(functools.partial(_create_state, config, dataset))))
+
+
+def build_sweep(configs, dataset=None):
+  """The Sweep of configs that differ in nothing but the seed and the curve of levels.
+
+  For flows of tables and 2-D densities: a sweep evaluates on validation and test data, every
+  `eval.every` updates, what needs no draws. `checkpoint.every` is the length of a compiled call.
+  Raises ValueError on configs that differ in another key and on what `build` refuses.
+  """
+  config = configs[0]
+  dataset = load_data(config) if dataset is None else dataset
+  check.check_sweep(configs)
+  for c in configs:
+    check.check(c, dataset.train.num_examples, mollified_steps(c))
+  net = model(config, dataset.event_shape)
+  if dataset.levels is not None or not net.EXACT_LIKELIHOOD or _classes(config):
+    raise ValueError('a sweep is for flows of tables and 2-D densities without classes, got model '
+                     f'{config.model.name} on {dataset.name}; run such cells one by one.')
+  per_epoch, every = _steps_per_epoch(config, dataset), config.eval.every
+  periods = config.total_steps // every
+  prepare = prepare_fn(config, dataset.levels)
+  return Sweep(
+    create_states=functools.partial(_create_states, configs, dataset),
+    update=parallel.with_global_keys(train_step(config, dataset.event_shape, None)),
+    evaluate=functools.partial(_evaluate_in_sweep, config, net, prepare),
+    data={split: jnp.asarray(getattr(dataset, split).x) for split in batches.SPLITS},
+    keys=jnp.stack([rng.purpose_key(c.seed, 'train') for c in configs]),
+    levels=np.stack([np.asarray(schedule(c, per_epoch)(np.arange(config.total_steps)))
+                     for c in configs]).reshape(len(configs), periods, every),
+    order=functools.partial(_order, configs, dataset.train.num_examples),
+    evaluations_per_call=max(config.checkpoint.every // every, 1))
+
+
+def _create_states(configs, dataset):
+  """TrainState of all runs, stacked; each as `create_state` makes it."""
+  init = _initialiser(configs[0], dataset.event_shape, dataset.levels)
+  per_epoch = _steps_per_epoch(configs[0], dataset)
+  states = []
+  for config in configs:
+    batch, _, _ = _batch(config, dataset.train, 0, 1)
+    level = schedule(config, per_epoch)(0)
+    states.append(init(batch[0], rng.purpose_key(config.seed, 'init'), level))
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _order(configs, num_examples, first, count):
+  """(int32 [R, count, S, B], bool [count, S, B]): rows of the batches, and which are real."""
+  every, size = configs[0].eval.every, configs[0].batch_size
+  steps = range(first * every, (first + count) * every)
+  picked = {seed: [batches.batch_indices(step, seed=seed, num_examples=num_examples,
+                                         batch_size=size, remainder=configs[0].data.remainder)
+                   for step in steps] for seed in {c.seed for c in configs}}
+  indices = {seed: np.stack([i for i, _ in found]).astype(np.int32).reshape(count, every, size)
+             for seed, found in picked.items()}
+  mask = np.stack([m for _, m in picked[configs[0].seed]]).reshape(count, every, size)
+  return np.stack([indices[c.seed] for c in configs]), mask
+
+
+def _evaluate_in_sweep(config, net, prepare, state, data):
+  """{name: []} of one run: mean log-likelihood of held-out data in nats, the error of test's."""
+  variables = _variables(config, net, prepare, batches.Split('train', data['train']), state)
+
+  def log_likelihood(x):
+    one = lambda row: net.apply(variables, row[None], None, method='log_likelihood')[0]
+    return jax.lax.map(one, x, batch_size=config.eval.batch_size)
+
+  test = log_likelihood(data['test'])
+  return {'validation': log_likelihood(data['validation']).mean(), 'test': test.mean(),
+          'test_sem': test.std(ddof=1) / math.sqrt(len(test))}
 
 
 def _importance(config, net, prepare, key):
@@ -165,10 +235,13 @@ def schedule(config, steps_per_epoch):
     raise ValueError(f'mollify.schedule {c.schedule!r} is unknown; known: {known}.')
   if c.granularity not in ('step', 'epoch'):
     raise ValueError(f"mollify.granularity must be 'step' or 'epoch', got {c.granularity!r}.")
+  if not 0 <= c.scale <= 1:
+    raise ValueError(f'mollify.scale must lie in [0, 1], got {c.scale}.')
   if not steps:
     return schedules.none()
   with check.keys_of(config, f'mollify.{c.schedule}'):
-    level = schedules.SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
+    unscaled = schedules.SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
+  level = lambda step: c.scale * unscaled(step)
   if c.granularity == 'step':
     return level
   held = schedules.by_epoch(level, steps_per_epoch)
@@ -215,7 +288,15 @@ def create_state(config, batch, levels, level):
 
   Under the seed's own keys, so that runs that differ in mollification alone start alike.
   """
-  net = model(config, batch.shape[1:])
+  # Key and level are arguments: runs that differ in seed or arm share the compiled program.
+  with check.keys_of(config, 'model'):   # a model looks at its options when it is first traced
+    return _initialiser(config, batch.shape[1:], levels)(
+      batch, rng.purpose_key(config.seed, 'init'), level)
+
+
+def _initialiser(config, event_shape, levels):
+  """(batch, key, level) -> TrainState, compiled."""
+  net = model(config, event_shape)
   if config.mollify.init_on not in ('mollified', 'clean'):
     raise ValueError("mollify.init_on must be 'mollified' or 'clean', got "
                      f'{config.mollify.init_on!r}.')
@@ -225,7 +306,7 @@ def create_state(config, batch, levels, level):
     data_keys, noise_keys, model_keys = rng.step_keys(draws, 0, 0, len(batch))
     x = prepare_fn(config, levels)(batch, data_keys)
     if config.mollify.init_on == 'mollified':
-      x = mollifier(config, batch.shape[1:])(x, level, noise_keys)
+      x = mollifier(config, event_shape)(x, level, noise_keys)
     # The layers' collective axis, of size 1: the statistics are those of the global batch.
     cond = jnp.zeros((len(batch), _classes(config))) if _classes(config) else None
     variables = jax.vmap(
@@ -234,9 +315,7 @@ def create_state(config, batch, levels, level):
     return TrainState.create(jax.tree.map(lambda a: a[0], variables), optimizer(config),
                              ema=config.ema_decay > 0)
 
-  # Key and level are arguments: runs that differ in seed or arm share the compiled program.
-  with check.keys_of(config, 'model'):   # a model looks at its options when it is first traced
-    return jax.jit(init)(batch, rng.purpose_key(config.seed, 'init'), level)
+  return jax.jit(init)
 
 
 def smoke(config):
@@ -326,10 +405,10 @@ def _clean_batches(config, prepare, split):
   key = rng.purpose_key(config.seed, 'refresh')
   for first in range(0, count, config.eval.refresh_batch_size):
     rows = slice(first, min(first + config.eval.refresh_batch_size, count))
-    batch = np.asarray(split.x[rows])
+    batch = jnp.asarray(split.x[rows])
     data_keys, _, model_keys = rng.step_keys(key, 0, first, len(batch))
     cond = split.one_hot(_classes(config), rows)
-    yield prepare(jnp.asarray(batch), data_keys), model_keys, None, cond
+    yield prepare(batch, data_keys), model_keys, None, cond
 
 
 def _evaluate(evaluation, state):

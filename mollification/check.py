@@ -5,7 +5,7 @@ import math
 
 import jax
 
-from mollification import parallel, preprocess
+from mollification import parallel, preprocess, schedules
 from mollification.models import decoders
 
 INFINITY = float('inf')
@@ -136,3 +136,19 @@ def check_likelihood(config, levels, mollified_steps):
   if name in decoders.DISCRETIZED and config.model.levels != levels:
     raise ValueError(f'model.levels must be the {levels} grey levels of the data, got '
                      f'{config.model.levels}.')
+
+
+def check_sweep(configs):
+  """Raise ValueError unless configs differ in nothing but the seed and the curve of levels."""
+  first, *others = map(_flat, configs)
+  free = ('seed', 'mollify.schedule', 'mollify.fraction', 'mollify.steps', 'mollify.granularity',
+          'mollify.scale', *(f'mollify.{name}.' for name in schedules.SCHEDULES))
+  for other in others:
+    for key in sorted(first):
+      if first[key] != other[key] and not key.startswith(free):
+        raise ValueError(f'runs of a sweep differ in the seed and the schedule alone, got {key} '
+                         f'{first[key]!r} and {other[key]!r}; make two sweeps.')
+  every, total = first['eval.every'], first['total_steps']
+  if every < 1 or total % every:
+    raise ValueError('total_steps must be a multiple of eval.every in a sweep, got '
+                     f'{total} and {every}.')

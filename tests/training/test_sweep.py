@@ -1,0 +1,97 @@
+"""A run of a sweep is the run alone; a sweep that is cut goes on as if it had not been."""
+import importlib
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from mollification import build
+from mollification.training import loop, sweep
+
+UPDATES = 200
+
+
+def _config(seed, arg):
+  return importlib.import_module('configs.synthetic_realnvp').get_config(
+    f'seed={seed},model.hidden=8,model.num_blocks=2,batch_size=24,data.num_train=100,'
+    f'data.num_validation=40,data.num_test=60,data.remainder=pad,total_steps={UPDATES},'
+    'steps_per_call=50,eval.every=50,log.every=50,checkpoint.every=50,eval.batch_size=20,'
+    f'log.stdout=False,optimizer.learning_rate=1e-4,eval.refresh_examples=100,{arg}')
+
+
+# Another seed, another family, another parameter; and the vanilla arm.
+CONFIGS = [_config(0, 'mollify.fraction=.5'), _config(1, 'mollify.fraction=0.'),
+           _config(0, 'mollify.fraction=1.,mollify.granularity=epoch,'
+                   'mollify.sigmoid.temperature=.2'),
+           _config(2, "mollify.schedule='linear',mollify.scale=.5")]
+
+
+@pytest.fixture(scope='module')
+def trained():
+  """(Sweep, states, curves) of all configs, on the four devices."""
+  made = build.build_sweep(CONFIGS)
+  return made, *sweep.train(made)
+
+
+@pytest.mark.parametrize('i', [0, 2])
+def test_a_run_of_a_sweep_is_the_run_alone(trained, tmp_path, i):
+  _, states, curves = trained
+  state = loop.train(build.build(CONFIGS[i]), tmp_path).state
+  evaluation = build.build_evaluation(CONFIGS[i])
+  alone = evaluation.log_likelihood(evaluation.variables(state), evaluation.dataset.test)
+  one, many = (np.concatenate([np.ravel(a) for a in jax.tree.leaves(params)])
+               for params in (state.params, jax.tree.map(lambda a: a[i], states.params)))
+  assert np.linalg.norm(one - many) < 1e-4 * np.linalg.norm(one)
+  assert abs(curves['test'][i, -1] - alone.mean) < 1e-3
+  np.testing.assert_allclose(curves['test_sem'][i, -1], alone.sem, rtol=1e-3)
+  assert (states.step == UPDATES).all()
+
+
+def test_curves_have_a_number_for_each_evaluation_and_runs_differ(trained):
+  _, _, curves = trained
+  assert set(curves) == {'validation', 'test', 'test_sem', 'loss', 'skipped'}
+  for name, curve in curves.items():
+    assert curve.shape == (4, 4)
+    assert np.isfinite(curve).all()
+    assert name == 'skipped' or len(np.unique(curve)) == 16
+  assert (curves['loss'][:, -1] < curves['loss'][:, 0]).sum() >= 3
+
+
+def test_levels_are_those_of_each_config(trained):
+  made = trained[0]
+  assert made.levels.shape == (4, 4, 50)
+  levels = made.levels.reshape(4, UPDATES)
+  assert (levels[:, 0] == [1., 0., 1., .5]).all()
+  assert (levels[1] == 0.).all()
+  assert (levels[0, 100:] == 0.).all()
+  assert (np.diff(levels[2])[:4] == 0.).all()   # an epoch has five updates
+  assert levels[2, 5] < levels[2, 4]
+  np.testing.assert_allclose(levels[3, :100], .5 * (1 - np.arange(100) / 100), rtol=1e-6)
+
+
+def test_a_sweep_that_is_cut_goes_on_bit_for_bit(trained, tmp_path):
+  made, states, curves = trained
+  seen, stop = [], types.SimpleNamespace(requested=True)
+  for _ in range(3):
+    assert sweep.train(made, tmp_path, stop=stop, progress=lambda *at: seen.append(at)) is None
+  again = sweep.train(made, tmp_path, progress=lambda *at: seen.append(at))
+  assert seen == [(i, 4) for i in range(1, 5)]
+  jax.tree.map(np.testing.assert_array_equal, again, (states, curves))
+
+
+@pytest.mark.parametrize(('arg', 'message'), [
+  ('optimizer.learning_rate=.1', r'got optimizer\.learning_rate 0\.0001 and 0\.1; make two sweeps'),
+  ("mollify.name='identity'", r"got mollify\.name 'gaussian' and 'identity'"),
+  ('eval.every=75', r'got eval\.every 50 and 75')])
+def test_runs_that_differ_in_more_are_refused(arg, message):
+  with pytest.raises(ValueError, match=message):
+    build.build_sweep([CONFIGS[0], _config(0, f'mollify.fraction=.5,{arg}')])
+
+
+def test_what_cannot_be_swept_is_refused():
+  with pytest.raises(ValueError, match=r'multiple of eval\.every in a sweep, got 200 and 150'):
+    build.build_sweep([_config(0, 'eval.every=150')])
+  digits = importlib.import_module('configs.digits_vae').get_config('eval.every=400')
+  with pytest.raises(ValueError, match='tables and 2-D densities without classes, got model vae'):
+    build.build_sweep([digits])
