@@ -43,11 +43,12 @@ def missing(cell):
 def train(cell):
   """Train the sweep of a cell, from where it was cut, and write its records.
 
-  Returns the seconds that it took, None where it had been begun before.
+  Returns {'seconds', 'core_seconds'}, those of the clock and of the processor, which count what
+  else the machine did and do not; None where it had been begun before.
   """
   from mollification import build, metrics
   from mollification.training import preemption, sweep, workdir
-  start, configs = time.monotonic(), list(cell.runs.values())
+  start, configs = _clocks(), list(cell.runs.values())
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     fresh = not (cell.folder / 'config.json').exists()
     workdir.claim(cell.folder, {f'{arm} {seed}': workdir.identity(config.to_dict())
@@ -61,12 +62,16 @@ def train(cell):
     shown.close()
     if done is None:
       return None
-    seconds = time.monotonic() - start
+    taken = {name: round(now - start[name]) for name, now in _clocks().items()}
     for i, (arm, seed) in enumerate(cell.runs):
       curves = {name: curve[i] for name, curve in done[1].items()}
       _write(cell.folder / arm / str(seed) / 'records', configs[i], dataset, curves,
-             seconds / len(configs))
-  return seconds if fresh else None
+             taken['seconds'] / len(configs))
+  return taken if fresh else None
+
+
+def _clocks():
+  return {'seconds': time.monotonic(), 'core_seconds': time.process_time()}
 
 
 def chosen(curves):

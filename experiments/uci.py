@@ -80,10 +80,10 @@ def _run(root):
   print(f'{len(wanted)} cells of {2 * seeds} runs, {len(todo)} to train, {_WORKERS.value} at a '
         'time', flush=True)
   try:
-    for i, (found, seconds) in enumerate(cells.run(
+    for i, (found, taken) in enumerate(cells.run(
         todo, workers=_WORKERS.value, compiled=root / 'compiled', work=grid.train), 1):
-      if seconds is not None:   # one that was cut says nothing of how long a cell takes
-        (found.folder / 'time.json').write_text(json.dumps({'seconds': round(seconds)}) + '\n')
+      if taken is not None:   # one that was cut says nothing of how long a cell takes
+        (found.folder / 'time.json').write_text(json.dumps(taken) + '\n')
       print(f'[{i}/{len(todo)}, {time.monotonic() - start:.0f} s] {found.label}: done', flush=True)
   except cells.Stopped:
     print('stopped and saved; the same command goes on from here')
