@@ -123,14 +123,18 @@ def from_array(images, name, split='all', notes=()):
                 notes=notes)
 
 
+def notes_on_levels(name, levels):
+  """What people should know of images with so many grey levels (None: no images)."""
+  if levels in (256, None):
+    return ()
+  return (f'{name} has {levels} grey levels; other extractors than its own see it dark',)
+
+
 def _dataset(name, split, data_dir):
   if split not in SPLITS:
     raise ValueError(f'--split must be one of {", ".join(SPLITS)}, got {split!r}.')
   found = data.load(name, **({'data_dir': data_dir} if data_dir else {}))
-  notes = ()
-  if found.levels not in (256, None):
-    notes = (f'{name} has {found.levels} grey levels; other extractors than its own see it dark',)
-  return from_array(getattr(found, split).x, name, split, notes)
+  return from_array(getattr(found, split).x, name, split, notes_on_levels(name, found.levels))
 
 
 def _array(path):
