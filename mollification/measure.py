@@ -27,9 +27,9 @@ from mollification.training.run import Evaluation
 # In features: of the data set's own network unless another is named; 'frechet' is 'fid' there.
 IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
 GRID = 64   # samples in the picture of a measured checkpoint
-# The record that is written last of each metric; those of distances bear the name of the network.
+# The record that is written last of a metric that has several, or another name.
 _LAST_RECORD = {'nll': 'log_likelihood', 'importance': 'importance_bound', 'mmd': 'mmd2',
-                'is': 'inception_score', 'sfid': 'sfid', 'pr': 'coverage', 'copies': 'far_share'}
+                'is': 'inception_score', 'pr': 'coverage', 'copies': 'far_share'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,10 @@ def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None)
       wanted = wanted | _sampling(config)
     if metric in IN_FEATURES:
       net = extractor or features.for_dataset(dataset.name)
-    name = _LAST_RECORD[metric] if metric in _LAST_RECORD else scoring.name_of(metric, net)
+    if metric in ('frechet', 'fid', 'kid'):
+      name = scoring.name_of(metric, net)
+    else:
+      name = _LAST_RECORD.get(metric, metric)
     return any(r.metric == name and n in (None, r.n) and r.settings | wanted == r.settings
                and (net is None or r.features['net'] == net.name) for r in there)
 
