@@ -13,9 +13,11 @@ files of statistics, names of data sets, or workdirs, of which samples are drawn
 With JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set, several processes that are
 given the same command share `stats` and `score`; the figures are the same bits.
 
-Exit status: 0 measured, 2 a mistake in the command or the workdir.
+Exit status: 0 measured, 2 a mistake in the command or the workdir, 130 interrupted
+(--watch).
 """
 import functools
+import sys
 
 try:
   from absl import app, flags, logging
@@ -25,6 +27,7 @@ except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
 
+_INTERRUPTED = 130
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
 _METRICS = flags.DEFINE_list('metrics', ['nll'],
                              'Any of nll, importance, mmd, frechet, fid, is, kid, pr, sfid, '
@@ -64,12 +67,20 @@ def main(argv):
   with cli.one_line_errors(_DEBUG.value):
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
     if _WATCH.value:
-      from mollification import measure
       if step:
         raise ValueError(f'--watch measures every checkpoint, --step={step} one; drop either.')
-      measure.watch(_WORKDIR.value, _measure_unless_measured)
+      _watch()
     else:
       _measure(step or None)
+
+
+def _watch():
+  from mollification import measure
+  try:
+    measure.watch(_WORKDIR.value, _measure_unless_measured)
+  except KeyboardInterrupt:   # records are written whole or not at all: nothing is left half done
+    print('stopped; the same command goes on', flush=True)
+    sys.exit(_INTERRUPTED)
 
 
 def _measure_unless_measured(step):

@@ -276,7 +276,7 @@ def _in_features(metrics, extractor, dataset, split, samples, config, common, fo
   plain = list(dict.fromkeys('fid' if m == 'frechet' else m for m in metrics if m != 'copies'))
   passes = plain + ['kid'] * ('copies' in metrics)   # copies need features, as kid does
   scoring.check_metrics(passes, extractor)
-  where = {'rows_folder': folder / 'features'}
+  where = {'rows_folder': folder / 'features' if write else None}
   own = _pass(extractor, sources.from_array(samples().x, 'samples'), passes,
               groups=frechet.GROUPS, **where)
   if set(passes) <= {'fid', 'is'}:

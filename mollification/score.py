@@ -48,8 +48,8 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
     done = scoring.run(extractor, source, progress=progress.show,
                        state_file=out.with_name(f'.{out.name}.state'))
   statistics = done.moments.statistics()
-  meta |= {'images_sha256': done.sha256, 'ddof': 1, 'seconds': done.seconds,
-           'versions': records.versions(), 'device': records.device()}
+  meta |= {'images_sha256': done.sha256, 'notes': list(source.notes), 'ddof': 1,
+           'seconds': done.seconds, 'versions': records.versions(), 'device': records.device()}
   if jax.process_index() == 0:
     statistics_file.write(out, statistics, meta)
   few = (f'; fewer images than the {len(statistics.mean)} features, so the covariance is singular'
@@ -111,7 +111,8 @@ def _side(where, metrics, extractor, groups, split, data_dir, drawn):
     done = scoring.run(extractor, source, metrics, groups=groups, progress=progress.show,
                        rows_folder=tempfile.gettempdir())
   return done, {'name': source.name, 'split': source.split, 'n': done.n,
-                'images_sha256': done.sha256, 'seconds': done.seconds}
+                'images_sha256': done.sha256, 'notes': list(source.notes),
+                'seconds': done.seconds}
 
 
 def _open(where, split, data_dir, drawn):

@@ -39,6 +39,21 @@ def test_statistics_as_pytorch_fid_reads_and_writes_them(tmp_path, extractor, di
   assert frechet.frechet_distance(found, expected) < 1e-9
 
 
+def test_pytorch_fid_itself_reads_our_statistics_and_we_its_own(tmp_path, extractor, digits):
+  theirs = pytest.importorskip('pytorch_fid.fid_score', reason='of the extra bench')
+  score.stats('digits', tmp_path / 'ours.npz', extractor)
+  mean, cov = theirs.compute_statistics_of_path(str(tmp_path / 'ours.npz'), None, 1, 64, 'cpu')
+  expected = plain_statistics(extractor, digits.test.x)
+  np.testing.assert_array_equal(mean, expected.mean)
+  np.testing.assert_array_equal(cov, expected.cov)
+  other = plain_statistics(extractor, digits.validation.x)
+  np.savez_compressed(tmp_path / 'theirs.npz', mu=other.mean, sigma=other.cov)   # as it saves them
+  paths = [str(tmp_path / name) for name in ('ours.npz', 'theirs.npz')]
+  found = score.score(*paths, ['fid'], extractor)['figures'][0]['value']
+  assert found == pytest.approx(
+    theirs.calculate_frechet_distance(mean, cov, other.mean, other.cov), rel=1e-6)
+
+
 def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
   out = tmp_path / 'deep' / 'stats.npz'
   assert '360 images, digits_cnn_8x8' in score.stats('digits', out, extractor)
