@@ -60,7 +60,8 @@ def _bench(name):
 
 
 BLOCKS = {'quickstart': _quickstart, 'bench': functools.partial(_bench, 'step'),
-          'bench fid': functools.partial(_bench, 'fid')}
+          'bench fid': functools.partial(_bench, 'fid'),
+          'bench vae': functools.partial(_bench, 'vae')}
 
 
 def main(argv):

@@ -1,7 +1,7 @@
 """The evaluation binary: needs the workdir alone, writes records/*.json into it.
 
   python -m mollification.evaluate --workdir=DIR [--step=N|best] [--watch] \
-      --metrics=nll,importance,mmd,frechet
+      --metrics=nll,importance,latents,mmd,frechet
 
 and, without --workdir, where A and B are folders, zip archives, npy or npz files of images, npz
 files of statistics, names of data sets, or workdirs, of which samples are drawn:
@@ -30,8 +30,8 @@ except ModuleNotFoundError as error:
 _INTERRUPTED = 130
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
 _METRICS = flags.DEFINE_list('metrics', ['nll'],
-                             'Any of nll, importance, mmd, frechet, fid, is, kid, pr, sfid, '
-                             'copies; for score fid, is, kid, pr, sfid.')
+                             'Any of nll, importance, latents, mmd, frechet, fid, is, kid, pr, '
+                             'sfid, copies; for score fid, is, kid, pr, sfid.')
 _STEP = flags.DEFINE_string('step', '', 'Updates of the checkpoint, or best; the newest if empty.')
 _SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Held-out data.')
 _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many as the split has.',

@@ -6,10 +6,11 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mollification import build, check
+from mollification import build, check, rng
 from mollification.evaluation import (
   curve,
   features,
@@ -21,6 +22,7 @@ from mollification.evaluation import (
   sources,
   statistics_file,
 )
+from mollification.models import autoencoder, latent
 from mollification.training import checkpoint, workdir
 from mollification.training.run import Evaluation
 
@@ -257,6 +259,27 @@ def _importance(evaluation, variables, split, samples, config, common):
   return found
 
 
+def _latents(evaluation, variables, split, samples, config, common):
+  """How many latents the encoder uses, and in `extra` the moments of the aggregated posterior."""
+  del samples
+  if not isinstance(evaluation.model, autoencoder.Autoencoder):
+    raise ValueError(f'latents is for VAEs with one vector of latents, got {config.model.name}; '
+                     'leave it out of --metrics.')
+  start = time.monotonic()
+  encode = jax.jit(lambda variables, rows, keys: evaluation.model.apply(
+    variables, evaluation.prepare(rows, keys), method='encode'))
+  size, key = config.eval.batch_size, rng.purpose_key(config.seed, 'evaluate')
+  found = [encode(variables, rows, rng.range_keys(key, first, len(rows)))
+           for first in range(0, split.num_examples, size)
+           for rows in [np.asarray(split.x[first:first + size])]]
+  result = latent.aggregate(*map(np.concatenate, zip(*found)))
+  extra = {name: np.asarray(getattr(result, name)).tolist() for name in result._fields}
+  return [records.Record(
+    metric='active_units', value=float(result.active_units), standard_error=None, unit='1',
+    n=split.num_examples, reference=_reference(evaluation, split),
+    seconds=time.monotonic() - start, extra=extra, **common)]
+
+
 def _mmd(evaluation, variables, split, samples, config, common):
   """Squared RBF-MMD between samples and the split, in stored units."""
   del variables
@@ -352,4 +375,4 @@ def _picture(samples, levels, path):
     sampling.save_png(path, image, max(1, sampling.GRID_PIXELS // image.shape[1]))
 
 
-_MEASURES = {'nll': _nll, 'importance': _importance, 'mmd': _mmd}
+_MEASURES = {'nll': _nll, 'importance': _importance, 'latents': _latents, 'mmd': _mmd}

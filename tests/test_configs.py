@@ -226,6 +226,7 @@ BAD = {
   'model.num_samples=0': 'num_samples must be at least 1, got 0',
   'model.beta=-1.': 'beta must not be negative',
   'eval.importance_samples=0': 'eval.importance_samples must lie in',
+  'eval.importance_chunk=7': 'importance_chunk must divide eval.importance_samples 5000, got 7',
 }
 
 

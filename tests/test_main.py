@@ -56,6 +56,12 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   bound = measure.measure(run, ('importance',), write=False)
   assert [r.metric for r in bound] == ['importance_bound', 'importance_bits_per_dim']
   assert bound[0].settings['draws'] == 40
+  (units,) = measure.measure(run, ('latents',), write=False)
+  assert units.value == sum(units.extra['active'])
+  assert {name: len(v) for name, v in units.extra.items()} == dict.fromkeys(units.extra, 2)
+  run.config.eval.batch_size = 100     # dequantisation follows the example, not the batch
+  (again,) = measure.measure(run, ('latents',), write=False)
+  assert again.extra['var'] == pytest.approx(units.extra['var'], rel=1e-5)
   found = {r.metric: r for r in measure.measure(run, ('nll', 'mmd', 'frechet'))}
   assert set(found) == {'log_likelihood', 'bits_per_dim', 'mmd2', 'frechet'}
   last = metrics.read_rows(tmp_path / 'metrics.jsonl')[-1]
