@@ -1,4 +1,5 @@
 """Promise 8: every config traces, its step lowers for TPU and CUDA, one smoke step runs."""
+import csv
 import dataclasses
 import importlib
 import json
@@ -105,6 +106,24 @@ def test_docstring_names_row_command_and_figures(name):
   text = importlib.import_module(f'configs.{name}').__doc__
   for word in ('Paper row:', 'Command:', 'Expected:', 'Measured:', f'configs/{name}.py'):
     assert word in text
+
+
+def test_figures_in_docstrings_are_those_of_the_uci_table():
+  """Where a docstring quotes it: at the last epoch, and selected on validation; both arms."""
+  with (ROOT / 'experiments' / 'results' / 'uci' / 'table.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  checked = 0
+  for name in NAMES:
+    text = importlib.import_module(f'configs.{name}').__doc__
+    if 'uci/table.csv' not in text:
+      continue
+    for row in rows:
+      if name == f'uci_{row["dataset"]}_{row["flow"]}' and row['selection'] != 'oracle':
+        mean, sd = float(row['mean']), float(row['sd'])
+        assert (f'{mean:.2f} ± {sd:.2f}' if np.isfinite(mean) else f'{mean}') in text, (name, row)
+        assert f'{row["seeds"]} seeds' in text
+        checked += 1
+  assert checked
 
 
 def test_variants_and_their_mistakes():
