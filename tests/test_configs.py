@@ -101,6 +101,25 @@ def test_one_smoke_step_of_an_image_flow_moves_it_and_keeps_what_is_fixed():
   assert all((a != b).any() for a, b in zip(moving(step), moving(new), strict=True))
 
 
+def test_data_dependent_layers_start_from_the_batch_that_init_on_names():
+  """ActNorm from the noise of level 1 or from the clean batch; all else from the same keys."""
+  def start(init_on, level):
+    config = build.smoke(_config('digits_glow'))
+    config.model.levels, config.model.steps, config.model.hidden = 1, 1, 4
+    config.mollify.init_on = init_on
+    event_shape, dtype, levels = data.spec(config.data.name)
+    batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
+    step = build.create_state(config, batch, levels, level).params['bijector']['levels_0']
+    parts = step['bijectors_1']['bijector']
+    return parts['bijectors_0']['mean'], (parts['bijectors_1'], parts['bijectors_2'])
+
+  clean, noise, vanilla = start('clean', 1.), start('mollified', 1.), start('mollified', 0.)
+  np.testing.assert_array_equal(clean[0], vanilla[0])
+  assert (clean[0] != noise[0]).all()
+  for other in (noise, vanilla):
+    jax.tree.map(np.testing.assert_array_equal, clean[1], other[1])
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_docstring_names_row_command_and_figures(name):
   text = importlib.import_module(f'configs.{name}').__doc__
