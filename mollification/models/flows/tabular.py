@@ -10,16 +10,18 @@ from mollification.models.flows.flow import Flow
 from mollification.models.flows.multiscale import GaussianBase
 
 
-def tabular_flow(event_shape, bijectors, *, learned_base=False, classes=0, axis_name=None):
+def tabular_flow(event_shape, bijectors, *, learned_base=False, classes=0, inverse_error=0,
+                 axis_name=None):
   """The Flow of `bijectors` on the flattened event, onto N(0, I) or a learned base.
 
   `learned_base` makes the base a learned diagonal Gaussian; `classes` makes it class-conditional,
-  with cond one-hot [B, classes], which the bijectors get too.
+  with cond one-hot [B, classes], which the bijectors get too. `inverse_error` is that of `Flow`.
   """
   layers = [Reshape(tuple(event_shape), (math.prod(event_shape),)), *bijectors]
   if learned_base or classes:
     layers.append(GaussianBase(classes))
-  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, bijector=Chain(tuple(layers)))
+  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, inverse_error=inverse_error,
+              bijector=Chain(tuple(layers)))
 
 
 def alternating(make, num_blocks):
@@ -27,11 +29,13 @@ def alternating(make, num_blocks):
   return tuple(layer for i in range(num_blocks) for layer in make(i % 2))
 
 
-def check(event_shape, num_blocks, layer):
-  """Raise ValueError for events of fewer than two numbers and for less than one block."""
+def check(event_shape, num_blocks, hidden, layer):
+  """Raise ValueError for events of fewer than two numbers, and for no block or hidden unit."""
   size = math.prod(event_shape)
   if size < 2:
     raise ValueError(f'{layer} needs events of at least 2 numbers, got {size} in shape '
                      f'{tuple(event_shape)}; a single number has no other to be predicted from.')
   if num_blocks < 1:
     raise ValueError(f'num_blocks must be at least 1, got {num_blocks}.')
+  if hidden < 1:
+    raise ValueError(f'hidden must be at least 1, got {hidden}.')
