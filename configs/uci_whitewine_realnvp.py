@@ -4,7 +4,9 @@ Paper row: the UCI table, WHITE-WINE, RealNVP; test log-likelihood in nats.
 Command:
   python -m mollification.main --config=configs/uci_whitewine_realnvp.py --workdir=runs/whitewine
 Expected: the mollified arm above the vanilla one at the last epoch; no figure is known here.
-Measured: not yet.
+Measured: at the last epoch vanilla -16.64 ± 0.93, mollified -12.21 ± 0.11;
+  selected on validation -11.93 ± 0.22 and -12.20 ± 0.12 (mean ± sd of 4 seeds;
+  experiments/results/uci/table.csv).
 
 Needs config.data.data_dir: a folder with winequality-white.csv or whitewine.npy.
 The vanilla arm is `:mollify.fraction=0.`.

@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags
 
-from experiments import comparison
+from experiments import comparison, uci, uci_table
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -59,7 +59,18 @@ def _bench(name):
   return '\n'.join(lines)
 
 
-BLOCKS = {'quickstart': _quickstart, 'bench': functools.partial(_bench, 'step'),
+def _uci():
+  found = uci_table.read(RESULTS / 'uci', uci.names())
+  taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
+  # Cells that ran beside other work know the processor's time; the others had a core to themselves.
+  seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
+  return '\n'.join([uci_table.markdown(found), '', uci_table.sentence(found),
+                    *(f'{line[0].upper()}{line[1:]}' for line in uci_table.outliers(found)),
+                    f'All of it took {seconds:,} core-seconds, {seconds / 120:.0f} minutes on two '
+                    'cores.'])
+
+
+BLOCKS = {'quickstart': _quickstart, 'uci': _uci, 'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench vae': functools.partial(_bench, 'vae')}
 

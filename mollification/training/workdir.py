@@ -22,9 +22,11 @@ CAME_LATER = {}
 def lock(workdir):
   """Hold the workdir while a process trains in it; raise RuntimeError where another one does.
 
-  The lock is the kernel's (flock): it dies with the process, whatever kills it.
+  The lock is the kernel's (flock): it dies with the process, whatever kills it. A new folder that
+  an error leaves without a run is removed again.
   """
   path = pathlib.Path(workdir)
+  made = not path.exists()
   try:
     path.mkdir(parents=True, exist_ok=True)
     file = (path / 'lock').open('a')
@@ -35,7 +37,13 @@ def lock(workdir):
     if not any(_lock(file) for _ in range(5)):
       raise RuntimeError(f'workdir {path} is in use by another training process; wait for it or '
                          'choose another --workdir.')
-    yield path
+    try:
+      yield path
+    except BaseException:
+      if made and [p.name for p in path.iterdir()] == ['lock']:
+        (path / 'lock').unlink()
+        path.rmdir()
+      raise
 
 
 def _lock(file):

@@ -94,3 +94,21 @@ def test_first_signal_asks_second_acts():
     with pytest.raises(KeyboardInterrupt):
       os.kill(os.getpid(), signal.SIGINT)
   assert signal.getsignal(signal.SIGTERM) is old
+
+
+def test_an_error_before_the_run_leaves_no_new_folder_and_touches_no_old_one(tmp_path):
+  old = tmp_path / 'old'
+  old.mkdir()
+  for folder in (old, tmp_path / 'new'):
+    with pytest.raises(ValueError, match='refused'), workdir.lock(folder):
+      raise ValueError('refused')
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['old']
+  with pytest.raises(OSError), workdir.lock(tmp_path / 'new') as path:
+    (path / 'config.json' / 'no folder').write_text('')
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['old']
+
+
+def test_an_error_leaves_what_a_run_has_written(tmp_path):
+  with pytest.raises(ZeroDivisionError), workdir.lock(tmp_path / 'new') as path:
+    1 / (path / 'config.json').write_text('')
+  assert (tmp_path / 'new' / 'config.json').exists()
