@@ -4,7 +4,8 @@ Paper row: none for this data set.
 Command:
   python -m mollification.main --config=configs/digits_vae_iaf.py --workdir=runs/digits_vae_iaf
 Expected: none published.
-Measured: not yet.
+Measured: test bound -146.57 ± 0.55 nats, 3.304 ± 0.012 bits/dim, 16 of 16 units active, Fréchet
+  distance 5.91 ± 0.25 in digits_cnn_8x8 features (25 Nov 2026, one seed, 24 s of one core).
 """
 from configs import vaes
 

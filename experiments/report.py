@@ -5,6 +5,7 @@
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; its text is what `BLOCKS[NAME]` makes
 of experiments/results/. With --check nothing is written: exit status 1 if the README differs.
 """
+import functools
 import json
 import pathlib
 import re
@@ -31,7 +32,7 @@ def render(text):
                        f'{", ".join(BLOCKS)}.')
     return f'<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->'
 
-  return re.sub(r'<!-- (\w+) -->\n.*?<!-- /\1 -->', fill, text, flags=re.S)
+  return re.sub(r'<!-- ([\w ]+) -->\n.*?<!-- /\1 -->', fill, text, flags=re.S)
 
 
 def _quickstart():
@@ -46,8 +47,9 @@ def _quickstart():
           f'{record.device}.')
 
 
-def _bench():
-  rows = [json.loads(line) for line in (RESULTS / 'bench' / 'step.jsonl').read_text().splitlines()]
+def _bench(name):
+  path = RESULTS / 'bench' / f'{name}.jsonl'
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
   lines = ['| row | value | reference | ratio | bar |', '| --- | --- | --- | --- | --- |']
   for row in rows:
     show = lambda v: '' if v is None else f'{v:,.4g}'
@@ -57,7 +59,9 @@ def _bench():
   return '\n'.join(lines)
 
 
-BLOCKS = {'quickstart': _quickstart, 'bench': _bench}
+BLOCKS = {'quickstart': _quickstart, 'bench': functools.partial(_bench, 'step'),
+          'bench fid': functools.partial(_bench, 'fid'),
+          'bench vae': functools.partial(_bench, 'vae')}
 
 
 def main(argv):

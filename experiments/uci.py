@@ -99,10 +99,13 @@ def report(root):
   found = uci_table.read(root, names())
   with (pathlib.Path(root) / 'table.csv').open('w', newline='') as file:
     writer = csv.writer(file)
-    writer.writerow(('dataset', 'flow', 'arm', 'selection', 'seeds', 'mean', 'sd'))
+    writer.writerow(('dataset', 'flow', 'arm', 'selection', 'seeds', 'mean', 'sd',
+                     'nonfinite'))
     writer.writerows(uci_table.csv_rows(found))
   uci_table.draw(found, pathlib.Path(root) / 'curves.png')
   print('\n' + uci_table.markdown(found) + '\n\n' + uci_table.sentence(found))
+  for line in uci_table.outliers(found):
+    print(line)
 
 
 def _record(wanted):

@@ -1,4 +1,9 @@
-"""The UCI table and its figure, from records alone."""
+"""The UCI table and its figure, from records alone.
+
+A density can be lost far from the data: a flow gives a test row some 1e4 nats too little, or a
+likelihood of 0 in float32, and one row of 489 then decides a mean. Means are over the seeds that
+are finite, with the number of the others beside them; `outliers` names the single rows.
+"""
 import math
 import pathlib
 
@@ -16,6 +21,7 @@ RELEASED = {
 }
 ARMS = ('vanilla', 'mollified')
 EPOCHS = 150
+FLOOR = -1e6   # nats: below every panel, and finite
 HEADER = ('table', 'flow', 'selection', 'seeds', 'vanilla', 'mollified', 'difference', 'bootstrap',
           'sign test', 'released, in our sd')
 
@@ -32,33 +38,64 @@ def _values(runs, arm, selection):
 
 
 def csv_rows(found):
-  """(dataset, flow, arm, selection, seeds, mean, sd) of every cell; sd over seeds, ddof 1."""
+  """(dataset, flow, arm, selection, seeds, mean, sd, nonfinite) of every cell.
+
+  Mean and sd (ddof 1) are over the seeds whose value is finite, `nonfinite` counts the others.
+  """
   for (table, flow), runs in found.items():
     for arm in ARMS:
       for selection in grid.SELECTIONS:
-        moments = _moments(_values(runs, arm, selection))
-        yield (table, flow, arm, selection, moments.count, round(moments.mean, 4),
-               round(_sd(moments), 4))
+        values = _values(runs, arm, selection)
+        moments = _moments(values)
+        yield (table, flow, arm, selection, len(values), round(moments.mean, 4),
+               round(_sd(moments), 4), len(values) - moments.count)
 
 
 def _moments(values):
-  return Moments.of(list(values.values()))
+  """Moments of the finite ones of {seed: value}; of NaN where there are none."""
+  values = list(values.values())
+  finite = np.isfinite(values)
+  return Moments.of(values, finite) if finite.any() else Moments(0, math.nan, math.nan)
 
 
 def _sd(moments):
   return moments.sem * math.sqrt(moments.count)
 
 
+def _shown(values):
+  """Mean ± sd of {seed: value}, and how many are left out as they are not finite."""
+  moments = _moments(values)
+  lost = _left_out(moments.count, len(values))
+  return f'{moments.mean:.2f} ± {_sd(moments):.2f}{lost}' if moments.count else lost.strip()
+
+
+def _left_out(count, total):
+  return f' ({total - count} of {total} not finite)' if count < total else ''
+
+
+def _paired(runs, selection):
+  """Differences mollified - vanilla [n] of the seeds; infinite or NaN where a value is."""
+  vanilla, mollified = (_values(runs, arm, selection) for arm in ARMS)
+  with np.errstate(invalid='ignore'):
+    return np.array([np.float64(mollified[seed]) - vanilla[seed] for seed in vanilla])
+
+
 def lines(found):
-  """Rows of the table as text, in the order of `HEADER`; differences are mollified - vanilla."""
+  """Rows of the table as text, in the order of `HEADER`; differences are mollified - vanilla.
+
+  Their mean and interval are over the finite ones; the sign test takes the infinite ones too.
+  """
   for (table, flow), runs in found.items():
     for selection in grid.SELECTIONS:
-      arms = [_values(runs, arm, selection) for arm in ARMS]
-      shown = [f'{m.mean:.2f} ± {_sd(m):.2f}' for m in map(_moments, arms)]
-      paired = [arms[1][seed] - arms[0][seed] for seed in arms[0]]
-      low, high = statistics.bootstrap_interval(paired)
-      yield (table, flow, selection, str(len(paired)), *shown, f'{np.mean(paired):+.2f}',
-             f'[{low:+.2f}, {high:+.2f}]', f'{statistics.sign_test(paired):.3f}',
+      arms, paired = [_values(runs, arm, selection) for arm in ARMS], _paired(runs, selection)
+      finite = paired[np.isfinite(paired)]
+      lost, difference, interval = _left_out(len(finite), len(paired)), '', ''
+      if len(finite):
+        low, high = statistics.bootstrap_interval(finite)
+        difference, interval = f'{finite.mean():+.2f}', f'[{low:+.2f}, {high:+.2f}]'
+      yield (table, flow, selection, str(len(paired)), *map(_shown, arms),
+             (difference + lost).strip(), interval,
+             f'{statistics.sign_test(paired[~np.isnan(paired)]):.3f}',
              _released(table, flow, selection, arms))
 
 
@@ -86,21 +123,41 @@ def sentence(found):
   gains = {selection: [] for selection in grid.SELECTIONS}
   for runs in found.values():
     for selection in grid.SELECTIONS:
-      arms = [_values(runs, arm, selection) for arm in ARMS]
-      paired = [arms[1][seed] - arms[0][seed] for seed in arms[0]]
-      gains[selection].append(np.mean(paired))
+      paired = _paired(runs, selection)
+      gains[selection].append(np.median(paired))   # one lost row would make the mean its own
       if selection == 'validation':
-        low, high = statistics.bootstrap_interval(paired)
+        finite = paired[np.isfinite(paired)]
+        low, high = statistics.bootstrap_interval(finite) if len(finite) else (-1, 1)
         verdicts['better' if low > 0 else 'worse' if high < 0 else 'undecided'] += 1
-  return (f'Gain of mollification, mean over {len(found)} cells: {np.mean(gains["last"]):+.2f} '
-          f'nats at the last epoch, {np.mean(gains["validation"]):+.2f} where the epoch is '
-          'selected on validation data (early stopping). There it is better in '
-          f'{verdicts["better"]}, worse in {verdicts["worse"]}, undecided in '
-          f'{verdicts["undecided"]} cells by the 95 % bootstrap interval.')
+  return (f'Gain of mollification, median over seeds and then over {len(found)} cells: '
+          f'{np.nanmedian(gains["last"]):+.2f} nats at the last epoch, '
+          f'{np.nanmedian(gains["validation"]):+.2f} where the epoch is selected on validation '
+          f'data (early stopping). There it is better in {verdicts["better"]}, worse in '
+          f'{verdicts["worse"]}, undecided in {verdicts["undecided"]} cells by the 95 % bootstrap '
+          'interval of the mean.')
+
+
+def outliers(found, least=3.):
+  """Sentences on validation-selected runs that one test row alone takes `least` nats down.
+
+  k rows of n that each lack D nats shift the mean by k D / n and make its standard error
+  sqrt(k) D / n: the squared ratio of the two is k.
+  """
+  for (table, flow), runs in found.items():
+    for (arm, seed), records in runs.items():
+      record = records['validation']
+      shift = np.median(list(_values(runs, arm, 'validation').values())) - record.value
+      if shift > least and round((shift / record.standard_error) ** 2) == 1:
+        yield (f'{table}, {flow}, {arm}, seed {seed}: {shift:.1f} nats below the median of the '
+               f'seeds, at a standard error of {record.standard_error:.1f}: one test row of '
+               f'{record.n} that gets some {shift * record.n:,.0f} nats too little.')
 
 
 def draw(found, path):
-  """Test log-likelihood over training: mean over seeds, band of ± sd, and what validation picks."""
+  """Test log-likelihood over training: median over seeds, band from the lowest to the highest.
+
+  A mean would follow the one seed that loses a row.
+  """
   plt = figures.pyplot()
   tables, flows = (list(dict.fromkeys(key[i] for key in found)) for i in (0, 1))
   figure, axes = plt.subplots(len(tables), len(flows), squeeze=False,
@@ -110,6 +167,8 @@ def draw(found, path):
       ax.set_title(f'{table}, {flow}')
       if (table, flow) in found:
         _panel(ax, found[table, flow])
+      else:
+        ax.set_axis_off()
   for ax in axes[-1]:
     ax.set_xlabel('epoch')
   for row in axes:
@@ -125,10 +184,12 @@ def _panel(ax, runs):
     curves = np.array([records['last'].extra['curves']['test']
                        for (name, _), records in runs.items() if name == arm])
     epochs = EPOCHS * np.arange(1, curves.shape[1] + 1) / curves.shape[1]
-    mean, sd = curves.mean(0), curves.std(0, ddof=1)
-    ax.plot(epochs, mean, color=figures.COLORS[arm], label=arm)
-    ax.fill_between(epochs, mean - sd, mean + sd, color=figures.COLORS[arm], alpha=.25, lw=0)
-    tops.append(mean.max())
+    curves = np.maximum(curves, FLOOR)
+    median = np.median(curves, 0)
+    ax.plot(epochs, median, color=figures.COLORS[arm], label=arm)
+    ax.fill_between(epochs, curves.min(0), curves.max(0), color=figures.COLORS[arm], alpha=.25,
+                    lw=0)
+    tops.append(median.max())
   # Not down to the first epochs.
   ax.set_ylim(max(ax.get_ylim()[0], max(tops) - 20), max(tops) + 1.5)
   ax.legend(frameon=False, fontsize=8)

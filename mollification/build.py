@@ -47,7 +47,8 @@ def build(config, dataset=None):
   sample_grid = None
   if dataset.levels is not None:
     draw = pictures.make_pictures(
-      evaluation.model, evaluation.prepare, dataset.validation.x[:config.eval.num_samples],
+      evaluation.model, evaluation.prepare,
+      pictures.spread(dataset.validation.x, config.eval.num_samples),
       levels=dataset.levels, batch_size=config.eval.batch_size)
     sample_grid = functools.partial(_grids, evaluation, config.eval.num_samples,
                                     lambda v: draw(v, rng.purpose_key(config.seed, 'sample')))

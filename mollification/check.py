@@ -82,6 +82,10 @@ def _check_ranges(config):
   for key, (low, high) in RANGES.items():
     if not low <= flat[key] < high:
       raise ValueError(f'{key} must lie in [{low}, {high}), got {flat[key]}.')
+  draws, chunk = config.eval.importance_samples, config.eval.importance_chunk
+  if 0 < chunk < draws and draws % chunk:
+    raise ValueError(f'eval.importance_chunk must divide eval.importance_samples {draws}, got '
+                     f'{chunk}; 0 takes all at once.')
   for key, value in flat.items():
     if isinstance(value, float) and not math.isfinite(value):
       raise ValueError(f'{key} must be a finite number, got {value}.')

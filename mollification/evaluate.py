@@ -1,18 +1,23 @@
 """The evaluation binary: needs the workdir alone, writes records/*.json into it.
 
   python -m mollification.evaluate --workdir=DIR [--step=N|best] [--watch] \
-      --metrics=nll,importance,mmd,frechet
+      --metrics=nll,importance,latents,mmd,frechet
 
-and, without a workdir, where A and B are folders, zip archives, npy or npz files of images, npz
-files of statistics, or names of data sets:
+and, without --workdir, where A and B are folders, zip archives, npy or npz files of images, npz
+files of statistics, names of data sets, or workdirs, of which samples are drawn:
 
   python -m mollification.evaluate score A B --metrics=fid,is,kid,pr,sfid [--out=FILE.json]
   python -m mollification.evaluate stats A --out=FILE.npz
   python -m mollification.evaluate convert-weights FILE --out=FILE.npz
 
-Exit status: 0 measured, 2 a mistake in the command or the workdir.
+With JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set, several processes that are
+given the same command share `stats` and `score`; the figures are the same bits.
+
+Exit status: 0 measured, 2 a mistake in the command or the workdir, 130 interrupted
+(--watch).
 """
 import functools
+import sys
 
 try:
   from absl import app, flags, logging
@@ -22,16 +27,19 @@ except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
 
+_INTERRUPTED = 130
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
 _METRICS = flags.DEFINE_list('metrics', ['nll'],
-                             'Any of nll, importance, mmd, frechet, fid, is, kid, pr, sfid, '
-                             'copies; for score fid, is, kid, pr, sfid.')
+                             'Any of nll, importance, latents, mmd, frechet, fid, is, kid, pr, '
+                             'sfid, copies; for score fid, is, kid, pr, sfid.')
 _STEP = flags.DEFINE_string('step', '', 'Updates of the checkpoint, or best; the newest if empty.')
 _SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Held-out data.')
 _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many as the split has.',
                                     lower_bound=0)
 _PARAMS = flags.DEFINE_enum('params', '', ['', 'raw', 'ema'], 'Parameters; empty: as the config.')
 _WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the end.')
+_NONFINITE = flags.DEFINE_bool('allow_nonfinite', False, 'Measure samples of which some are not '
+                               'finite, and count them; else they are an error.')
 _SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples and no records: does it run?')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
 _FEATURES = flags.DEFINE_string('features', 'inception_pytorch',
@@ -59,12 +67,31 @@ def main(argv):
   with cli.one_line_errors(_DEBUG.value):
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
     if _WATCH.value:
-      from mollification import measure
       if step:
         raise ValueError(f'--watch measures every checkpoint, --step={step} one; drop either.')
-      measure.watch(_WORKDIR.value, _measure)
+      _watch()
     else:
       _measure(step or None)
+
+
+def _watch():
+  from mollification import measure
+  try:
+    measure.watch(_WORKDIR.value, _measure_unless_measured)
+  except KeyboardInterrupt:   # records are written whole or not at all: nothing is left half done
+    print('stopped; the same command goes on', flush=True)
+    sys.exit(_INTERRUPTED)
+
+
+def _measure_unless_measured(step):
+  """A watch that was stopped goes on where it was."""
+  from mollification import measure
+  if not _SMOKE.value and measure.measured(
+      _run(), _METRICS.value, step=step, split=_SPLIT.value, num_samples=_NUM_SAMPLES.value,
+      extractor=_named_extractor()):
+    print(f'step {step:,} is measured already', flush=True)
+  else:
+    _measure(step)
 
 
 def _number(text):
@@ -86,7 +113,8 @@ def _measure(step):
     num_samples = min(num_samples or 40, 40)
   for record in measure.measure(_run(), _METRICS.value, step=step, split=_SPLIT.value,
                                 num_samples=num_samples, write=not _SMOKE.value,
-                                extractor=_named_extractor()):
+                                extractor=_named_extractor(),
+                                allow_nonfinite=_NONFINITE.value):
     bound = ' (a bound)' if record.exact is False else ''
     net = f" in {record.features['net']} features" if record.features else ''
     error = '' if record.standard_error is None else f' ± {record.standard_error:.2g}'
@@ -110,8 +138,12 @@ def _named_extractor():
   return _extractor() if flags.FLAGS['features'].present else None
 
 
-def _split():
-  return _SPLIT.value if flags.FLAGS['split'].present else ''
+def _origin():
+  """Options of what data sets and workdirs give."""
+  step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
+  return {'split': _SPLIT.value if flags.FLAGS['split'].present else '',
+          'data_dir': _DATA_DIR.value, 'step': step or None, 'num_samples': _NUM_SAMPLES.value,
+          'params': _PARAMS.value, 'allow_nonfinite': _NONFINITE.value}
 
 
 def _convert_weights(*args):
@@ -127,19 +159,23 @@ def _wanted_out():
 
 
 def _stats(*args):
-  from mollification import score
+  from mollification import parallel, score
   where, = _positional(args, ['A'])
   out = _wanted_out()   # before the weights are read
-  print(score.stats(where, out, _extractor(), split=_split(), data_dir=_DATA_DIR.value))
+  parallel.join_processes()
+  print(score.stats(where, out, _extractor(), **_origin()))
 
 
 def _score(*args):
-  from mollification import score
+  import jax
+
+  from mollification import parallel, score
   a, b = _positional(args, ['A', 'B'])
+  parallel.join_processes()
   names = _METRICS.value if flags.FLAGS['metrics'].present else ['fid']
-  result = score.score(a, b, names, _extractor(), split=_split(), data_dir=_DATA_DIR.value)
+  result = score.score(a, b, names, _extractor(), **_origin())
   print('\n'.join(score.lines(result)), flush=True)
-  if _OUT.value:
+  if _OUT.value and jax.process_index() == 0:
     score.write_json(result, _OUT.value)
 
 

@@ -6,25 +6,32 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mollification import build, check
+from mollification import build, check, rng
 from mollification.evaluation import (
   curve,
   features,
   frechet,
   mmd,
   records,
+  sampling,
   scoring,
   sources,
   statistics_file,
 )
+from mollification.models import autoencoder, latent
 from mollification.training import checkpoint, workdir
 from mollification.training.run import Evaluation
 
 # In features: of the data set's own network unless another is named; 'frechet' is 'fid' there.
 IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
+GRID = 64   # samples in the picture of a measured checkpoint
+# The record that is written last of a metric that has several, or another name.
+_LAST_RECORD = {'nll': 'log_likelihood', 'importance': 'importance_bound', 'mmd': 'mmd2',
+                'is': 'inception_score', 'pr': 'coverage', 'copies': 'far_share'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,27 +69,26 @@ def open_run(folder, params=''):
 
 
 def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
-            extractor=None):
+            extractor=None, allow_nonfinite=False):
   """Measure `metrics` of one checkpoint of an Opened run: Records, written if `write`.
 
   `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
   as the split has examples; `extractor` is that of `IN_FEATURES`, of the data set where it is
-  None. Raises ValueError on unknown names and FileNotFoundError where there
-  is no such checkpoint.
+  None. Non-finite samples are counted in the records; more than none raise FloatingPointError
+  unless `allow_nonfinite`. Samples that are images leave a grid of them in samples/. Raises
+  ValueError on unknown names and FileNotFoundError where there is no such checkpoint.
   """
   _check_names(metrics, split)
   evaluation, config = run.evaluation, run.config
   state = _restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
   held_out = getattr(evaluation.dataset, split)
-  samples = functools.cache(
-    lambda: evaluation.sample(variables, num_samples or held_out.num_examples))
+  draw = evaluation.show if allow_nonfinite else evaluation.sample
+  samples = functools.cache(lambda: draw(variables, num_samples or held_out.num_examples))
 
   common = {'params': config.eval.params, 'step': int(state.step), 'seed': config.seed,
             'config_sha256': run.identity,
-            'settings': {'refresh_examples': config.eval.refresh_examples,
-                         'refresh_batch_size': config.eval.refresh_batch_size}
-                        if config.eval.refresh else {'refresh_examples': 0}}
+            'settings': _settings(config)}
   found = []
   for metric in metrics:
     if metric in _MEASURES:
@@ -90,13 +96,64 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   named = [metric for metric in metrics if metric in IN_FEATURES]
   if named:
     found += _in_features(named, extractor or features.for_dataset(evaluation.dataset.name),
-                          evaluation.dataset, held_out, samples, config, common,
-                          run.folder / 'statistics' if write else None)
+                          evaluation.dataset, held_out, samples, config, common, run.folder,
+                          write)
   for record in found if write else ():
     records.write(record, run.folder / 'records')
   if write:
     curve.draw(records.read_all(run.folder / 'records'), run.folder / 'figures')
+    if samples.cache_info().currsize:
+      _picture(samples(), evaluation.dataset.levels,
+               run.folder / 'samples' / f'measured-{config.eval.params}-{common["step"]:08d}.png')
   return found
+
+
+def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None):
+  """Whether the workdir has records of all `metrics` of a checkpoint, as `measure` writes them."""
+  _check_names(metrics, split)
+  config, dataset = run.config, run.evaluation.dataset
+  there = [r for r in records.read_all(run.folder / 'records')
+           if (r.step, r.params, r.reference['split'], r.config_sha256)
+           == (step, config.eval.params, split, run.identity)]
+
+  def has(metric):
+    wanted, n, net = _settings(config), None, None
+    if metric not in ('nll', 'importance'):
+      n = num_samples or getattr(dataset, split).num_examples
+      wanted = wanted | _sampling(config)
+    if metric in IN_FEATURES:
+      net = extractor or features.for_dataset(dataset.name)
+    if metric in ('frechet', 'fid', 'kid'):
+      name = scoring.name_of(metric, net)
+    else:
+      name = _LAST_RECORD.get(metric, metric)
+    return any(r.metric == name and n in (None, r.n) and r.settings | wanted == r.settings
+               and (net is None or r.features['net'] == net.name) for r in there)
+
+  return all(map(has, metrics))
+
+
+def is_workdir(where):
+  """Whether `where` is the folder of a run with checkpoints."""
+  folder = pathlib.Path(where).expanduser()
+  return (folder / 'config.json').is_file() and (folder / 'checkpoints').is_dir()
+
+
+def drawn(folder, *, step=None, num_samples=0, params='', allow_nonfinite=False):
+  """Samples of the run in the workdir `folder`, as a `sources.Source`; options as `measure`'s."""
+  run = open_run(pathlib.Path(folder).expanduser(), params)
+  evaluation, config = run.evaluation, run.config
+  state = _restore(run.folder, step, run.template)
+  draw = evaluation.show if allow_nonfinite else evaluation.sample
+  samples = draw(evaluation.variables(state),
+                 num_samples or evaluation.dataset.test.num_examples)
+  notes = sources.notes_on_levels(evaluation.dataset.name, evaluation.dataset.levels)
+  if samples.nonfinite:
+    notes += (f'{samples.nonfinite} of {samples.n} samples of {folder} are not finite',)
+  settings = ', '.join(f'{key} {value}' for key, value in _sampling(config).items())
+  return sources.from_array(
+    samples.x, str(folder), f'samples of step {int(state.step)}, {config.eval.params}, seed '
+    f'{config.seed}, {settings}', notes)
 
 
 def steps(folder):
@@ -202,6 +259,27 @@ def _importance(evaluation, variables, split, samples, config, common):
   return found
 
 
+def _latents(evaluation, variables, split, samples, config, common):
+  """How many latents the encoder uses, and in `extra` the moments of the aggregated posterior."""
+  del samples
+  if not isinstance(evaluation.model, autoencoder.Autoencoder):
+    raise ValueError(f'latents is for VAEs with one vector of latents, got {config.model.name}; '
+                     'leave it out of --metrics.')
+  start = time.monotonic()
+  encode = jax.jit(lambda variables, rows, keys: evaluation.model.apply(
+    variables, evaluation.prepare(rows, keys), method='encode'))
+  size, key = config.eval.batch_size, rng.purpose_key(config.seed, 'evaluate')
+  found = [encode(variables, rows, rng.range_keys(key, first, len(rows)))
+           for first in range(0, split.num_examples, size)
+           for rows in [np.asarray(split.x[first:first + size])]]
+  result = latent.aggregate(*map(np.concatenate, zip(*found)))
+  extra = {name: np.asarray(getattr(result, name)).tolist() for name in result._fields}
+  return [records.Record(
+    metric='active_units', value=float(result.active_units), standard_error=None, unit='1',
+    n=split.num_examples, reference=_reference(evaluation, split),
+    seconds=time.monotonic() - start, extra=extra, **common)]
+
+
 def _mmd(evaluation, variables, split, samples, config, common):
   """Squared RBF-MMD between samples and the split, in stored units."""
   del variables
@@ -215,23 +293,24 @@ def _mmd(evaluation, variables, split, samples, config, common):
     **_with_sampling(config, common))]
 
 
-def _in_features(metrics, extractor, dataset, split, samples, config, common, cache):
+def _in_features(metrics, extractor, dataset, split, samples, config, common, folder, write):
   """Records of metrics between samples and the split in the features of a network."""
   start = time.monotonic()
   plain = list(dict.fromkeys('fid' if m == 'frechet' else m for m in metrics if m != 'copies'))
   passes = plain + ['kid'] * ('copies' in metrics)   # copies need features, as kid does
   scoring.check_metrics(passes, extractor)
-  own = scoring.run(extractor, sources.from_array(samples().x, 'samples'), passes,
-                    groups=frechet.GROUPS)
+  where = {'rows_folder': folder / 'features' if write else None}
+  own = _pass(extractor, sources.from_array(samples().x, 'samples'), passes,
+              groups=frechet.GROUPS, **where)
   if set(passes) <= {'fid', 'is'}:
-    reference = _cached(extractor, dataset, split, cache)
+    reference = _cached(extractor, dataset, split, folder / 'statistics' if write else None)
   else:
-    reference = scoring.run(extractor, sources.from_array(split.x, split.name),
-                            [m for m in passes if m != 'is'])
+    reference = _pass(extractor, sources.from_array(split.x, split.name),
+                      [m for m in passes if m != 'is'], **where)
   found = scoring.figures(plain, own, reference, extractor)
   if 'copies' in metrics:
     found += scoring.copies(extractor, own, reference,
-                            sources.from_array(dataset.train.x, 'train'))
+                            sources.from_array(dataset.train.x, 'train'), **where)
   common = _with_sampling(config, common) | {
     'n': own.n, 'unit': '1', 'seconds': time.monotonic() - start,
     'reference': {'dataset': dataset.name, 'split': split.name, 'n': split.num_examples,
@@ -239,6 +318,11 @@ def _in_features(metrics, extractor, dataset, split, samples, config, common, ca
     'features': scoring.identity(extractor) | {'quantisation': config.eval.quantize}}
   return [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
                          extra=f.extra | _nonfinite(samples()), **common) for f in found]
+
+
+def _pass(extractor, source, *args, **options):
+  with scoring.Progress(source) as progress:
+    return scoring.run(extractor, source, *args, progress=progress.show, **options)
 
 
 def _cached(extractor, dataset, split, folder):
@@ -254,7 +338,7 @@ def _cached(extractor, dataset, split, folder):
     if kept != meta:
       raise ValueError(f'{path} must be of {meta}, got {kept}; delete it.')
     return found
-  own = scoring.run(extractor, sources.from_array(split.x, split.name))
+  own = _pass(extractor, sources.from_array(split.x, split.name))
   if path:
     statistics_file.write(path, own.moments.statistics(), meta)
   return own.moments.statistics()
@@ -269,8 +353,26 @@ def _nonfinite(samples):
 
 
 def _with_sampling(config, common):
-  settings = {'temperature': config.eval.temperature, 'quantize': config.eval.quantize}
-  return common | {'settings': common['settings'] | settings}
+  return common | {'settings': common['settings'] | _sampling(config)}
 
 
-_MEASURES = {'nll': _nll, 'importance': _importance, 'mmd': _mmd}
+def _sampling(config):
+  return {'temperature': config.eval.temperature, 'quantize': config.eval.quantize}
+
+
+def _settings(config):
+  if not config.eval.refresh:
+    return {'refresh_examples': 0}
+  return {'refresh_examples': config.eval.refresh_examples,
+          'refresh_batch_size': config.eval.refresh_batch_size}
+
+
+def _picture(samples, levels, path):
+  """A grid of the first samples, where they are images."""
+  if samples.x.ndim == 4 and samples.x.dtype == np.uint8:
+    shown = samples.x[:GRID]
+    image = sampling.grid(shown, math.ceil(math.sqrt(len(shown))), levels=levels, gap=1)
+    sampling.save_png(path, image, max(1, sampling.GRID_PIXELS // image.shape[1]))
+
+
+_MEASURES = {'nll': _nll, 'importance': _importance, 'latents': _latents, 'mmd': _mmd}

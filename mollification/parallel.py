@@ -5,9 +5,11 @@ printed and compared as it is. Batches carry one: [n, B/n, ...], n local devices
 """
 import functools
 import math
+import os
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mollification import rng
@@ -55,6 +57,38 @@ def shard(tree, axis=0):
 def gather(tree):
   """Sharded outputs [n, B/n, ...] as host arrays [B, ...]."""
   return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), jax.device_get(tree))
+
+
+def join_processes():
+  """Join the other processes where the environment names them, before anything runs on a device.
+
+  JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID; raises
+  ValueError where the first is given without the others.
+  """
+  names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+  found = [os.environ[name] for name in names if os.environ.get(name, '')]
+  if not os.environ.get(names[0], ''):
+    return
+  if len(found) < len(names) or not (found[1] + found[2]).isdecimal():
+    raise ValueError(f'{names[0]} is set, so {names[1]} and {names[2]} must be whole numbers, got '
+                     f'{found[1:]}; unset it for a single process.')
+  jax.distributed.initialize(found[0], int(found[1]), int(found[2]))
+
+
+def all_processes(tree):
+  """Host arrays [B, ...] of every process, in their order: a list of trees, the same everywhere.
+
+  Every process must call it, with the same shapes. Raises TypeError for types of 8 bytes, which
+  would lose half of them on the way.
+  """
+  wide = {a.dtype for a in jax.tree.leaves(tree) if a.dtype.itemsize > 4}
+  if wide:
+    raise TypeError(f'arrays must have types of at most 4 bytes, got {min(map(str, wide))}; send '
+                    'float32, or the bytes as uint32.')
+  if jax.process_count() == 1:
+    return [tree]
+  gathered = multihost_utils.process_allgather(tree)
+  return [jax.tree.map(lambda a: np.asarray(a[i]), gathered) for i in range(jax.process_count())]
 
 
 def with_global_keys(train_step):

@@ -50,7 +50,8 @@ def unscale(y, width, low=-1., high=1.):
 def logit(y, alpha, low=-1., high=1.):
   """(z, log_det [B]): z = logit(α + (1 - 2α) u), u = (y - low) / (high - low).
 
-  Dinh et al., Density estimation using Real NVP, 2017 (arXiv 1605.08803), §4.1.
+  Dinh et al., Density estimation using Real NVP, 2017 (arXiv 1605.08803), §4.1. Outside [low, high]
+  it is soon NaN: mollify its result, not its argument.
   """
   u = (y - low) / (high - low)
   p = alpha + (1 - 2 * alpha) * u
@@ -100,13 +101,20 @@ class Prepare:
     return self.levels if self.dequantize == 'uniform' else self.levels - 1
 
   def __call__(self, batch, keys):
-    """Model-space batch [B, *event], float32."""
+    """Model-space batch [B, *event], float32; raises ValueError as `with_log_det` does."""
     return self.with_log_det(batch, keys)[0]
 
   def with_log_det(self, batch, keys):
-    """(x, log_det [B] in nats): log p(batch + u) = log p_model(x) + log_det."""
+    """(x, log_det [B] in nats): log p(batch + u) = log p_model(x) + log_det.
+
+    Raises ValueError for pixels that are no integers: they were mollified or scaled before.
+    """
     if self.levels is None:
       return batch.astype(jnp.float32), jnp.zeros(batch.shape[0])
+    if not jnp.issubdtype(batch.dtype, jnp.integer):
+      raise ValueError(f'a batch of {self.levels} grey levels must be of integers, got '
+                       f'{batch.dtype}; noise comes after prepare, in model space: before it, it '
+                       'leaves the grid, and the interval that a logit is defined on.')
     keys = jax.vmap(lambda key: jax.random.split(key, 2))(rng.batch_keys(keys, batch.shape[0]))
     if self.flip:
       batch = flip(batch, keys[:, 0])

@@ -5,8 +5,9 @@ import sys
 import tempfile
 import time
 
-from mollification import files
-from mollification import metrics as writers
+import jax
+
+from mollification import files, measure
 from mollification.evaluation import (
   frechet,
   records,
@@ -24,15 +25,14 @@ def convert_weights(source, out, *, allow_unverified=False):
   return f'{out}: weights of {found.source}, sha256 of the original {found.sha256}'
 
 
-def stats(where, out, extractor, *, split='', data_dir=''):
+def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   """Write the statistics of a set of images to the npz `out`; returns what to print.
 
   The file says what it is of: data set, split, n, network, weights, input mode, images. One that
   exists and says the same is left alone, one that says otherwise is an error. A run that was
-  killed goes on where it last saved, beside `out`.
+  killed goes on where it last saved, beside `out`. `drawn` are options of `measure.drawn`.
   """
-  source = sources.open_images(where, split=split, data_dir=data_dir)
-  sources.state_notes(source)
+  source = _open(where, split, data_dir, drawn)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n}
   out = pathlib.Path(out)
@@ -44,25 +44,27 @@ def stats(where, out, extractor, *, split='', data_dir=''):
                        f'{(old or {}).get(differing[0])!r}; write to another file.')
     return f'{out}: is there already ({source.n:,} images)'
   out.parent.mkdir(parents=True, exist_ok=True)
-  with _Progress(source) as progress:
+  with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, progress=progress.show,
                        state_file=out.with_name(f'.{out.name}.state'))
   statistics = done.moments.statistics()
-  meta |= {'images_sha256': done.sha256, 'ddof': 1, 'seconds': done.seconds,
-           'versions': records.versions(), 'device': records.device()}
-  statistics_file.write(out, statistics, meta)
+  meta |= {'images_sha256': done.sha256, 'notes': list(source.notes), 'ddof': 1,
+           'seconds': done.seconds, 'versions': records.versions(), 'device': records.device()}
+  if jax.process_index() == 0:
+    statistics_file.write(out, statistics, meta)
   few = (f'; fewer images than the {len(statistics.mean)} features, so the covariance is singular'
          if done.n <= len(statistics.mean) else '')
   return (f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s, of which '
           f'{100 * done.network_seconds / done.seconds:.0f} % in the network{few}')
 
 
-def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GROUPS):
+def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GROUPS, **drawn):
   """Measure the set `a` against the reference `b`; returns a dict that JSON holds.
 
-  Either may be a folder, zip, npy, npz of images or the name of a data set (`split` and `data_dir`
-  are those of such names); `b` may be an npz of statistics for the Fréchet distance and the
-  Inception score, and so may `a`, for the former, without an error bar.
+  Either may be a folder, zip, npy, npz of images, the name of a data set (`split` and `data_dir`
+  are those of such names) or a workdir (`drawn` are options of `measure.drawn`); `b` may be an npz
+  of statistics for the Fréchet distance and the Inception score, and so may `a`, for the former,
+  without an error bar.
   """
   scoring.check_metrics(metrics, extractor)
   for where in (a, b):   # before hours are spent on the other side
@@ -70,15 +72,13 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
       _, meta = statistics_file.read(where)
       statistics_file.check(where, meta, scoring.identity(extractor))
   start = time.monotonic()
-  with tempfile.TemporaryDirectory(prefix='mollification-features-') as folder:
-    own, own_set = _side(a, metrics, extractor, split, data_dir, groups,
-                         pathlib.Path(folder) / 'a.npy')
-    reference, reference_set = _side(b, [m for m in metrics if m != 'is'] or ['fid'], extractor,
-                                     split, data_dir, 0, pathlib.Path(folder) / 'b.npy')
-    if isinstance(own, scoring.Pass):
-      found = scoring.figures(metrics, own, reference, extractor)
-    else:
-      found = _of_statistics(a, own, reference, metrics, extractor)
+  own, own_set = _side(a, metrics, extractor, groups, split, data_dir, drawn)
+  reference, reference_set = _side(b, [m for m in metrics if m != 'is'] or ['fid'], extractor, 0,
+                                   split, data_dir, drawn)
+  if isinstance(own, scoring.Pass):
+    found = scoring.figures(metrics, own, reference, extractor)
+  else:
+    found = _of_statistics(a, own, reference, metrics, extractor)
   return {
     'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
                  **f.extra} for f in found],
@@ -93,11 +93,11 @@ def _of_statistics(where, own, reference, metrics, extractor):
                      'images for other metrics.')
   if isinstance(reference, scoring.Pass):
     reference = reference.moments.statistics()
-  name = 'fid' if scoring.is_inception(extractor) else 'frechet'
-  return [scoring.Figure(name, frechet.frechet_distance(own, reference), None)]
+  value = frechet.frechet_distance(own, reference)
+  return [scoring.Figure(scoring.name_of('fid', extractor), value, None)]
 
 
-def _side(where, metrics, extractor, split, data_dir, groups, rows_file):
+def _side(where, metrics, extractor, groups, split, data_dir, drawn):
   """(Pass or Statistics, what it is of) of one side of a score."""
   if statistics_file.is_statistics(where):
     found, meta = statistics_file.read(where)
@@ -105,35 +105,24 @@ def _side(where, metrics, extractor, split, data_dir, groups, rows_file):
     if note:
       print(f'note: {note}', file=sys.stderr, flush=True)
     return found, meta or {'name': str(where), 'n': found.n}
-  path = pathlib.Path(where).expanduser()
-  source = sources.open_images(where, split='' if path.exists() else split, data_dir=data_dir)
-  sources.state_notes(source)
-  with _Progress(source) as progress:
-    done = scoring.run(extractor, source, metrics, groups=groups, rows_file=rows_file,
-                       progress=progress.show)
+  there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
+  source = _open(where, '' if there else split, data_dir, drawn)
+  with scoring.Progress(source) as progress:
+    done = scoring.run(extractor, source, metrics, groups=groups, progress=progress.show,
+                       rows_folder=tempfile.gettempdir())
   return done, {'name': source.name, 'split': source.split, 'n': done.n,
-                'images_sha256': done.sha256, 'seconds': done.seconds}
+                'images_sha256': done.sha256, 'notes': list(source.notes),
+                'seconds': done.seconds}
 
 
-class _Progress:
-  """Images done, images per second and time left, on stderr."""
-
-  def __init__(self, source):
-    self._progress = writers.Progress(source.n, label=f'{source.name} ', unit='images')
-    self._compiled = False
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *exception):
-    self._progress.close()
-
-  def show(self, done):
-    """Show that `done` images are done; the first batch compiled the network and has no rate."""
-    if not self._compiled:
-      self._progress.restart(done)
-    self._progress.show(done, force=not self._compiled)
-    self._compiled = True
+def _open(where, split, data_dir, drawn):
+  """The Source of either side, its notes stated."""
+  if measure.is_workdir(where):
+    source = measure.drawn(where, **drawn)
+  else:
+    source = sources.open_images(where, split=split, data_dir=data_dir)
+  sources.state_notes(source)
+  return source
 
 
 def lines(result):

@@ -1,4 +1,5 @@
 """Promise 8: every config traces, its step lowers for TPU and CUDA, one smoke step runs."""
+import csv
 import dataclasses
 import importlib
 import json
@@ -100,11 +101,48 @@ def test_one_smoke_step_of_an_image_flow_moves_it_and_keeps_what_is_fixed():
   assert all((a != b).any() for a, b in zip(moving(step), moving(new), strict=True))
 
 
+def test_data_dependent_layers_start_from_the_batch_that_init_on_names():
+  """ActNorm from the noise of level 1 or from the clean batch; all else from the same keys."""
+  def start(init_on, level):
+    config = build.smoke(_config('digits_glow'))
+    config.model.levels, config.model.steps, config.model.hidden = 1, 1, 4
+    config.mollify.init_on = init_on
+    event_shape, dtype, levels = data.spec(config.data.name)
+    batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
+    step = build.create_state(config, batch, levels, level).params['bijector']['levels_0']
+    parts = step['bijectors_1']['bijector']
+    return parts['bijectors_0']['mean'], (parts['bijectors_1'], parts['bijectors_2'])
+
+  clean, noise, vanilla = start('clean', 1.), start('mollified', 1.), start('mollified', 0.)
+  np.testing.assert_array_equal(clean[0], vanilla[0])
+  assert (clean[0] != noise[0]).all()
+  for other in (noise, vanilla):
+    jax.tree.map(np.testing.assert_array_equal, clean[1], other[1])
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_docstring_names_row_command_and_figures(name):
   text = importlib.import_module(f'configs.{name}').__doc__
   for word in ('Paper row:', 'Command:', 'Expected:', 'Measured:', f'configs/{name}.py'):
     assert word in text
+
+
+def test_figures_in_docstrings_are_those_of_the_uci_table():
+  """Where a docstring quotes it: at the last epoch, and selected on validation; both arms."""
+  with (ROOT / 'experiments' / 'results' / 'uci' / 'table.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  checked = 0
+  for name in NAMES:
+    text = importlib.import_module(f'configs.{name}').__doc__
+    if 'uci/table.csv' not in text:
+      continue
+    for row in rows:
+      if name == f'uci_{row["dataset"]}_{row["flow"]}' and row['selection'] != 'oracle':
+        mean, sd = float(row['mean']), float(row['sd'])
+        assert (f'{mean:.2f} ± {sd:.2f}' if np.isfinite(mean) else f'{mean}') in text, (name, row)
+        assert f'{row["seeds"]} seeds' in text
+        checked += 1
+  assert checked
 
 
 def test_variants_and_their_mistakes():
@@ -226,6 +264,7 @@ BAD = {
   'model.num_samples=0': 'num_samples must be at least 1, got 0',
   'model.beta=-1.': 'beta must not be negative',
   'eval.importance_samples=0': 'eval.importance_samples must lie in',
+  'eval.importance_chunk=7': 'importance_chunk must divide eval.importance_samples 5000, got 7',
 }
 
 
@@ -272,6 +311,22 @@ def test_identity_ignores_logging_and_folders_but_no_more():
   assert base == workdir.identity(_plain('log.every=100,data.data_dir=x,checkpoint.keep=1'))
   assert base != workdir.identity(_plain('mollify.fraction=.25'))
   assert base != workdir.identity(_plain('data.remainder=pad'))
+
+
+def test_a_key_that_came_later_leaves_older_runs_as_they_are(monkeypatch):
+  old = _plain()
+  new = lambda value: {**old, 'model': {**old['model'], 'dropout': value}}
+  before = workdir.identity(old)
+  assert workdir.identity(new(0.)) != before
+  with pytest.raises(ValueError, match=r"model\.dropout was 'absent', now 0\.0"):
+    workdir.check_same_run(old, new(0.), 'w')
+  monkeypatch.setitem(workdir.CAME_LATER, 'model.dropout', 0.)
+  assert workdir.identity(new(0.)) == before
+  workdir.check_same_run(old, new(0.), 'w')
+  workdir.check_same_run(new(0.), old, 'w')
+  assert workdir.identity(new(.1)) != before
+  with pytest.raises(ValueError, match=r'model\.dropout was 0\.0, now 0\.1'):
+    workdir.check_same_run(old, new(.1), 'w')
 
 
 def test_mollified_steps():

@@ -15,8 +15,8 @@ SCRIPTS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'experiments').rglo
 ORDER = {
   'files': 0, 'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
   'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
-  'evaluation': 3, 'training': 4, 'check': 4, 'overview': 4, 'build': 5, 'measure': 6, 'score': 6,
-  'main': 7, 'evaluate': 7,
+  'evaluation': 3, 'training': 4, 'check': 4, 'overview': 4, 'build': 5, 'measure': 6, 'score': 7,
+  'main': 8, 'evaluate': 8,
 }
 
 

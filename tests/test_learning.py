@@ -39,9 +39,13 @@ def test_gaps_that_are_reported(tmp_path, name, fraction, record_property):
   assert gap > -5 * sem
 
 
+# Deviations of the decoder that are learned per pixel: many pixels of digits are always blank, and
+# the Gaussian that is to be beaten knows which. The bound is that of beta = 1, which training with
+# a small beta leaves behind.
+PIXELS = 'model.likelihood=pixel_gaussian,model.decoder_variance=.01,'
 BOUNDS = {
-  'vae': 'model.num_samples=1', 'iwae': 'model.num_samples=5', 'vae_iaf': 'model.flows=2',
-  'beta_vae': 'model.beta=.5', 'hvae': 'model.leapfrog_steps=2', 'nvae': '',
+  'vae': PIXELS, 'beta_vae': PIXELS + 'model.beta=.5,', 'iwae': PIXELS, 'vae_iaf': PIXELS,
+  'hvae': PIXELS,
 }
 
 
@@ -49,7 +53,7 @@ BOUNDS = {
 @pytest.mark.parametrize('name', BOUNDS)
 def test_overfits_64_digits_beyond_a_diagonal_gaussian(name, tmp_path):
   config = importlib.import_module(f'configs.digits_{name}').get_config(
-    f'{BOUNDS[name]},batch_size=64,total_steps=1500,steps_per_call=1,mollify.fraction=0.,'
+    f'{BOUNDS[name]}batch_size=64,total_steps=1500,steps_per_call=1,mollify.fraction=0.,'
     "optimizer.warmup_steps=0,log.every=100,eval.every=0,eval.sample_every=0,eval.best_metric='',"
     'checkpoint.every=0,eval.params=raw')
   dataset = build.load_data(config)

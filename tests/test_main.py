@@ -8,9 +8,10 @@ import time
 import warnings
 
 import pytest
+from PIL import Image
 
-from mollification import cli, measure, metrics
-from mollification.evaluation import records, statistics_file
+from mollification import cli, measure, metrics, score
+from mollification.evaluation import features, records, statistics_file
 from mollification.training import loop, workdir
 from tests.training import tiny
 
@@ -55,6 +56,12 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   bound = measure.measure(run, ('importance',), write=False)
   assert [r.metric for r in bound] == ['importance_bound', 'importance_bits_per_dim']
   assert bound[0].settings['draws'] == 40
+  (units,) = measure.measure(run, ('latents',), write=False)
+  assert units.value == sum(units.extra['active'])
+  assert {name: len(v) for name, v in units.extra.items()} == dict.fromkeys(units.extra, 2)
+  run.config.eval.batch_size = 100     # dequantisation follows the example, not the batch
+  (again,) = measure.measure(run, ('latents',), write=False)
+  assert again.extra['var'] == pytest.approx(units.extra['var'], rel=1e-5)
   found = {r.metric: r for r in measure.measure(run, ('nll', 'mmd', 'frechet'))}
   assert set(found) == {'log_likelihood', 'bits_per_dim', 'mmd2', 'frechet'}
   last = metrics.read_rows(tmp_path / 'metrics.jsonl')[-1]
@@ -75,6 +82,7 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 5 .*there are 4, 8'):
     measure.measure(run, ('nll',), step=5)
   _check_metrics_in_features(run, found['frechet'])
+  _check_samples_of_a_workdir(run, found['frechet'])
   written = records.read_all(tmp_path / 'records')
   with pytest.raises(ValueError, match="unknown metric 'psnr'; known: nll"):
     measure.measure(run, ('nll', 'psnr'))
@@ -127,8 +135,13 @@ def _check_metrics_in_features(run, before):
   assert found['frechet'].settings['temperature'] == 1.
   assert len(found['near_share'].extra['train_images']) == 10
   assert not (folder / 'figures' / 'frechet-test-raw-n360.png').exists()
+  assert not measure.measured(run, ('fid',), step=4)
   measure.measure(run, ('fid',), step=4)
   assert (folder / 'figures' / 'frechet-test-raw-n360.png').stat().st_size > 1000
+  with Image.open(folder / 'samples' / 'measured-raw-00000004.png') as image:
+    assert image.size == (504, 504)   # 8 x 8 samples of 8 x 8 pixels and a gap, sevenfold
+  assert list((folder / 'features').iterdir()) == []   # mapped, and gone with their use
+  _check_measured(run)
   cache = folder / 'statistics' / 'test-digits_cnn_8x8.npz'
   statistics, meta = statistics_file.read(cache)
   statistics_file.write(cache, statistics, meta | {'data_sha256': 'other'})
@@ -137,6 +150,40 @@ def _check_metrics_in_features(run, before):
   statistics_file.write(cache, statistics, meta)
   with pytest.raises(ValueError, match='sfid is made of the Inception network alone'):
     measure.measure(run, ('sfid',))
+
+
+def _check_measured(run):
+  """A watch that was stopped does not measure anew what is there, and nothing else is there."""
+  assert measure.measured(run, ('frechet', 'nll'), step=4)
+  assert measure.measured(run, ('mmd', 'fid', 'kid', 'pr', 'copies', 'nll'), step=8)
+  assert not measure.measured(run, ('nll', 'kid'), step=4)
+  assert not measure.measured(run, ('nll',), step=6)
+  assert not measure.measured(run, ('fid',), step=8, num_samples=40)
+  assert not measure.measured(run, ('nll',), step=8, split='train')
+  assert not measure.measured(run, ('frechet',), step=8,
+                              extractor=features.load('efficientnet_lite0_96'))
+  ema = measure.open_run(run.folder, 'ema')
+  assert measure.measured(ema, ('nll',), step=8)
+  assert not measure.measured(ema, ('frechet',), step=8)
+  run.config.eval.quantize = 'round'
+  assert not measure.measured(run, ('frechet',), step=8)
+  assert measure.measured(run, ('nll',), step=8)
+  run.config.eval.quantize = 'floor'
+
+
+def _check_samples_of_a_workdir(run, before):
+  """A workdir stands for samples of its newest checkpoint in `stats` and `score`."""
+  where, net = str(run.folder), features.load('digits_cnn_8x8')
+  result = score.score(where, 'digits', ['fid'], net)
+  assert result['figures'][0]['value'] == pytest.approx(before.value, rel=1e-9)
+  assert result['set']['split'].startswith('samples of step 8, raw, seed 0, ')
+  out = run.folder / 'stats.npz'
+  score.stats(where, out, net, step=4, num_samples=50)
+  _, meta = statistics_file.read(out)
+  assert meta['n'] == 50
+  assert meta['split'].startswith('samples of step 4, ')
+  with pytest.raises(ValueError, match=r'must hold statistics of .*step 8.*got .*step 4'):
+    score.stats(where, out, net, num_samples=50)
 
 
 def test_no_run_to_evaluate(tmp_path):

@@ -99,6 +99,8 @@ def test_flip_does_not_change_the_noise():
   (lambda: Prepare(levels=256, low=1., high=1.), 'low must be below high'),
   (lambda: Prepare(levels=256, logit_alpha=.5), 'got 0.5; 0 for no logit'),
   (lambda: Prepare(levels=None, flip=True), 'this data has none'),
+  (lambda: Prepare(levels=256, logit_alpha=.05)(_batch(256) + .5, _keys()),
+   'must be of integers, got float32; noise comes after prepare, in model space'),
   (lambda: Prepare(levels=256).invert(jnp.zeros((1, 2, 2, 1)), 'ceil'), "got 'ceil'"),
 ])
 def test_bad_values(make, message):

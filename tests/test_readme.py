@@ -22,9 +22,11 @@ def test_figures_are_those_of_the_records():
 
 
 def test_figures_follow_the_records(monkeypatch):
-  text = 'a\n<!-- bench -->\nold\n<!-- /bench -->\nb'
   monkeypatch.setitem(report.BLOCKS, 'bench', lambda: 'new')
-  assert report.render(text) == 'a\n<!-- bench -->\nnew\n<!-- /bench -->\nb'
+  monkeypatch.setitem(report.BLOCKS, 'bench vae', lambda: 'too')
+  block = '<!-- {0} -->\n{1}\n<!-- /{0} -->\n'.format
+  text = 'a\n' + block('bench', 'old') + block('bench vae', 'old')
+  assert report.render(text) == 'a\n' + block('bench', 'new') + block('bench vae', 'too')
   with pytest.raises(ValueError, match="block 'bnch' that is not rendered"):
     report.render('<!-- bnch -->\n<!-- /bnch -->')
 

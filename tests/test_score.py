@@ -1,5 +1,7 @@
 """The binary without a workdir: stats, score and convert-weights, on features that are at hand."""
 import json
+import os
+import socket
 import subprocess
 import sys
 
@@ -37,6 +39,21 @@ def test_statistics_as_pytorch_fid_reads_and_writes_them(tmp_path, extractor, di
   assert frechet.frechet_distance(found, expected) < 1e-9
 
 
+def test_pytorch_fid_itself_reads_our_statistics_and_we_its_own(tmp_path, extractor, digits):
+  theirs = pytest.importorskip('pytorch_fid.fid_score', reason='of the extra bench')
+  score.stats('digits', tmp_path / 'ours.npz', extractor)
+  mean, cov = theirs.compute_statistics_of_path(str(tmp_path / 'ours.npz'), None, 1, 64, 'cpu')
+  expected = plain_statistics(extractor, digits.test.x)
+  np.testing.assert_array_equal(mean, expected.mean)
+  np.testing.assert_array_equal(cov, expected.cov)
+  other = plain_statistics(extractor, digits.validation.x)
+  np.savez_compressed(tmp_path / 'theirs.npz', mu=other.mean, sigma=other.cov)   # as it saves them
+  paths = [str(tmp_path / name) for name in ('ours.npz', 'theirs.npz')]
+  found = score.score(*paths, ['fid'], extractor)['figures'][0]['value']
+  assert found == pytest.approx(
+    theirs.calculate_frechet_distance(mean, cov, other.mean, other.cov), rel=1e-6)
+
+
 def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
   out = tmp_path / 'deep' / 'stats.npz'
   assert '360 images, digits_cnn_8x8' in score.stats('digits', out, extractor)
@@ -71,12 +88,12 @@ def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
       raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(score._Progress, 'show', killed)
+    patch.setattr(scoring.Progress, 'show', killed)
     with pytest.raises(KeyboardInterrupt):
       score.stats('digits', out, extractor)
   assert not out.exists()
   resumed = []
-  monkeypatch.setattr(score._Progress, 'show', lambda self, done: resumed.append(done))
+  monkeypatch.setattr(scoring.Progress, 'show', lambda self, done: resumed.append(done))
   with pytest.raises(ValueError, match=r"must be the state of .*train.*got .*test"):
     score.stats('digits', out, extractor, split='train')
   score.stats('digits', out, extractor)
@@ -89,6 +106,30 @@ def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
     first, second = (json.loads(str(archive['meta'])) for archive in (a, b))
   assert first['images_sha256'] == second['images_sha256']
   assert sorted(p.name for p in tmp_path.iterdir()) == ['stats.npz', 'straight.npz']
+
+
+def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, digits):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  np.savez(tmp_path / 'images.npz', arr_0=digits.test.x[:150])   # five batches for two processes
+  names = [str(tmp_path / name) for name in ('images.npz', 'two.npz', 'one.npz')]
+  env = {**os.environ, 'JAX_COORDINATOR_ADDRESS': f'localhost:{port}', 'JAX_NUM_PROCESSES': '2',
+         'XLA_FLAGS': '--xla_force_host_platform_device_count=1'}
+  command = [sys.executable, '-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+             '--features=digits_cnn_8x8']
+  both = [subprocess.Popen(command, env=env | {'JAX_PROCESS_ID': str(i)}, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
+  for process in both:
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+  score.stats(names[0], names[2], extractor)
+  with np.load(names[1]) as two, np.load(names[2]) as one:
+    np.testing.assert_array_equal(two['mu'], one['mu'])
+    np.testing.assert_array_equal(two['sigma'], one['sigma'])
+    first, second = (json.loads(str(archive['meta'])) for archive in (two, one))
+  assert first['images_sha256'] == second['images_sha256']
+  assert first['device'].endswith('x 2')   # both had part in it
 
 
 def test_score_of_images_and_of_statistics(tmp_path, extractor, digits):

@@ -1,6 +1,7 @@
 """Feature extractors: uint8 [B, H, W, C] -> float32 [B, F], each known by name and sha256."""
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable
 
@@ -73,18 +74,20 @@ def stream(extractor, pieces, device_batch=DEVICE_BATCH):
   """Yields {output: float32 [b, F]} of the images in `pieces`, in their order, padding dropped.
 
   `pieces` is an iterable of uint8 [b, H, W, C], b at most `piece_size(device_batch)`; image sizes
-  may differ from piece to piece.
+  may differ from piece to piece. Of several processes, which must all be given the same pieces,
+  each runs the network on its share of the batches, and all yield the features of all: what is
+  summed, and in which order, is the same bits for any number of processes.
   """
   size = piece_size(device_batch)
   variables = parallel.place(extractor.variables)
   pending = None
-  for count, x in _batches(extractor, pieces, size):
+  for counts, x in _rounds(_batches(extractor, pieces, size)):
     outputs = extractor.mapped(variables, x)
     if pending is not None:   # one batch is in flight while the one before is read
-      yield _read(*pending)
-    pending = count, outputs
+      yield from _read(*pending)
+    pending = counts, outputs
   if pending is not None:
-    yield _read(*pending)
+    yield from _read(*pending)
 
 
 def piece_size(device_batch=DEVICE_BATCH):
@@ -128,8 +131,19 @@ def _batches(extractor, pieces, size):
     yield len(rows), parallel.shard(batching.pad(rows, size))
 
 
-def _read(count, outputs):
-  return jax.tree.map(lambda a: a[:count], parallel.gather(outputs))
+def _rounds(batches):
+  """(counts of the batches of a round, the one that is this process's): a batch a process.
+
+  In a last round that is short, those without a batch run the last one, and nobody reads it.
+  """
+  batches = iter(batches)
+  while taken := list(itertools.islice(batches, jax.process_count())):
+    yield [count for count, _ in taken], taken[min(jax.process_index(), len(taken) - 1)][1]
+
+
+def _read(counts, outputs):
+  for count, found in zip(counts, parallel.all_processes(parallel.gather(outputs))):
+    yield jax.tree.map(lambda a, count=count: a[:count], found)
 
 
 def load(name, *, path='', allow_unverified=False):

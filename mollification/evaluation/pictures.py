@@ -12,7 +12,8 @@ def make_pictures(net, prepare, images, *, levels, batch_size):
   """(variables, key) -> {name: grid uint8 [H, W, C]} of stored `images` [n, H, W, C]; see below.
 
   'reconstructions': each image beside the decoder's mean at its latents. 'interpolations', where
-  the latents are one vector: a row from each image to the next, of `STEPS`. A model with an exact
+  the latents are one vector: rows of `STEPS` from an image to the one half the images further on,
+  which in a split sorted by class is of another class. A model with an exact
   likelihood has no latents to look at: no pictures. `prepare` and running statistics as in
   evaluation.
   """
@@ -22,7 +23,8 @@ def make_pictures(net, prepare, images, *, levels, batch_size):
   columns = 2 * max(1, int(len(images)**.5) // 2)
   reconstruct = _sampler(net, prepare, _reconstruct, batch_size)
   interpolate = _sampler(net, prepare, _interpolate, batch_size)
-  pairs = np.stack([images, np.roll(images, -1, axis=0)], axis=1)[:STEPS]
+  pairs = np.stack([images, np.roll(images, -(len(images) // 2), axis=0)], axis=1)
+  pairs = spread(pairs, STEPS)
 
   def draw(variables, key):
     made = reconstruct(variables, key, len(images), cond=images).x
@@ -35,6 +37,11 @@ def make_pictures(net, prepare, images, *, levels, batch_size):
     return found
 
   return draw
+
+
+def spread(rows, n):
+  """n of `rows`, or all if fewer, at even distances: a split may be sorted by class."""
+  return rows[::max(1, len(rows) // n)][:n]
 
 
 def _sampler(net, prepare, make, batch_size):

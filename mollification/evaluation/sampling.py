@@ -9,6 +9,7 @@ from mollification import files, parallel, rng
 from mollification.evaluation import batching
 
 GAP_GREY = 96
+GRID_PIXELS = 512   # width that grids of small images are enlarged to, at most
 
 
 @dataclasses.dataclass(frozen=True)

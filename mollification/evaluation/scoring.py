@@ -2,10 +2,13 @@
 import dataclasses
 import json
 import pathlib
+import tempfile
 import time
 
+import jax
 import numpy as np
 
+from mollification import metrics as writers
 from mollification.evaluation import (
   features,
   frechet,
@@ -48,6 +51,27 @@ class Figure:
   extra: dict = dataclasses.field(default_factory=dict)
 
 
+class Progress:
+  """Images of a Source done, images per second and time left, on stderr."""
+
+  def __init__(self, source):
+    self._progress = writers.Progress(source.n, label=f'{source.name} ', unit='images')
+    self._compiled = False
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._progress.close()
+
+  def show(self, done):
+    """Show that `done` images are done; the first batch compiled the network and has no rate."""
+    if not self._compiled:
+      self._progress.restart(done)
+    self._progress.show(done, force=not self._compiled)
+    self._compiled = True
+
+
 def identity(extractor):
   """What a figure in these features is a figure of."""
   return {'net': extractor.name, 'sha256': extractor.sha256, 'input_mode': extractor.input_mode}
@@ -70,17 +94,19 @@ def is_inception(extractor):
   return extractor.name.startswith('inception_')
 
 
-def run(extractor, source, metrics=('fid',), *, groups=0, rows_file=None, state_file=None,
+def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, state_file=None,
         progress=None, device_batch=features.DEVICE_BATCH):
   """The `Pass` of an extractor over a `sources.Source`.
 
   `groups` are those of the moments (0: no error bars). Where `metrics` need the features they are
-  written to `rows_file` (npy) and mapped, or kept in memory where it is None. With `state_file`,
-  for moments alone, a run that was killed goes on where it last saved; a state of other images or
-  another network raises ValueError. `progress(done)` is called after every batch.
+  mapped from a nameless file in `rows_folder`, which goes with the process, or kept in memory where
+  it is None. With `state_file`, for moments alone, a run that was killed goes on where it last
+  saved; a state of other images or another network raises ValueError. Several processes keep no
+  state: each would have saved at another image. `progress(done)` is called after every batch.
   """
   check_metrics(metrics, extractor)
   wanted = set(metrics)
+  state_file = state_file if jax.process_count() == 1 else None
   own, done, sha256 = _restored(state_file, extractor, source, groups)
   spatial = moments.Moments(groups) if 'sfid' in wanted else None
   score = inception_score.InceptionScore(source.n) if 'is' in wanted else None
@@ -100,7 +126,7 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_file=None, state_
     if score is not None:
       score.add(out['logits_unbiased'])
     if wanted & set(KEEP):
-      rows = _rows(rows_file, source.n, block.shape[1]) if rows is None else rows
+      rows = _rows(rows_folder, source.n, block.shape[1]) if rows is None else rows
       rows[done:done + len(block)] = block
     done += len(block)
     sha256 = hashed.at(done)
@@ -134,19 +160,22 @@ def _restored(state_file, extractor, source, groups):
     return own, own.n, str(arrays['sha256'])
 
 
-def _rows(path, n, width):
-  if path is None:
+def _rows(folder, n, width):
+  if folder is None:
     return np.empty((n, width), np.float32)
-  return np.lib.format.open_memmap(path, 'w+', np.float32, (n, width))
+  pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryFile(dir=folder) as file:   # the mapping keeps it alive
+    return np.memmap(file, np.float32, 'w+', shape=(n, width))
 
 
-def copies(extractor, own, reference, train):
+def copies(extractor, own, reference, train, **options):
   """[Figure] of how near samples are to the training images, against unseen ones.
 
-  `own` and `reference` are passes with rows, `train` a Source; see `neighbours.Copies`. `extra`
-  names the samples that are nearest to a training image, and which image it is.
+  `own` and `reference` are passes with rows, `train` a Source, `options` those of `run`; see
+  `neighbours.Copies`. `extra` names the samples that are nearest to a training image, and which
+  image it is.
   """
-  seen = run(extractor, train, ['kid']).rows
+  seen = run(extractor, train, ['kid'], **options).rows
   found = neighbours.copies(own.rows, seen, reference.rows)
   nearest = found.distances.argsort(kind='stable')[:10]
   extra = {'samples': nearest.tolist(), 'train_images': found.indices[nearest].tolist(),
@@ -155,13 +184,19 @@ def copies(extractor, own, reference, train):
           Figure('far_share', found.far_share, None)]
 
 
+def name_of(metric, extractor):
+  """What a distance is called: 'fid' and 'kid' in Inception features alone."""
+  if is_inception(extractor):
+    return 'kid' if metric == 'kid' else 'fid'
+  return 'kernel_distance' if metric == 'kid' else 'frechet'
+
+
 def figures(metrics, a, b, extractor):
   """[Figure] of the images of pass `a` against the reference `b`, a Pass or `Statistics`.
 
   Inception score is of `a` alone. In other features than Inception's the distances are called
   'frechet' and 'kernel_distance', never FID and KID.
   """
-  inception = is_inception(extractor)
   reference = b.moments.statistics() if isinstance(b, Pass) else b
   found = []
   for metric in metrics:
@@ -169,14 +204,14 @@ def figures(metrics, a, b, extractor):
       raise ValueError(f'{metric} needs the images of the reference, got their statistics alone; '
                        'pass images, or leave it out.')
     if metric == 'fid':
-      found.append(distance('fid' if inception else 'frechet', a.moments, reference))
+      found.append(distance(name_of('fid', extractor), a.moments, reference))
     elif metric == 'sfid':
       found.append(distance('sfid', a.spatial, b.spatial.statistics()))
     elif metric == 'is':
       score = a.score.score()
       found.append(Figure('inception_score', score.mean, None, {'deviation': score.deviation}))
     elif metric == 'kid':
-      found.append(_kid('kid' if inception else 'kernel_distance', a.rows, b.rows))
+      found.append(_kid(name_of('kid', extractor), a.rows, b.rows))
     else:
       shares = dataclasses.asdict(neighbours.manifolds(a.rows, b.rows))
       found += [Figure(name, shares[name], None)

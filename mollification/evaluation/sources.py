@@ -123,14 +123,18 @@ def from_array(images, name, split='all', notes=()):
                 notes=notes)
 
 
+def notes_on_levels(name, levels):
+  """What people should know of images with so many grey levels (None: no images)."""
+  if levels in (256, None):
+    return ()
+  return (f'{name} has {levels} grey levels; other extractors than its own see it dark',)
+
+
 def _dataset(name, split, data_dir):
   if split not in SPLITS:
     raise ValueError(f'--split must be one of {", ".join(SPLITS)}, got {split!r}.')
   found = data.load(name, **({'data_dir': data_dir} if data_dir else {}))
-  notes = ()
-  if found.levels not in (256, None):
-    notes = (f'{name} has {found.levels} grey levels; other extractors than its own see it dark',)
-  return from_array(getattr(found, split).x, name, split, notes)
+  return from_array(getattr(found, split).x, name, split, notes_on_levels(name, found.levels))
 
 
 def _array(path):
@@ -171,17 +175,11 @@ def _files(where, names, read):
   if not names:
     raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
                      'check the path.')
-  names, seen, broken = sorted(names), [], []
+  names = sorted(names)
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-    for name, header in zip(names, pool.map(functools.partial(_header, read), names)):
-      if isinstance(header, Exception):
-        broken.append(f'{name} ({header})')
-      else:
-        seen.append((header, name))
-  if broken:
-    raise ValueError(f'{where}: {len(broken)} of {len(names)} images cannot be read: '
-                     f'{", ".join(broken[:3])}{", ..." if len(broken) > 3 else ""}; mend or remove '
-                     'them.')
+    seen = list(zip(pool.map(functools.partial(_header, read), names), names))
+  if any(isinstance(header, Exception) for header, _ in seen):
+    raise _cannot_read(where, read, names)
   seen.sort(key=lambda item: item[0][0])   # stable: by name within a size
   sizes = [header[0] for header, _ in seen]
   edges = tuple(i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1])
@@ -189,8 +187,10 @@ def _files(where, names, read):
 
   def piece(start, stop):
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-      return np.stack(list(pool.map(functools.partial(_decode, where, read),
-                                    ordered[start:stop])))
+      found = list(pool.map(functools.partial(_decode, read), ordered[start:stop]))
+    if any(isinstance(image, Exception) for image in found):
+      raise _cannot_read(where, read, names)
+    return np.stack(found)
 
   return Source(where, 'all', len(ordered), piece, edges, _notes(where, seen, len(edges) + 1))
 
@@ -211,17 +211,37 @@ def _header(read, name):
       return image.size, image.mode, image.format
   # Whatever a parser of a damaged file may raise.
   except Exception as error:
-    return error if str(error) else type(error)(type(error).__name__)
+    return error
 
 
-def _decode(where, read, name):
-  """uint8 [H, W, 3], as pytorch-fid converts: alpha is dropped, 16 bits are clipped to 8."""
+def _decode(read, name):
+  """uint8 [H, W, 3], as pytorch-fid converts: alpha is dropped, 16 bits are clipped to 8.
+
+  Returns what reading raised: a file may have a sound header and break off later.
+  """
   try:
     with _opened(read(name)) as image:
       return np.asarray(image.convert('RGB'))
   except Exception as error:
-    raise ValueError(f'{where}: 1 image cannot be read: {name} ({error}); mend or remove it.'
-                     ) from error
+    return error
+
+
+def _cannot_read(where, read, names):
+  """The ValueError that counts and names all images that cannot be read: each is decoded."""
+  with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
+    broken = [f'{name} ({_reason(found)})'
+              for name, found in zip(names, pool.map(functools.partial(_decode, read), names))
+              if isinstance(found, Exception)]
+  return ValueError(f'{where}: {len(broken)} of {len(names)} images cannot be read: '
+                    f'{", ".join(broken[:3])}{", ..." if len(broken) > 3 else ""}; mend or remove '
+                    'them.')
+
+
+def _reason(error):
+  text = str(error)
+  if 'cannot identify image file' in text:
+    return 'no image'
+  return text or type(error).__name__
 
 
 def _notes(where, seen, sizes):

@@ -40,6 +40,9 @@ class IAFPosterior(nn.Module):
   def setup(self):
     if self.flows < 1:
       raise ValueError(f"flows must be at least 1, got {self.flows}; without any, use 'vae'.")
+    if self.latent_dim < 2:
+      raise ValueError(f'latent_dim must be at least 2 here, got {self.latent_dim}: a single '
+                       "latent has no other to depend on; use 'vae'.")
     self.nets = [MADE(2, self.widths) for _ in range(self.flows)]
 
   @property

@@ -6,8 +6,6 @@ from mollification import metrics
 from mollification.evaluation import sampling
 from mollification.training import checkpoint
 
-GRID_PIXELS = 512   # width that grids of small images are enlarged to, at most
-
 
 class Outputs:
   """The open files of one run, as a context; on leaving it, saves under way are waited for.
@@ -70,7 +68,7 @@ class Outputs:
   def grids(self, step, images):
     """Write one picture into each folder of `images`, {folder: uint8 [H, W, C]}."""
     for name, image in images.items():
-      scale = max(1, GRID_PIXELS // image.shape[1])
+      scale = max(1, sampling.GRID_PIXELS // image.shape[1])
       sampling.save_png(self._workdir / name / f'{step:08d}.png', image, scale)
       if self._events:
         self._events.write_image(step, name, image)

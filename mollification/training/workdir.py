@@ -13,6 +13,9 @@ import time
 from mollification import files
 
 MAY_CHANGE = ('log', 'checkpoint', 'eval')
+# Keys that came after records had been written -> the value at which all is as it was before: a run
+# of then, which lacks the key, and one of now that leaves it there are the same run.
+CAME_LATER = {}
 
 
 @contextlib.contextmanager
@@ -59,9 +62,13 @@ def in_use(workdir):
 
 
 def identity(config):
-  """sha256 of the keys of a config (a plain dict) that must not change while a run goes on."""
+  """sha256 of the keys of a config (a plain dict) that must not change while a run goes on.
+
+  Without those of `CAME_LATER` at their neutral value: what has been recorded stays valid.
+  """
   flat = _flatten(config)
-  kept = {key: value for key, value in flat.items() if not _may_change(key)}
+  kept = {key: value for key, value in flat.items()
+          if not _may_change(key) and not _is_neutral(key, value)}
   if _independent_of_total(flat):
     del kept['total_steps']
   return hashlib.sha256(_dump(kept).encode()).hexdigest()
@@ -112,7 +119,7 @@ def check_same_run(old, new, workdir):
   """
   old, new = _flatten(old), _flatten(new)
   for key in sorted(old.keys() | new.keys()):
-    before, after = old.get(key, 'absent'), new.get(key, 'absent')
+    before, after = (flat.get(key, CAME_LATER.get(key, 'absent')) for flat in (old, new))
     if before == after or _may_change(key):
       continue
     if key == 'total_steps' and after > before and _independent_of_total(new):
@@ -127,6 +134,10 @@ def check_same_run(old, new, workdir):
 def _may_change(key):
   return (key.split('.')[0] in MAY_CHANGE or key == 'data.download'
           or (key.startswith('data.') and key.endswith('_dir')))
+
+
+def _is_neutral(key, value):
+  return key in CAME_LATER and value == CAME_LATER[key]
 
 
 def _independent_of_total(flat):

@@ -2,6 +2,7 @@
 import hashlib
 import io
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image, ImageFilter
 from mollification import data
 from mollification.evaluation import classifiers, efficientnet, features, frechet, moments
 
+TFDS = pathlib.Path(__file__).parents[3] / 'shared/tfds'
 DIGITS = classifiers.CLASSIFIERS['digits_cnn_8x8']
 
 
@@ -23,18 +25,30 @@ def extractor():
   return features.for_dataset('digits')
 
 
-def test_committed_weights_classify_the_test_split(digits, extractor):
-  extracted = features.extract(extractor, digits.test.x)
+def test_committed_weights_classify_the_test_split(digits):
+  check_classifier(digits, .97)
+
+
+@pytest.mark.slow   # TFDS takes its time to start
+@pytest.mark.skipif(not TFDS.is_dir(), reason=f'no prepared TFDS data in {TFDS}')
+def test_committed_weights_classify_fashion_mnist(tmp_path):
+  check_classifier(data.load('fashion_mnist', data_dir=TFDS, cache_dir=tmp_path), .9)
+
+
+def check_classifier(dataset, least):
+  extractor, test = features.for_dataset(dataset.name), dataset.test
+  extracted = features.extract(extractor, test.x)
   assert extracted.dtype == np.float32
-  assert extracted.shape == (len(digits.test.x), 64)
+  assert extracted.shape == (len(test.x), 64)
   logits = classifiers.logits(extractor.variables, extracted)
-  accuracy = (np.asarray(logits).argmax(1) == digits.test.labels).mean()
-  assert accuracy >= .97
-  metadata = json.loads(str(np.load(classifiers.WEIGHTS / 'digits.npz')['metadata']))
-  assert metadata['test_accuracy'] == pytest.approx(accuracy, abs=1 / len(digits.test.x))
-  assert metadata['train_sha256'] == digits.train.sha256
-  assert metadata['test_sha256'] == digits.test.sha256
-  assert (classifiers.WEIGHTS / 'digits.npz').stat().st_size < 500_000
+  accuracy = (np.asarray(logits).argmax(1) == test.labels).mean()
+  assert accuracy >= least
+  path = classifiers.WEIGHTS / f'{dataset.name}.npz'
+  metadata = json.loads(str(np.load(path)['metadata']))
+  assert metadata['test_accuracy'] == pytest.approx(accuracy, abs=1 / len(test.x))
+  assert metadata['train_sha256'] == dataset.train.sha256
+  assert metadata['test_sha256'] == test.sha256
+  assert path.stat().st_size < 500_000
 
 
 def test_features_are_the_same_bits_on_any_devices_in_any_pieces(digits, extractor, devices):

@@ -49,6 +49,50 @@ def test_equals_pytorch_fid(request, form, size):
     assert distance(taps[name][row], GOLDEN[f'{size}/{name}']) < 1e-5, name
 
 
+def _padding_counts(x, op):
+  if op.kind == 'max':
+    return inception_pool(x, op)
+  pads = ((0, 0), (op.pad, op.pad), (op.pad, op.pad), (0, 0))
+  return jax.lax.reduce_window(x, 0., jax.lax.add, (1, 3, 3, 1), (1, op.stride, op.stride, 1),
+                               pads) / 9
+
+
+inception_pool = inception.pool
+
+
+def _replaced_last(stages):
+  return (*stages[:-1], ('Mixed_7c', inception._mixed_e('avg')))
+
+
+def _swapped(stages):
+  """1x7 and 7x1 in each other's place in one block, with kernels transposed."""
+  block, branches = stages[12]
+  turned = tuple(tuple(
+    op._replace(kernel=op.kernel[::-1], pad=op.pad[::-1]) if isinstance(op, inception.Conv) else op
+    for op in branch) for branch in branches)
+  return (*stages[:12], (block, turned), *stages[13:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, change', [
+  ('pool', lambda old: _padding_counts), ('STAGES', _replaced_last), ('EPS', lambda old: 1e-5),
+  ('STAGES', _swapped), ('scale', None)],
+  ids=['padding counts', 'mean in the last block', 'epsilon', '1x7 for 7x1', 'scale'])
+def test_each_mutation_breaks_the_golden(params, monkeypatch, name, change):
+  """What other ports got wrong, each far beyond the tolerance of 1e-5."""
+  x = resize.prepare(jnp.asarray(golden.image(64)), 'pytorch', inception.SIZE)
+  if name == 'scale':
+    x = x * (127.5 / 128)
+  else:
+    monkeypatch.setattr(inception, name, change(getattr(inception, name)))
+  if change is _swapped:
+    params = params | {'Mixed_6c': {
+      branch: leaf | {'conv': {'kernel': leaf['conv']['kernel'].swapaxes(0, 1)}}
+      for branch, leaf in params['Mixed_6c'].items()}}
+  found = jax.jit(inception.forward)(inception.fuse(params), x)['2048'][0]
+  assert distance(found, GOLDEN['64/2048']) > 1e-3
+
+
 def test_logits_without_bias(plain, params):
   bias = np.broadcast_to(params['fc']['bias'], plain['logits'].shape)
   np.testing.assert_allclose(plain['logits'] - plain['logits_unbiased'], bias, atol=1e-4)

@@ -19,7 +19,7 @@ def _make(name, event, images, **options):
 
 @pytest.fixture(scope='module')
 def images():
-  return np.random.default_rng(0).integers(0, 17, (4, 8, 8, 1), dtype=np.uint8)
+  return np.random.default_rng(0).integers(0, 17, (16, 8, 8, 1), dtype=np.uint8)
 
 
 def test_reconstructions_stand_beside_their_images_and_walks_start_and_end_with_them(images):
@@ -28,13 +28,18 @@ def test_reconstructions_stand_beside_their_images_and_walks_start_and_end_with_
   assert set(found) == {'reconstructions', 'interpolations'}
   made = PREPARE.invert(net.apply(variables, PREPARE(images, jax.random.key(0)),
                                   method='reconstruct'))
-  beside = np.stack([images, made], axis=1).reshape(8, 8, 8, 1)
+  beside = np.stack([images, made], axis=1).reshape(32, 8, 8, 1)
   np.testing.assert_array_equal(found['reconstructions'],
-                                sampling.grid(beside, 2, levels=17, gap=1))
-  walks = found['interpolations'].reshape(4, 9, pictures.STEPS, 9, 1).swapaxes(1, 2)[:, :, :8, :8]
+                                sampling.grid(beside, 4, levels=17, gap=1))
+  walks = found['interpolations'].reshape(8, 9, pictures.STEPS, 9, 1).swapaxes(1, 2)[:, :, :8, :8]
   cells = sampling.grid(made, 1, levels=17).reshape(made.shape)
-  np.testing.assert_array_equal(walks[:, 0], cells)
-  np.testing.assert_array_equal(walks[:, -1], np.roll(cells, -1, axis=0))
+  np.testing.assert_array_equal(walks[:, 0], cells[::2])
+  np.testing.assert_array_equal(walks[:, -1], np.roll(cells, -8, axis=0)[::2])
+
+
+def test_rows_are_spread_over_a_split_that_may_be_sorted():
+  np.testing.assert_array_equal(pictures.spread(np.arange(23), 5), [0, 4, 8, 12, 16])
+  np.testing.assert_array_equal(pictures.spread(np.arange(3), 5), [0, 1, 2])
 
 
 def test_an_exact_likelihood_has_no_latents_to_look_at(images):

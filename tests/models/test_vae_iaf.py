@@ -38,6 +38,10 @@ def test_mean_weight_is_the_evidence_and_the_bound_lies_below():
   assert (evidence - found.mean(0) > .02).all()
 
 
-def test_no_steps_are_an_error():
-  with pytest.raises(ValueError, match="flows must be at least 1, got 0; without any, use 'vae'"):
-    jax.eval_shape(lambda: linear_gaussian.init(models.create('vae_iaf', (3,), flows=0)))
+@pytest.mark.parametrize('options, message', [
+    (dict(flows=0), "flows must be at least 1, got 0; without any, use 'vae'"),
+    (dict(latent_dim=1), "latent_dim must be at least 2 here, got 1: .*use 'vae'"),
+    (dict(latent_dim=0), 'latent_dim must be at least 1, got 0')])
+def test_options_that_make_no_sense_are_errors(options, message):
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(lambda: linear_gaussian.init(models.create('vae_iaf', (3,), **options)))

@@ -11,7 +11,7 @@ def glow_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_bas
 
   Masks, `momentum`, base and errors as in `realnvp_tabular`.
   """
-  tabular.check(event_shape, num_blocks, 'a coupling')
+  tabular.check(event_shape, num_blocks, hidden, 'a coupling')
 
   def block(parity):
     return BatchNorm(axis_name, momentum), LULinear(), MaskedAffineCoupling(parity, hidden)

@@ -9,6 +9,7 @@ from mollification.models.flows.bijector import Bijector
 from mollification.models.nets import BatchNorm
 
 MASKS = ('half', 'alternating', 'checkerboard')
+DTYPES = ('float32', 'bfloat16')
 
 
 class ImageCoupling(Bijector):
@@ -98,6 +99,14 @@ def _uniform(key, shape, dtype=jnp.float32):
   return nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')(key, shape, dtype)
 
 
+def _check(width, name, dtype):
+  """Raise ValueError for a net without units or of a type that it cannot have."""
+  if width < 1:
+    raise ValueError(f'{name} must be at least 1, got {width}.')
+  if dtype not in DTYPES:
+    raise ValueError(f'dtype must be one of {DTYPES}, got {dtype!r}.')
+
+
 class GlowNet(nn.Module):
   """The coupling net of GLOW: 3×3 -> `hidden`, ReLU, 1×1, ReLU, 3×3, which starts at zero.
 
@@ -109,6 +118,10 @@ class GlowNet(nn.Module):
   outputs: int
   hidden: int = 512
   dtype: str = 'float32'
+
+  def __post_init__(self):
+    super().__post_init__()
+    _check(self.hidden, 'hidden', self.dtype)
 
   @nn.compact
   def __call__(self, x, *, train=False, mask=None):
@@ -174,6 +187,12 @@ class ResidualNet(nn.Module):
   blocks: int
   axis_name: str | None = None
   dtype: str = 'float32'
+
+  def __post_init__(self):
+    super().__post_init__()
+    _check(self.features, 'features', self.dtype)
+    if self.blocks < 1:
+      raise ValueError(f'a residual net needs at least 1 block, got blocks {self.blocks}.')
 
   @nn.compact
   def __call__(self, x, *, train=False, mask=None):

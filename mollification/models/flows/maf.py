@@ -42,9 +42,9 @@ def maf(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False, 
 
   Each MADE has two hidden layers of `hidden` ReLU units. `momentum` is that of the running
   statistics; base as in `tabular_flow`. Raises ValueError for events of fewer than two numbers
-  and for less than one block.
+  and for less than one block or hidden unit.
   """
-  tabular.check(event_shape, num_blocks, 'an autoregressive flow')
+  tabular.check(event_shape, num_blocks, hidden, 'an autoregressive flow')
 
   def block(_):
     return MaskedAutoregressive((hidden, hidden)), BatchNorm(axis_name, momentum), Reverse()

@@ -8,14 +8,23 @@ from mollification.models.flows.bijector import Bijector
 
 
 class Squeeze(Bijector):
-  """Events [H, W, C] to [H/2, W/2, 4C]: channel 4c + 2a + b is x[2i + a, 2j + b, c]."""
+  """Events [H, W, C] to [H/2, W/2, 4C]: channel 4c + 2a + b is x[2i + a, 2j + b, c].
+
+  Raises ValueError for events that are no images, odd sides, and latents of other than 4C channels.
+  """
 
   def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    if x.ndim != 4 or x.shape[1] % 2 or x.shape[2] % 2:
+      raise ValueError('a squeeze needs events [H, W, C] of even sides, got '
+                       f'{x.shape[1:]}; pad or crop the images.')
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 5, 2, 4)
     return x.reshape(batch, height // 2, width // 2, 4 * channels), jnp.zeros(batch)
 
   def inverse_and_log_det(self, z, *, cond=None):
+    if z.ndim != 4 or z.shape[-1] % 4:
+      raise ValueError('the inverse of a squeeze needs events [H, W, 4C], got '
+                       f'{z.shape[1:]}.')
     batch, height, width, channels = z.shape
     z = z.reshape(batch, height, width, channels // 4, 2, 2).transpose(0, 1, 4, 2, 5, 3)
     return z.reshape(batch, 2 * height, 2 * width, channels // 4), jnp.zeros(batch)
@@ -113,11 +122,15 @@ def latent_shapes(event_shape, levels, *, squeezes):
   if levels < 1:
     raise ValueError(f'levels must be at least 1, got {levels}.')
   height, width, channels = event_shape
+  if min(event_shape) < 1:
+    raise ValueError(f'a flow of several scales needs images that are not empty, got '
+                     f'{tuple(event_shape)}.')
   factor = 2**squeezes
   if height % factor or width % factor:
+    most = _most_levels(height, width) + levels - squeezes
     raise ValueError(f'{levels} levels need sides that are multiples of {factor}, got {height}×'
-                     f'{width}; take {_nearest(height, factor)}×{_nearest(width, factor)}, or at '
-                     f'most {_most_levels(height, width) + levels - squeezes} levels.')
+                     f'{width}; take {_nearest(height, factor)}×{_nearest(width, factor)}, or '
+                     + (f'at most {most} levels.' if most else 'a tabular flow.'))
   shapes = []
   for level in range(levels):
     if level < squeezes:

@@ -9,10 +9,11 @@ def realnvp_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_
   """The tabular RealNVP: `num_blocks` × [masked affine coupling, BatchNorm] on the flat event.
 
   The mask alternates between even and odd coordinates from block to block. `momentum` is that of
-  the running statistics; base as in `tabular_flow`. Raises ValueError for events of fewer than two
-  numbers, where no coordinate is left to condition on, and for less than one block.
+  the running statistics; base as in `tabular_flow`. Raises ValueError for
+  events of fewer than two numbers, where no coordinate is left to condition on, and for less than
+  one block or hidden unit.
   """
-  tabular.check(event_shape, num_blocks, 'a coupling')
+  tabular.check(event_shape, num_blocks, hidden, 'a coupling')
 
   def block(parity):
     return MaskedAffineCoupling(parity, hidden), BatchNorm(axis_name, momentum)

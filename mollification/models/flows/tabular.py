@@ -27,11 +27,13 @@ def alternating(make, num_blocks):
   return tuple(layer for i in range(num_blocks) for layer in make(i % 2))
 
 
-def check(event_shape, num_blocks, layer):
-  """Raise ValueError for events of fewer than two numbers and for less than one block."""
+def check(event_shape, num_blocks, hidden, layer):
+  """Raise ValueError for events of fewer than two numbers, and for no block or hidden unit."""
   size = math.prod(event_shape)
   if size < 2:
     raise ValueError(f'{layer} needs events of at least 2 numbers, got {size} in shape '
                      f'{tuple(event_shape)}; a single number has no other to be predicted from.')
   if num_blocks < 1:
     raise ValueError(f'num_blocks must be at least 1, got {num_blocks}.')
+  if hidden < 1:
+    raise ValueError(f'hidden must be at least 1, got {hidden}.')

@@ -104,6 +104,8 @@ def test_events_without_a_second_number_are_an_error():
     realnvp_tabular((1,))
   with pytest.raises(ValueError, match='num_blocks must be at least 1, got 0'):
     realnvp_tabular((2,), 0)
+  with pytest.raises(ValueError, match='hidden must be at least 1, got 0'):
+    realnvp_tabular((2,), hidden=0)
 
 
 def test_a_learned_base_is_scaled_by_the_temperature_about_its_mean():

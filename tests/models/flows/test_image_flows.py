@@ -155,6 +155,14 @@ def test_squeeze_orders_its_channels_as_stated():
     np.testing.assert_array_equal(z[..., 4 * c + 2 * a + b], x[:, a::2, b::2, c])
 
 
+@pytest.mark.parametrize('shape', [(1, 3, 4, 1), (1, 4, 3, 1), (1, 4)])
+def test_a_squeeze_of_odd_sides_or_of_no_images_is_an_error(shape):
+  with pytest.raises(ValueError, match=r'events \[H, W, C\] of even sides, got'):
+    multiscale.Squeeze().apply({}, jnp.zeros(shape), **forward_of())
+  with pytest.raises(ValueError, match=r'\[H, W, 4C\], got \(2, 2, 3\)'):
+    multiscale.Squeeze().apply({}, jnp.zeros((1, 2, 2, 3)), method='inverse_and_log_det')
+
+
 def test_a_coupling_by_channels_needs_an_even_number_of_them():
   layer = ImageCoupling(GlowNet(1, 4))
   with pytest.raises(ValueError, match=r'an even number of them, got 3 in \(2, 2, 3\); squeeze'):
@@ -169,6 +177,11 @@ def test_a_coupling_by_channels_needs_an_even_number_of_them():
     ('glow', (28, 28, 1), {'levels': 3},
      '3 levels need sides that are multiples of 8, got 28×28; take 32×32, or at most 2 levels'),
     ('glow', (32, 30, 3), {}, 'multiples of 8, got 32×30; take 32×32, or at most 1 levels'),
+    ('glow', (31, 31, 3), {'levels': 1}, 'of 2, got 31×31; take 32×32, or a tabular flow'),
+    ('glow', (8, 8, 0), {}, r'images that are not empty, got \(8, 8, 0\)'),
+    ('glow', (8, 8, 1), {'levels': 1, 'hidden': 0}, 'hidden must be at least 1, got 0'),
+    ('glow', (8, 8, 1), {'dtype': 'float16'}, r"one of \('float32', 'bfloat16'\), got 'float16'"),
+    ('realnvp_image', (8, 8, 1), {'blocks': 0}, 'at least 1 block, got blocks 0'),
     ('glow', (64,), {}, r'needs images \[H, W, C\], got \(64,\); use a tabular flow'),
     ('glow', (8, 8, 1), {'levels': 0}, 'levels must be at least 1, got 0'),
     ('realnvp_image', (28, 28, 1), {'scales': 4},
