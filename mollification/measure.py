@@ -206,10 +206,10 @@ def _restore(folder, step, template):
   if not path.is_dir():
     raise FileNotFoundError(f'{folder} holds no {name}; train there first.')
   with checkpoint.manager(path, read_only=True) as manager:
-    state = checkpoint.restore(manager, template, None if step == 'best' else step)
-  if state is None:
+    found = checkpoint.restore(manager, template, None if step == 'best' else step)
+  if found is None:
     raise FileNotFoundError(f'{path} holds no checkpoint yet.')
-  return state
+  return found[1]
 
 
 def _reference(evaluation, split):

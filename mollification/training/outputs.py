@@ -37,8 +37,8 @@ class Outputs:
 
   def restore(self, state):
     """The newest checkpoint laid out like `state`, or `state` itself where there is none."""
-    restored = checkpoint.restore(self._checkpoints, state)
-    state = state if restored is None else restored
+    restored = checkpoint.restore(self._checkpoints, state, set_aside=True)
+    _, state = restored or (0, state)
     self._drop_best(lambda step: step > int(state.step))
     return state
 

@@ -54,12 +54,11 @@ def train(sweep, folder=None, *, progress=None, stop=None):
   states = sweep.create_states()
   curves = _empty(call, sweep, states)
   with _saved(folder) as manager:
-    done = 0
-    if manager is not None and manager.latest_step():
-      done = manager.latest_step()
+    done, found = 0, manager and checkpoint.restore(manager, _placed((states, curves)),
+                                                    set_aside=True)
+    if found:
       # From the host, as they came first: the compiled call spreads them over the devices.
-      states, curves = jax.tree.map(
-        np.asarray, checkpoint.restore(manager, _placed((states, curves))))
+      done, (states, curves) = found[0], jax.tree.map(np.asarray, found[1])
     for first in range(done, total, size):
       count = min(size, total - first)
       done = first + count

@@ -1,0 +1,73 @@
+"""Damaged checkpoints: noticed, passed over, kept aside; the run ends as if nothing had been."""
+import jax
+import numpy as np
+import pytest
+
+from mollification.training import checkpoint, loop
+from tests.training import tiny
+
+
+def _arrays(folder):
+  """The files that hold arrays; Orbax leaves others that nobody reads again."""
+  return sorted((folder / 'default' / 'ocdbt.process_0' / 'd').iterdir())
+
+
+def _truncate(folder):
+  for path in _arrays(folder):
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def _remove(folder):
+  for path in _arrays(folder):
+    path.unlink()
+
+
+def _flip_bits(folder):
+  """Some in each file, parts of which nobody reads; Orbax checks its index, not its contents."""
+  for path in _arrays(folder):
+    content = bytearray(path.read_bytes())
+    for i in range(20, len(content), 50):
+      content[i] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('straight')
+  return loop.train(tiny.run(), folder).state
+
+
+@pytest.mark.parametrize('damage', [_truncate, _remove, _flip_bits])
+def test_a_run_goes_on_from_the_one_before_a_damaged_checkpoint(straight, tmp_path, damage):
+  loop.train(tiny.run(), tmp_path)
+  damage(tmp_path / 'checkpoints' / '8')
+  with pytest.warns(UserWarning, match=r'checkpoint 8 .* cannot be read .* from step 4'):
+    state = loop.train(tiny.run(), tmp_path).state
+  jax.tree.map(np.testing.assert_array_equal, state, straight)
+  assert (tmp_path / 'checkpoints.damaged' / '8-0').is_dir()
+  with checkpoint.manager(tmp_path / 'checkpoints', read_only=True) as manager:
+    step, again = checkpoint.restore(manager, state)   # step 8 was saved anew
+  assert step == 8
+  jax.tree.map(np.testing.assert_array_equal, again, straight)
+
+
+def test_only_checkpoints_that_are_all_damaged_stop_a_run_and_stay_where_they_are(tmp_path):
+  run = tiny.run()
+  loop.train(run, tmp_path)
+  for step in ('4', '8'):
+    _flip_bits(tmp_path / 'checkpoints' / step)
+  with pytest.raises(ValueError, match=r'checkpoint 8 .* move it away'):
+    loop.train(run, tmp_path)
+  assert sorted(p.name for p in (tmp_path / 'checkpoints').iterdir()) == ['4', '8']
+
+
+def test_readers_pass_over_a_damaged_checkpoint_and_move_nothing(tmp_path):
+  run = tiny.run()
+  loop.train(run, tmp_path)
+  _remove(tmp_path / 'checkpoints' / '8')
+  with checkpoint.manager(tmp_path / 'checkpoints', read_only=True) as manager:
+    with pytest.warns(UserWarning, match=r'from step 4'):
+      assert checkpoint.restore(manager, run.create_state())[0] == 4
+    with pytest.raises(ValueError, match=r'checkpoint 8 .* damaged'):
+      checkpoint.restore(manager, run.create_state(), 8)
+  assert (tmp_path / 'checkpoints' / '8').is_dir()
