@@ -31,7 +31,8 @@ IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
 GRID = 64   # samples in the picture of a measured checkpoint
 # The record that is written last of a metric that has several, or another name.
 _LAST_RECORD = {'nll': 'log_likelihood', 'importance': 'importance_bound', 'mmd': 'mmd2',
-                'is': 'inception_score', 'pr': 'coverage', 'copies': 'far_share', 'latents': 'active_units'}
+                'is': 'inception_score', 'pr': 'coverage', 'copies': 'far_share',
+                'latents': 'active_units'}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Damaged checkpoints: noticed, passed over, kept aside; the run ends as if nothing had been."""
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from mollification.training import checkpoint, loop
@@ -71,3 +72,15 @@ def test_readers_pass_over_a_damaged_checkpoint_and_move_nothing(tmp_path):
     with pytest.raises(ValueError, match=r'checkpoint 8 .* damaged'):
       checkpoint.restore(manager, run.create_state(), 8)
   assert (tmp_path / 'checkpoints' / '8').is_dir()
+
+
+def test_bytes_that_are_not_those_saved_are_noticed_where_they_can_be_read(tmp_path):
+  """A flip that decompresses: one bit of one number."""
+  state = {'a': np.arange(4.), 'b': np.ones(3, np.float32)}
+  flipped = {**state, 'a': np.array([0., 1., 2., np.nextafter(3., 4.)])}
+  with checkpoint.manager(tmp_path) as manager:
+    manager.save(1, args=ocp.args.StandardSave(
+      {'state': flipped, 'sha256': checkpoint._sha256(state)}))
+    manager.wait_until_finished()
+    with pytest.raises(ValueError, match='its bytes are not those that were saved'):
+      checkpoint.restore(manager, state)
