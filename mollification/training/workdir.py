@@ -22,11 +22,11 @@ CAME_LATER = {}
 def lock(workdir):
   """Hold the workdir while a process trains in it; raise RuntimeError where another one does.
 
-  The lock is the kernel's (flock): it dies with the process, whatever kills it. A new folder that
-  an error leaves without a run is removed again.
+  The lock is the kernel's (flock): it dies with the process, whatever kills it. Where an error
+  leaves no run, its file goes again, and so does a new folder.
   """
   path = pathlib.Path(workdir)
-  made = not path.exists()
+  made, held = not path.exists(), (path / 'lock').exists()
   try:
     path.mkdir(parents=True, exist_ok=True)
     file = (path / 'lock').open('a')
@@ -40,9 +40,10 @@ def lock(workdir):
     try:
       yield path
     except BaseException:
-      if made and [p.name for p in path.iterdir()] == ['lock']:
+      if not held and not (path / 'config.json').exists():
         (path / 'lock').unlink()
-        path.rmdir()
+        if made and not any(path.iterdir()):
+          path.rmdir()
       raise
 
 
