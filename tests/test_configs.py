@@ -301,6 +301,8 @@ def test_what_may_change_on_resume():
       ('mollify.steps=100', 'mollify.steps=100,total_steps=1000', 'may only grow'),
       ('mollify.steps=1,optimizer.schedule=cosine',
        'mollify.steps=1,optimizer.schedule=cosine,total_steps=4000', 'may only grow'),
+      ('mollify.steps=100,model.warmup=.5',
+       'mollify.steps=100,model.warmup=.5,total_steps=4000', 'may only grow'),
       ('', 'model.latent_dim=3', 'latent_dim was 16, now 3')]:
     with pytest.raises(ValueError, match=words):
       check(old, new)

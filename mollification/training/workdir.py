@@ -124,7 +124,7 @@ def check_same_run(old, new, workdir):
 
   Keys under log, checkpoint and eval may change, and where data lie. `total_steps` may grow where
   the updates already done would have been the same: the mollified phase is given in steps, or
-  there is none, and the learning rate is constant.
+  there is none, the learning rate is constant, and no KL weight warms up over a share of the total.
   """
   old, new = _flatten(old), _flatten(new)
   for key in sorted(old.keys() | new.keys()):
@@ -135,7 +135,7 @@ def check_same_run(old, new, workdir):
       continue
     way_out = ('choose another --workdir or give the old value' if key != 'total_steps' else
                'it may only grow, and only where mollify.steps is set (or nothing is mollified) '
-               'and the learning rate is constant')
+               'and neither learning rate nor KL weight follow the total')
     raise ValueError(f'workdir {workdir} holds another run: {key} was {before!r}, now {after!r}; '
                      f'{way_out}.')
 
@@ -153,7 +153,8 @@ def _independent_of_total(flat):
   """Whether update n is the same in a longer run."""
   phase = (flat['mollify.steps'] >= 0 or flat['mollify.fraction'] == 0
            or flat['mollify.schedule'] == 'none')
-  return phase and flat['optimizer.schedule'] == 'constant'
+  warms_up = 'model.warmup' in flat and flat['model.warmup'] > 0   # a share of the total
+  return phase and flat['optimizer.schedule'] == 'constant' and not warms_up
 
 
 def _flatten(tree, prefix=''):
