@@ -107,11 +107,11 @@ class Prepare:
   def with_log_det(self, batch, keys):
     """(x, log_det [B] in nats): log p(batch + u) = log p_model(x) + log_det.
 
-    Raises ValueError for pixels that are no integers: they were mollified or scaled before.
+    Raises ValueError for a logit of pixels that are no integers: mollified or scaled before.
     """
     if self.levels is None:
       return batch.astype(jnp.float32), jnp.zeros(batch.shape[0])
-    if not jnp.issubdtype(batch.dtype, jnp.integer):
+    if self.logit_alpha and not jnp.issubdtype(batch.dtype, jnp.integer):
       raise ValueError(f'a batch of {self.levels} grey levels must be of integers, got '
                        f'{batch.dtype}; noise comes after prepare, in model space: before it, it '
                        'leaves the grid, and the interval that a logit is defined on.')

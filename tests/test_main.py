@@ -292,7 +292,10 @@ def test_damaged_files_of_a_run_are_named(tmp_path):
     if path.is_file() and path.stat().st_size > 100:
       path.write_bytes(path.read_bytes()[:50])
   with pytest.raises(ValueError, match=r'checkpoint 8 in .* cannot be read .*take another \(4\)'):
-    measure.measure(measure.open_run(tmp_path), ('nll',))
+    measure.measure(measure.open_run(tmp_path), ('nll',), step=8)
+  with pytest.warns(UserWarning, match=r'checkpoint 8 .* Going on from step 4'):
+    found = measure.measure(measure.open_run(tmp_path), ('nll',))
+  assert {record.step for record in found} == {4}
 
 
 def test_rows_go_to_stdout_where_asked(tmp_path, capsys):
