@@ -1,4 +1,5 @@
 """Both binaries as a user runs them: pre-emption and resume, one-line errors, exit status."""
+import gc
 import json
 import pathlib
 import signal
@@ -280,6 +281,8 @@ def test_a_config_of_another_version_names_the_key(tmp_path, key):
     measure.open_run(tmp_path)
 
 
+# Orbax drops the reads that it had begun when the first one fails, and Python says so.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 def test_damaged_files_of_a_run_are_named(tmp_path):
   (tmp_path / 'config.json').write_text('[]')
   with pytest.raises(ValueError, match=r'config.json holds a list, no config; restore it'):
@@ -296,6 +299,7 @@ def test_damaged_files_of_a_run_are_named(tmp_path):
   with pytest.warns(UserWarning, match=r'checkpoint 8 .* Going on from step 4'):
     found = measure.measure(measure.open_run(tmp_path), ('nll',))
   assert {record.step for record in found} == {4}
+  gc.collect()   # here, where that is expected
 
 
 def test_rows_go_to_stdout_where_asked(tmp_path, capsys):

@@ -1,4 +1,5 @@
 """Damaged checkpoints: noticed, passed over, kept aside; the run ends as if nothing had been."""
+import gc
 import shutil
 
 import jax
@@ -35,6 +36,13 @@ def _flip_bits(folder):
     for i in range(20, len(content), 50):
       content[i] ^= 1
     path.write_bytes(bytes(content))
+
+
+@pytest.fixture(autouse=True)
+def dropped_reads():
+  """Said within the test that dropped them, not in whichever one runs when they are collected."""
+  yield
+  gc.collect()
 
 
 @pytest.fixture(scope='module')
