@@ -36,7 +36,7 @@ def train_and_measure(cell):
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     run = build.build(cell.config)
-    workdir.claim(cell.folder, cell.config.to_dict())
+    workdir.claim(cell.folder, cell.config.to_dict(), run.data)
     stop.armed = True
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
     if outcome.reason != 'preempted' and not _measured(cell, int(outcome.state.step)):

@@ -4,10 +4,16 @@ A cell lives in a folder: `ARM/SEED/records` of each of its runs, and `checkpoin
 cell that was cut goes on. Tables and figures are rendered from the records only.
 """
 import dataclasses
+import json
+import os
 import pathlib
+import shutil
 import time
+from collections.abc import Callable
 
 import numpy as np
+
+from experiments import cells
 
 # Updates at which a run is looked at -> metric of its record. The last: of the best test value,
 # which nobody who trains a model can know.
@@ -17,10 +23,22 @@ SELECTIONS = {'last': 'log_likelihood', 'validation': 'log_likelihood_by_validat
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """Runs that are trained as one sweep: {(arm, seed): config}, `folder`, and what it is called."""
+  """Runs that are trained as one sweep: {(arm, seed): config}, `folder`, and what it is called.
+
+  `observe` is that of `build_sweep`; `derive` makes more of what it saw, on the host: {name: [P,
+  ...]} of one run -> the same. Of both, what `units` names ({name: unit}) becomes a record, as it
+  is at the last update; arrays that `keep` names are kept for seed 0 in `ARM/0/observed.npz`.
+  `levels`: (arm, seed, levels [P, S]) -> levels, for curves that no schedule
+  has.
+  """
   label: str
   folder: pathlib.Path
   runs: dict
+  observe: Callable | None = None
+  derive: Callable | None = None
+  units: dict = dataclasses.field(default_factory=dict)
+  keep: tuple = ()
+  levels: Callable | None = None
 
 
 def missing(cell):
@@ -36,7 +54,7 @@ def missing(cell):
       if record.config_sha256 != wanted:
         raise ValueError(f'{folder} holds a {record.metric} of another config '
                          f'({record.config_sha256[:8]}, this one is {wanted[:8]}); move it away.')
-    lacks |= not set(SELECTIONS.values()) <= found.keys()
+    lacks |= not {*SELECTIONS.values(), *cell.units} <= found.keys()
   return lacks
 
 
@@ -46,15 +64,20 @@ def train(cell):
   Returns {'seconds', 'core_seconds'}, those of the clock and of the processor, which count what
   else the machine did and do not; None where it had been begun before.
   """
-  from mollification import build, metrics
+  from mollification import build, build_sweep, metrics
   from mollification.training import preemption, sweep, workdir
   start, configs = _clocks(), list(cell.runs.values())
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     fresh = not (cell.folder / 'config.json').exists()
-    workdir.claim(cell.folder, {f'{arm} {seed}': workdir.identity(config.to_dict())
-                                for (arm, seed), config in cell.runs.items()})
+    identities = {f'{arm} {seed}': workdir.identity(config.to_dict())
+                  for (arm, seed), config in cell.runs.items()}
+    workdir.check(cell.folder, identities)
     dataset = build.load_data(configs[0])
-    made = build.build_sweep(configs, dataset)
+    workdir.claim(cell.folder, identities, build.summaries(dataset))
+    made = build_sweep.build_sweep(configs, dataset, cell.observe)
+    if cell.levels:
+      changed = [cell.levels(*run, levels) for run, levels in zip(cell.runs, made.levels)]
+      made = dataclasses.replace(made, levels=np.stack(changed).astype(np.float32))
     stop.armed = True
     shown = metrics.Progress(made.levels.shape[1], label=f'{cell.label}: ', unit='evaluations')
     done = sweep.train(made, cell.folder / 'checkpoints', stop=stop,
@@ -65,8 +88,12 @@ def train(cell):
     taken = {name: round(now - start[name]) for name, now in _clocks().items()}
     for i, (arm, seed) in enumerate(cell.runs):
       curves = {name: curve[i] for name, curve in done[1].items()}
-      _write(cell.folder / arm / str(seed) / 'records', configs[i], dataset, curves,
-             taken['seconds'] / len(configs))
+      curves |= cell.derive(curves) if cell.derive else {}
+      folder = cell.folder / arm / str(seed)
+      _write(folder, configs[i], dataset, curves, cell.units, taken['seconds'] / len(configs))
+      if cell.keep and seed == 0:
+        np.savez_compressed(folder / 'observed.npz', **{
+          name: curves[name].astype(np.float16) for name in cell.keep})
   return taken if fresh else None
 
 
@@ -74,29 +101,69 @@ def _clocks():
   return {'seconds': time.monotonic(), 'core_seconds': time.process_time()}
 
 
+def run(wanted, root, workers):
+  """Train what is missing of the cells, `workers` at a time; exits with 75 after a signal.
+
+  A cell that was trained in one go has its `time.json`.
+  """
+  from mollification.training import preemption
+  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  start, todo = time.monotonic(), [cell for cell in wanted if missing(cell)]
+  print(f'{len(wanted)} cells of {sum(len(cell.runs) for cell in wanted)} runs, {len(todo)} to '
+        f'train, {workers} at a time', flush=True)
+  try:
+    for i, (cell, taken) in enumerate(cells.run(
+        todo, workers=workers, compiled=pathlib.Path(root) / 'compiled', work=train), 1):
+      if taken is not None:   # one that was cut says nothing of how long a cell takes
+        (cell.folder / 'time.json').write_text(json.dumps(taken) + '\n')
+      print(f'[{i}/{len(todo)}, {time.monotonic() - start:.0f} s] {cell.label}: done', flush=True)
+  except cells.Stopped:
+    print('stopped and saved; the same command goes on from here')
+    raise SystemExit(preemption.EXIT_STATUS) from None
+
+
+def record(wanted, results):
+  """Copy what finished cells have written, but checkpoints, to the committed folder `results`."""
+  for cell in wanted:
+    target = results / cell.label
+    shutil.rmtree(target, ignore_errors=True)
+    for path in sorted([*cell.folder.glob('*/*/records/*.json'), *cell.folder.glob('time.json'),
+                        *cell.folder.glob('*/0/observed.npz')]):
+      place = target / path.relative_to(cell.folder)
+      place.parent.mkdir(parents=True, exist_ok=True)
+      shutil.copy(path, place)
+
+
 def chosen(curves):
   """{selection: index of the evaluation that it takes} of curves {name: [P]}."""
-  finite = {name: np.where(np.isfinite(curve), curve, -np.inf) for name, curve in curves.items()}
+  finite = {name: np.where(np.isfinite(curves[name]), curves[name], -np.inf)
+            for name in ('validation', 'test')}
   return {'last': len(curves['test']) - 1, 'validation': int(finite['validation'].argmax()),
           'oracle': int(finite['test'].argmax())}
 
 
-def _write(folder, config, dataset, curves, seconds):
+def _write(folder, config, dataset, curves, units, seconds):
+  """The records of a run below `folder`."""
   from mollification.evaluation import records
   from mollification.training import workdir
   test, every = dataset.test, config.eval.every
+  numbers = {name: [round(float(v), 5) for v in curve] for name, curve in curves.items()
+             if curve.ndim == 1 and name not in ('test_sem', 'skipped')}
+  write = lambda **fields: records.write(records.Record(
+    n=test.num_examples, params='raw', seed=config.seed, seconds=seconds,
+    reference={'dataset': dataset.name, 'split': 'test', 'n': test.num_examples,
+               'sha256': test.sha256},
+    config_sha256=workdir.identity(config.to_dict()), **fields), folder / 'records')
+  for name, unit in units.items():
+    write(metric=name, value=float(curves[name][-1]), standard_error=None, unit=unit,
+          step=len(curves[name]) * every)
   for selection, i in chosen(curves).items():
     extra = {'evaluation': i, 'skipped': float(curves['skipped'][i])}
     if selection == 'last':
-      extra['curves'] = {name: [round(float(v), 4) for v in curves[name]]
-                         for name in ('validation', 'test', 'loss')} | {'updates_between': every}
-    records.write(records.Record(
-      metric=SELECTIONS[selection], value=float(curves['test'][i]),
-      standard_error=float(curves['test_sem'][i]), n=test.num_examples, unit='nats',
-      reference={'dataset': dataset.name, 'split': 'test', 'n': test.num_examples,
-                 'sha256': test.sha256},
-      params='raw', step=(i + 1) * every, seed=config.seed, exact=True, seconds=seconds,
-      config_sha256=workdir.identity(config.to_dict()), extra=extra), folder)
+      extra['curves'] = numbers | {'updates_between': every}
+    write(metric=SELECTIONS[selection], value=float(curves['test'][i]),
+          standard_error=float(curves['test_sem'][i]), unit='nats', step=(i + 1) * every,
+          exact=True, extra=extra)
 
 
 def read(folder):

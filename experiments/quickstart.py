@@ -19,14 +19,7 @@ from experiments import cells
 from mollification import build, cli
 from mollification.training import preemption
 
-_WORKDIR = flags.DEFINE_string('workdir', 'runs/quickstart', 'Folder of all that is written.')
-_SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds per arm.', lower_bound=2)
-_WORKERS = flags.DEFINE_integer('workers', 2, 'Runs at a time, each in a process of its own.',
-                                lower_bound=1)
-_SMOKE = flags.DEFINE_bool('smoke', False, 'A few updates each: does it run at all?')
-_RECORD = flags.DEFINE_bool('record', False, 'Copy records and table to experiments/results/.')
-_DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
-
+FLAGS = flags.FLAGS
 MODELS = {'RealNVP': 'digits_realnvp', 'VAE': 'digits_vae'}
 ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
 METRICS = ('nll', 'mmd', 'frechet')
@@ -36,13 +29,23 @@ LEGEND = ('mean ± standard error over seeds; differences are paired, seed by se
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'quickstart'
 
 
+def define_flags():
+  """Only for the command: what imports this module has flags of its own."""
+  flags.DEFINE_string('workdir', 'runs/quickstart', 'Folder of all that is written.')
+  flags.DEFINE_integer('seeds', 3, 'Seeds per arm.', lower_bound=2)
+  flags.DEFINE_integer('workers', 2, 'Runs at a time, each in a process of its own.', lower_bound=1)
+  flags.DEFINE_bool('smoke', False, 'A few updates each: does it run at all?')
+  flags.DEFINE_bool('record', False, 'Copy records and table to experiments/results/.')
+  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+
 def main(argv):
   """Train all runs, measure them, print the table."""
   del argv
-  with cli.one_line_errors(_DEBUG.value):
-    if _RECORD.value and _SMOKE.value:
+  with cli.one_line_errors(FLAGS.debug):
+    if FLAGS.record and FLAGS.smoke:
       raise ValueError('--record is for whole runs; leave --smoke out.')
-    _run(pathlib.Path(_WORKDIR.value))
+    _run(pathlib.Path(FLAGS.workdir))
 
 
 def _run(root):
@@ -50,9 +53,9 @@ def _run(root):
   # Small models: on two cores, two runs side by side are faster than one after another.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   taken, todo = [], _cells(root)
-  print(f'{len(todo)} runs, {_WORKERS.value} at a time; building and compiling', flush=True)
+  print(f'{len(todo)} runs, {FLAGS.workers} at a time; building and compiling', flush=True)
   try:
-    for cell, seconds in cells.run(todo, workers=_WORKERS.value, compiled=root / 'compiled'):
+    for cell, seconds in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled'):
       taken.append(seconds)
       elapsed = time.monotonic() - start
       left = elapsed / len(taken) * (len(todo) - len(taken))
@@ -65,7 +68,7 @@ def _run(root):
   seconds = round(time.monotonic() - start)
   if None not in taken:   # all of it was done now, so that the time says something
     (root / 'time.json').write_text(json.dumps({'seconds': seconds, 'limit': 240}) + '\n')
-  if _RECORD.value:
+  if FLAGS.record:
     _record(root)
   print(f'{seconds} s in all; everything is under {root}')
 
@@ -73,12 +76,12 @@ def _run(root):
 def _cells(root):
   """All runs; the models in turn, so that no two workers begin by compiling the same program."""
   found = []
-  for seed in range(_SEEDS.value):
+  for seed in range(FLAGS.seeds):
     for arm in ARMS:
       for model in MODELS:
         config = config_of(model, arm, seed)
         config.log.stdout = False
-        found.append(cells.Cell(build.smoke(config) if _SMOKE.value else config,
+        found.append(cells.Cell(build.smoke(config) if FLAGS.smoke else config,
                                 root / model / arm / str(seed), METRICS,
                                 f'{model} {arm} seed {seed}'))
   return found
@@ -95,11 +98,11 @@ def config_of(model, arm, seed):
 def _report(root):
   from experiments import comparison, figures
   rows = comparison.compare([cell for cell, _ in comparison.read(root)
-                             if cell.seed < _SEEDS.value])
+                             if cell.seed < FLAGS.seeds])
   print('\n' + comparison.text_table(rows) + '\n')
   print(LEGEND)
   print(comparison.sentence(rows) + '\n')
-  seeds = range(_SEEDS.value)
+  seeds = range(FLAGS.seeds)
   curves = {model: {arm: [root / model / arm / str(seed) / 'metrics.jsonl' for seed in seeds]
                     for arm in ARMS} for model in MODELS}
   figures.learning_curves(curves, 'valid/log_likelihood', root / 'curves.png',
@@ -142,4 +145,5 @@ def _record(root):
 
 
 if __name__ == '__main__':
+  define_flags()
   app.run(main, flags_parser=cli.parse_flags)

@@ -72,6 +72,7 @@ def _uci():
 
 BLOCKS = {'quickstart': _quickstart, 'uci': _uci, 'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
+          'bench flows': functools.partial(_bench, 'flows'),
           'bench vae': functools.partial(_bench, 'vae')}
 
 

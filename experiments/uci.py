@@ -9,40 +9,40 @@ experiments/results/uci, from which the committed table and figure are rendered.
 redwine.npy, whitewine.npy, parkinsons.npy or the original files (mollification/data/tabular.py).
 """
 import csv
-import json
-import os
 import pathlib
-import shutil
-import time
 
 from absl import app, flags
 
-from experiments import cells, grid
+from experiments import grid
 from mollification import cli
 
-_DATA = flags.DEFINE_string('data_dir', '', 'Folder of the tables.')
-_WORKDIR = flags.DEFINE_string('workdir', 'runs/uci', 'Folder of all that is written.')
-_CELLS = flags.DEFINE_list('cells', [], 'TABLE_FLOW,...; all nine by default.')
-_SEEDS = flags.DEFINE_integer('seeds', 4, 'Seeds per arm.', lower_bound=2)
-_WORKERS = flags.DEFINE_integer('workers', 2, 'Cells at a time, each on its share of the cores.',
-                                lower_bound=1)
-_SMOKE = flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
-_RECORD = flags.DEFINE_bool('record', False, 'Copy the records to experiments/results/uci.')
-_DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
-
+FLAGS = flags.FLAGS
 TABLES = ('redwine', 'whitewine', 'parkinsons')
 FLOWS = ('maf', 'realnvp', 'glow')
 ARMS = {'vanilla': 0., 'mollified': 1.}   # share of the updates that is mollified
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'uci'
 
 
+def define_flags():
+  """Only for the command: what imports this module has flags of its own."""
+  flags.DEFINE_string('data_dir', '', 'Folder of the tables.')
+  flags.DEFINE_string('workdir', 'runs/uci', 'Folder of all that is written.')
+  flags.DEFINE_list('cells', [], 'TABLE_FLOW,...; all nine by default.')
+  flags.DEFINE_integer('seeds', 4, 'Seeds per arm.', lower_bound=2)
+  flags.DEFINE_integer('workers', 2, 'Cells at a time, each on its share of the cores.',
+                       lower_bound=1)
+  flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
+  flags.DEFINE_bool('record', False, 'Copy the records to experiments/results/uci.')
+  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+
 def main(argv):
   """Train what is missing, print the table."""
   del argv
-  with cli.one_line_errors(_DEBUG.value):
-    if _RECORD.value and _SMOKE.value:
+  with cli.one_line_errors(FLAGS.debug):
+    if FLAGS.record and FLAGS.smoke:
       raise ValueError('--record is for whole runs; leave --smoke out.')
-    _run(pathlib.Path(_WORKDIR.value))
+    _run(pathlib.Path(FLAGS.workdir))
 
 
 def names():
@@ -71,26 +71,13 @@ def _config(name, fraction, seed, data_dir, smoke):
 
 
 def _run(root):
-  from mollification.training import preemption
-  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  start, seeds = time.monotonic(), 2 if _SMOKE.value else _SEEDS.value
-  wanted = [cell(root, name, seeds, _DATA.value, _SMOKE.value)
-            for name in _CELLS.value or names()]
-  todo = [found for found in wanted if grid.missing(found)]
-  print(f'{len(wanted)} cells of {2 * seeds} runs, {len(todo)} to train, {_WORKERS.value} at a '
-        'time', flush=True)
-  try:
-    for i, (found, taken) in enumerate(cells.run(
-        todo, workers=_WORKERS.value, compiled=root / 'compiled', work=grid.train), 1):
-      if taken is not None:   # one that was cut says nothing of how long a cell takes
-        (found.folder / 'time.json').write_text(json.dumps(taken) + '\n')
-      print(f'[{i}/{len(todo)}, {time.monotonic() - start:.0f} s] {found.label}: done', flush=True)
-  except cells.Stopped:
-    print('stopped and saved; the same command goes on from here')
-    raise SystemExit(preemption.EXIT_STATUS) from None
-  if _RECORD.value:
-    _record(wanted)
-  report(RESULTS if _RECORD.value else root)
+  seeds = 2 if FLAGS.smoke else FLAGS.seeds
+  wanted = [cell(root, name, seeds, FLAGS.data_dir, FLAGS.smoke)
+            for name in FLAGS.cells or names()]
+  grid.run(wanted, root, FLAGS.workers)
+  if FLAGS.record:
+    grid.record(wanted, RESULTS)
+  report(RESULTS if FLAGS.record else root)
 
 
 def report(root):
@@ -108,16 +95,6 @@ def report(root):
     print(line)
 
 
-def _record(wanted):
-  """Copy the records of finished cells, and how long they took, to the committed results."""
-  for found in wanted:
-    target = RESULTS / found.label
-    shutil.rmtree(target, ignore_errors=True)
-    for path in sorted(found.folder.glob('*/*/records')):
-      shutil.copytree(path, target / path.relative_to(found.folder))
-    if (found.folder / 'time.json').exists():
-      shutil.copy(found.folder / 'time.json', target)
-
-
 if __name__ == '__main__':
+  define_flags()
   app.run(main, flags_parser=cli.parse_flags)

@@ -24,7 +24,6 @@ from mollification.models import base
 from mollification.training import optimizers, step
 from mollification.training.run import Evaluation, Run
 from mollification.training.state import TrainState
-from mollification.training.sweep import Sweep
 
 # Keys of config.data that only some data sets take; 0 leaves them at the data set's own default.
 DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES)
@@ -43,7 +42,7 @@ def build(config, dataset=None):
     raise ValueError('a flow on pixels that are not dequantised has no likelihood to evaluate or '
                      'to choose by; set prepare.dequantize=uniform, or eval.every=0 and '
                      "eval.best_metric=''.")
-  per_epoch = _steps_per_epoch(config, dataset)
+  per_epoch = steps_per_epoch(config, dataset)
   sample_grid = None
   if dataset.levels is not None:
     draw = pictures.make_pictures(
@@ -56,9 +55,10 @@ def build(config, dataset=None):
     create_state=lambda: parallel.place(_create_state(config, dataset)),
     train_step=train_step(config, dataset.event_shape, dataset.levels),
     schedule=schedule(config, per_epoch),
-    batch=functools.partial(_batch, config, dataset.train),
+    batch=functools.partial(host_batch, config, dataset.train),
     evaluate=functools.partial(_evaluate, evaluation),
     sample=sample_grid,
+    data=summaries(dataset),
     overview=overview.text(config, dataset, evaluation, mollified_steps(config)),
     seed=config.seed, total_steps=config.total_steps,
     mollified_steps=mollified_steps(config), batch_size=config.batch_size,
@@ -87,83 +87,14 @@ def build_evaluation(config, dataset=None):
   keys = {purpose: rng.purpose_key(config.seed, purpose) for purpose in ('evaluate', 'sample')}
   return Evaluation(
     dataset=dataset, model=net, prepare=prepare,
-    variables=_of_last(functools.partial(_variables, config, net, prepare, dataset.train)),
+    variables=_of_last(functools.partial(model_variables, config, net, prepare, dataset.train)),
     log_likelihood=lambda variables, split: evaluator(
-      variables, split.x, keys['evaluate'], cond=split.one_hot(_classes(config))),
+      variables, split.x, keys['evaluate'], cond=split.one_hot(num_classes(config))),
     importance=_importance(config, net, prepare, keys['evaluate']),
     sample=lambda variables, n: scored(variables, keys['sample'], n, cond=_in_turn(config, n)),
     show=lambda variables, n: shown(variables, keys['sample'], n, cond=_in_turn(config, n)),
     template=lambda: parallel.abstract(
       jax.eval_shape(functools.partial(_create_state, config, dataset))))
-
-
-def build_sweep(configs, dataset=None):
-  """The Sweep of configs that differ in nothing but the seed and the curve of levels.
-
-  For flows of tables and 2-D densities: a sweep evaluates on validation and test data, every
-  `eval.every` updates, what needs no draws. `checkpoint.every` is the length of a compiled call.
-  Raises ValueError on configs that differ in another key and on what `build` refuses.
-  """
-  config = configs[0]
-  dataset = load_data(config) if dataset is None else dataset
-  check.check_sweep(configs)
-  for c in configs:
-    check.check(c, dataset.train.num_examples, mollified_steps(c))
-  net = model(config, dataset.event_shape)
-  if dataset.levels is not None or not net.EXACT_LIKELIHOOD or _classes(config):
-    raise ValueError('a sweep is for flows of tables and 2-D densities without classes, got model '
-                     f'{config.model.name} on {dataset.name}; run such cells one by one.')
-  per_epoch, every = _steps_per_epoch(config, dataset), config.eval.every
-  periods = config.total_steps // every
-  prepare = prepare_fn(config, dataset.levels)
-  return Sweep(
-    create_states=functools.partial(_create_states, configs, dataset),
-    update=parallel.with_global_keys(train_step(config, dataset.event_shape, None)),
-    evaluate=functools.partial(_evaluate_in_sweep, config, net, prepare),
-    data={split: jnp.asarray(getattr(dataset, split).x) for split in batches.SPLITS},
-    keys=jnp.stack([rng.purpose_key(c.seed, 'train') for c in configs]),
-    levels=np.stack([np.asarray(schedule(c, per_epoch)(np.arange(config.total_steps)))
-                     for c in configs]).reshape(len(configs), periods, every),
-    order=functools.partial(_order, configs, dataset.train.num_examples),
-    evaluations_per_call=max(config.checkpoint.every // every, 1))
-
-
-def _create_states(configs, dataset):
-  """TrainState of all runs, stacked; each as `create_state` makes it."""
-  init = _initialiser(configs[0], dataset.event_shape, dataset.levels)
-  per_epoch = _steps_per_epoch(configs[0], dataset)
-  states = []
-  for config in configs:
-    batch, _, _ = _batch(config, dataset.train, 0, 1)
-    level = schedule(config, per_epoch)(0)
-    states.append(init(batch[0], rng.purpose_key(config.seed, 'init'), level))
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-
-
-def _order(configs, num_examples, first, count):
-  """(int32 [R, count, S, B], bool [count, S, B]): rows of the batches, and which are real."""
-  every, size = configs[0].eval.every, configs[0].batch_size
-  steps = range(first * every, (first + count) * every)
-  picked = {seed: [batches.batch_indices(step, seed=seed, num_examples=num_examples,
-                                         batch_size=size, remainder=configs[0].data.remainder)
-                   for step in steps] for seed in {c.seed for c in configs}}
-  indices = {seed: np.stack([i for i, _ in found]).astype(np.int32).reshape(count, every, size)
-             for seed, found in picked.items()}
-  mask = np.stack([m for _, m in picked[configs[0].seed]]).reshape(count, every, size)
-  return np.stack([indices[c.seed] for c in configs]), mask
-
-
-def _evaluate_in_sweep(config, net, prepare, state, data):
-  """{name: []} of one run: mean log-likelihood of held-out data in nats, the error of test's."""
-  variables = _variables(config, net, prepare, batches.Split('train', data['train']), state)
-
-  def log_likelihood(x):
-    one = lambda row: net.apply(variables, row[None], None, method='log_likelihood')[0]
-    return jax.lax.map(one, x, batch_size=config.eval.batch_size)
-
-  test = log_likelihood(data['test'])
-  return {'validation': log_likelihood(data['validation']).mean(), 'test': test.mean(),
-          'test_sem': test.std(ddof=1) / math.sqrt(len(test))}
 
 
 def _importance(config, net, prepare, key):
@@ -182,6 +113,11 @@ def load_data(config):
   with check.keys_of(config, 'data'):
     return data.load(config.data.name, data_dir=config.data.data_dir,
                      cache_dir=config.data.cache_dir, **options)
+
+
+def summaries(dataset):
+  """{split: what a workdir keeps of its data, to know them again}."""
+  return {name: batches.summary(getattr(dataset, name).x) for name in batches.SPLITS}
 
 
 def model(config, event_shape):
@@ -218,17 +154,17 @@ def prepare_fn(config, levels):
 def mollified_steps(config):
   """Length of the mollified phase in updates, from `steps` or from `fraction` of the total."""
   c = config.mollify
+  if not 0 <= c.fraction <= 1:
+    raise ValueError(f'mollify.fraction must lie in [0, 1], got {c.fraction}; 0 is vanilla '
+                     'training.')
   if c.schedule == 'none':
     return 0
   if c.steps >= 0:
     return c.steps
-  if not 0 <= c.fraction <= 1:
-    raise ValueError(f'mollify.fraction must lie in [0, 1], got {c.fraction}; 0 is vanilla '
-                     'training.')
   return round(c.fraction * config.total_steps)
 
 
-def schedule(config, steps_per_epoch):
+def schedule(config, per_epoch):
   """update -> level, for the configured phase and granularity; 0 throughout for no phase."""
   c, steps = config.mollify, mollified_steps(config)
   if c.schedule not in (*schedules.SCHEDULES, 'none'):
@@ -245,7 +181,7 @@ def schedule(config, steps_per_epoch):
   level = lambda step: c.scale * unscaled(step)
   if c.granularity == 'step':
     return level
-  held = schedules.by_epoch(level, steps_per_epoch)
+  held = schedules.by_epoch(level, per_epoch)
   # The phase may end within an epoch; from there on data are clean, whatever the epoch began with.
   return lambda step: jnp.where(jnp.asarray(step) < steps, held(step), 0.)
 
@@ -291,12 +227,12 @@ def create_state(config, batch, levels, level):
   """
   # Key and level are arguments: runs that differ in seed or arm share the compiled program.
   with check.keys_of(config, 'model'):   # a model looks at its options when it is first traced
-    return _initialiser(config, batch.shape[1:], levels)(
+    return initialiser(config, batch.shape[1:], levels)(
       batch, rng.purpose_key(config.seed, 'init'), level)
 
 
-def _initialiser(config, event_shape, levels):
-  """(batch, key, level) -> TrainState, compiled."""
+def initialiser(config, event_shape, levels):
+  """(batch [B, *event], key, level) -> TrainState, compiled."""
   net = model(config, event_shape)
   if config.mollify.init_on not in ('mollified', 'clean'):
     raise ValueError("mollify.init_on must be 'mollified' or 'clean', got "
@@ -309,7 +245,7 @@ def _initialiser(config, event_shape, levels):
     if config.mollify.init_on == 'mollified':
       x = mollifier(config, event_shape)(x, level, noise_keys)
     # The layers' collective axis, of size 1: the statistics are those of the global batch.
-    cond = jnp.zeros((len(batch), _classes(config))) if _classes(config) else None
+    cond = jnp.zeros((len(batch), num_classes(config))) if num_classes(config) else None
     variables = jax.vmap(
       lambda x, keys: net.init(key, x, keys, train=True, cond=cond, method='loss'),
       axis_name=parallel.AXIS)(x[None], model_keys[None])
@@ -325,6 +261,7 @@ def smoke(config):
   size = config.steps_per_call = min(config.steps_per_call, 2)
   config.total_steps = 4 * size
   config.batch_size = min(config.batch_size, 8 * jax.device_count())
+  config.accumulate = math.gcd(config.accumulate, config.batch_size // jax.device_count())
   config.mollify.steps = min(config.mollify.steps, 2 * size)
   config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, size)
   config.log.every = size
@@ -343,19 +280,20 @@ def _options(config, name):
   return dict(config[name]) if name in config else {}
 
 
-def _steps_per_epoch(config, dataset):
+def steps_per_epoch(config, dataset):
+  """Updates in one pass over the training examples."""
   with check.keys_of(config, 'data'):
     return batches.steps_per_epoch(dataset.train.num_examples, config.batch_size,
                                    config.data.remainder)
 
 
 def _create_state(config, dataset):
-  batch, _, _ = _batch(config, dataset.train, 0, 1)
-  level = schedule(config, _steps_per_epoch(config, dataset))(0)
+  batch, _, _ = host_batch(config, dataset.train, 0, 1)
+  level = schedule(config, steps_per_epoch(config, dataset))(0)
   return create_state(config, batch[0], dataset.levels, level)
 
 
-def _batch(config, split, first, count):
+def host_batch(config, split, first, count):
   """(batch [count, B, *event], cond, mask [count, B]) of `count` updates: this process's part."""
   picked = [batches.batch_indices(first + i, seed=config.seed, num_examples=split.num_examples,
                                   batch_size=config.batch_size, remainder=config.data.remainder)
@@ -365,22 +303,22 @@ def _batch(config, split, first, count):
   indices = np.concatenate([indices[here] for indices, _ in picked])
   rows = batches.gather(split.x, indices).reshape(count, part, *split.x.shape[1:])
   mask = np.stack([mask[here] for _, mask in picked]) if config.data.remainder == 'pad' else None
-  cond = split.one_hot(_classes(config), indices)
+  cond = split.one_hot(num_classes(config), indices)
   return rows, None if cond is None else cond.reshape(count, part, -1), mask
 
 
-def _classes(config):
+def num_classes(config):
   """Classes that the model is conditioned on, as one-hot labels; 0 for none."""
   return config.model.classes if 'classes' in config.model else 0
 
 
 def _in_turn(config, n):
   """Conditions [n, classes] of samples: one class after another, from the first again."""
-  classes = _classes(config)
+  classes = num_classes(config)
   return np.eye(classes, dtype=np.float32)[np.arange(n) % classes] if classes else None
 
 
-def _variables(config, net, prepare, split, state):
+def model_variables(config, net, prepare, split, state):
   """Model variables of the configured parameters; running statistics of clean data."""
   params = state.ema_params if config.eval.params == 'ema' else state.params
   variables = {'params': params, **state.model_state}
@@ -408,7 +346,7 @@ def _clean_batches(config, prepare, split):
     rows = slice(first, min(first + config.eval.refresh_batch_size, count))
     batch = jnp.asarray(split.x[rows])
     data_keys, _, model_keys = rng.step_keys(key, 0, first, len(batch))
-    cond = split.one_hot(_classes(config), rows)
+    cond = split.one_hot(num_classes(config), rows)
     yield prepare(batch, data_keys), model_keys, None, cond
 
 

@@ -41,8 +41,9 @@ def _train(config, folder):
   from mollification.training import loop, preemption, workdir
   with workdir.lock(folder) as path, preemption.Preemption() as stop:
     config = build.smoke(config) if _SMOKE.value else config
+    workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
     run = build.build(config)
-    workdir.claim(path, config.to_dict())
+    workdir.claim(path, config.to_dict(), run.data)
     print(run.overview, flush=True)
     stop.armed = True
     try:

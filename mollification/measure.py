@@ -61,6 +61,7 @@ def open_run(folder, params=''):
       config.eval.params = params
     check.check_params(config)
     evaluation = build.build_evaluation(config)
+    workdir.check_data(folder, build.summaries(evaluation.dataset))
     return Opened(folder, config, workdir.identity(plain), evaluation, evaluation.template())
   except (AttributeError, KeyError) as error:
     if isinstance(error, AttributeError) and not isinstance(error.obj, ConfigDict):

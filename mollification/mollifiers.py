@@ -5,6 +5,10 @@ is [B] or one key, which is split over the batch. Level 0 returns the batch bit 
 plain functions; `functools.partial` binds options:
 
     x = mollify(x, level(step), keys)
+
+They raise ValueError for an integer batch, a level of another shape, and for levels and options out
+of range where these are Python or NumPy numbers: to look at an array of JAX's would wait for the
+device, or be impossible while it is traced.
 """
 import functools
 
@@ -34,6 +38,7 @@ def gaussian(x, level, keys):
 def gaussian_ve(x, level, keys, *, sigma_max):
   """x + sigma_max sqrt(level) ε: variance exploding, `sigma_max` in model units."""
   level = _level(x, level, 'gaussian_ve')
+  _check_option('sigma_max', sigma_max, 0, np.inf)
   return _gated(x, level, x + sigma_max * jnp.sqrt(level) * _normal(x, keys))
 
 
@@ -50,6 +55,7 @@ def heat_blur(x, level, keys, *, sigma_min=.5, sigma_max=24., noise_std=.01,
   """
   level = _level(x, level, 'heat_blur')
   _check_images(x, 'heat_blur')
+  _check_option('noise_std', noise_std, 0, np.inf)
   sigma = _blur_sigma(level, sigma_min, sigma_max, spacing)
   noise = noise_std * jnp.minimum(1., sigma / sigma_min) * _normal(x, keys)
   return _gated(x, level, _heat(x, sigma) + noise)
@@ -65,6 +71,9 @@ def blur_noise(x, level, keys, *, sigma_max=24., d_min=1e-3, logsnr_min=-10., no
   """
   level = _level(x, level, 'blur_noise')
   _check_images(x, 'blur_noise')
+  _check_option('sigma_max', sigma_max, 0, np.inf)
+  _check_option('d_min', d_min, 0, 1)
+  _check_option('noise_min', noise_min, 0, 1)
   first, last = np.arcsin(noise_min), np.arctan(np.exp(-logsnr_min / 2))
   angle = first + (last - first) * level
   blurred = _heat(x, sigma_max * jnp.sin(level * (jnp.pi / 2)) ** 2)
@@ -86,6 +95,11 @@ def _level(x, level, name):
       np.all(np.asarray(level) >= 0) and np.all(np.asarray(level) <= 1)):
     raise ValueError(f'level must lie in [0, 1], got {level}.')
   return jnp.reshape(jnp.asarray(level, x.dtype), (-1,) + (1,) * (x.ndim - 1))
+
+
+def _check_option(name, value, low, high):
+  if isinstance(value, (int, float, np.number)) and not low <= value <= high:
+    raise ValueError(f'{name} must lie in [{low}, {high}], got {value}.')
 
 
 def _check_images(x, name):

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from configs import default
+from experiments import quickstart
 from mollification import build, check, data, models, parallel, rng
 from mollification.training import workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
                if 'def get_config' in p.read_text() and p.stem != 'default')
-# Flows of the layers of digits_glow and fashion_mnist_realnvp, which are lowered: larger only.
+# Flows of the layers of digits_glow and fashion_mnist_realnvp, but larger; lowered in test-slow.
 TRACED_ONLY = ('cifar10_glow', 'celeba64_glow', 'imagenet32_glow', 'fashion_mnist_glow',
                'photo_patches_glow', 'cifar10_realnvp', 'celeba64_realnvp')
 # Tracing takes seconds each. `make test` has cifar10_vae and, on digits, the VAEs but NVAE, which
@@ -25,6 +26,14 @@ TRACED_ONLY = ('cifar10_glow', 'celeba64_glow', 'imagenet32_glow', 'fashion_mnis
 SLOW = [name for name in NAMES if name.endswith(('vae', 'iwae', 'vae_iaf'))
         and name != 'cifar10_vae' and (not name.startswith('digits') or name == 'digits_nvae')]
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', TRACED_ONLY)
+def test_large_flows_lower(name):
+  for platform in ('tpu', 'cuda'):
+    text = _traced(_config(name)).lower(lowering_platforms=(platform,)).as_text()
+    assert 'stablehlo' in text[:20_000]
 
 
 def _config(name):
@@ -50,16 +59,21 @@ def _mapped(step, devices):
   return update
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_config_traces_and_lowers(name):
-  config = _config(name)
+def _traced(config):
+  """The update of a config over two shards, traced."""
   state, batch, step = _state_and_batch(config)
   mask = None
   if config.data.remainder == 'pad':
     mask = jax.ShapeDtypeStruct((config.batch_size,), bool)
   key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
   level = jax.ShapeDtypeStruct((), jnp.float32)
-  traced = jax.jit(_mapped(step, 2)).trace(state, batch, key, level, mask)
+  return jax.jit(_mapped(step, 2)).trace(state, batch, key, level, mask)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_config_traces_and_lowers(name):
+  config = _config(name)
+  traced, state = _traced(config), _state_and_batch(config)[0]
   after, metrics = traced.out_info
   assert metrics['loss'].shape == ()
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
@@ -220,6 +234,12 @@ BAD = {
   'total_steps=130': 'total_steps must be a multiple of steps_per_call 50, got 130; nearest: 150',
   'log.every=20': r'log\.every must be a multiple of steps_per_call',
   'mollify.fraction=1.5': r'mollify.fraction must lie in \[0, 1\], got 1.5',
+  'mollify.fraction=1.5,mollify.steps=10': r'mollify.fraction must lie in \[0, 1\], got 1.5',
+  'mollify.fraction=-1.,mollify.schedule=none': r'mollify.fraction must lie in \[0, 1\], got -1',
+  'mollify.name=blur_noise,mollify.blur_noise.noise_min=2.':
+    r'mollify.blur_noise.noise_min must lie in \[0, 1\], got 2.0',
+  'mollify.name=heat_blur,mollify.heat_blur.noise_std=-1.': r'noise_std must lie in \[0, inf\]',
+  'optimizer.name=sgd,optimizer.momentum=1.': r'optimizer.momentum must lie in \[0, 1\), got 1.0',
   'mollify.schedule=sigmoidal': "mollify.schedule 'sigmoidal' is unknown; known: sigmoid.*, none",
   'mollify.granularity=day': "must be 'step' or 'epoch', got 'day'",
   'mollify.name=blur': "mollify.name 'blur' is unknown; known: gaussian",
@@ -313,6 +333,24 @@ def test_identity_ignores_logging_and_folders_but_no_more():
   assert base == workdir.identity(_plain('log.every=100,data.data_dir=x,checkpoint.keep=1'))
   assert base != workdir.identity(_plain('mollify.fraction=.25'))
   assert base != workdir.identity(_plain('data.remainder=pad'))
+
+
+def test_committed_records_are_of_the_configs_of_today():
+  """Else nobody can rerun what README shows; see workdir.CAME_LATER."""
+  found = sorted(quickstart.RESULTS.rglob('config.json'))
+  assert len(found) == 12
+  for path in found:
+    model, arm, seed = path.parent.relative_to(quickstart.RESULTS).parts
+    config = quickstart.config_of(model, arm, int(seed)).to_dict()
+    workdir.check_same_run(json.loads(path.read_text()), json.loads(json.dumps(config)), path)
+
+
+def test_smoke_keeps_accumulation_where_it_can():
+  get_config = importlib.import_module('configs.digits_vae').get_config
+  for accumulate, kept in ((1, 1), (4, 4), (16, 8)):
+    config = build.smoke(get_config(f'accumulate={accumulate}'))
+    assert config.accumulate == kept
+    build.build(config)
 
 
 def test_a_key_that_came_later_leaves_older_runs_as_they_are(monkeypatch):

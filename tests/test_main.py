@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import types
 import warnings
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from mollification import cli, measure, metrics, score
+from mollification import cli, main, measure, metrics, score
 from mollification.evaluation import features, records, statistics_file
 from mollification.training import loop, workdir
 from tests.training import tiny
@@ -47,11 +49,51 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
   assert steps == list(range(10, 1501, 10))
 
 
+@pytest.fixture
+def train_in_process(monkeypatch):
+  """The binary's (config, workdir) -> None, without its flags."""
+  monkeypatch.setattr(main, '_SMOKE', types.SimpleNamespace(value=False))
+  return main._train
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path, train_in_process):
+  """On resume and in the evaluation; the workdir stays as it is."""
+  def archive(name, seed):
+    rng = np.random.default_rng(seed)
+    arrays = {split: rng.integers(0, 256, (40, 4, 4, 1), dtype=np.uint8)
+              for split in ('train', 'validation', 'test')}
+    np.savez(tmp_path / name, **arrays)
+    return str(tmp_path / name)
+
+  folder = tmp_path / 'run'
+  config = tiny.config(data__name='npz', data__data_dir=archive('a.npz', 0), eval__every=0)
+  train_in_process(config, folder)
+  kept = {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
+  config.data.data_dir = archive('b.npz', 1)
+  with pytest.raises(ValueError, match='holds a run of other data: its train split'):
+    train_in_process(config, folder)
+  assert kept == {p: p.stat().st_mtime_ns for p in folder.rglob('*') if p.is_file()}
+  archive('a.npz', 1)
+  with pytest.raises(ValueError, match='holds a run of other data'):
+    measure.open_run(folder)
+  (tmp_path / 'moved').mkdir()
+  archive('moved/c.npz', 0)
+  config.data.data_dir = str(tmp_path / 'moved' / 'c.npz')
+  train_in_process(config, folder)
+
+
+def test_another_run_is_refused_before_its_data_are_fetched(tmp_path, train_in_process):
+  train_in_process(tiny.config(total_steps=1, eval__every=0, checkpoint__every=0), tmp_path)
+  other = tiny.config(total_steps=1, data__name='cifar10', data__data_dir=str(tmp_path / 'none'))
+  with pytest.raises(ValueError, match=r'holds another run: data\.name was'):
+    train_in_process(other, tmp_path)
+
+
 def test_evaluation_needs_the_workdir_alone(tmp_path):
   config = tiny.config(ema_decay=.5, checkpoint__every=4, eval__best_metric='log_likelihood',
                        eval__importance_samples=40, eval__importance_chunk=10)
   with workdir.lock(tmp_path):
-    workdir.claim(tmp_path, config.to_dict())
+    workdir.claim(tmp_path, config.to_dict(), {})
     loop.train(tiny.build.build(config), tmp_path)
   run = measure.open_run(tmp_path)
   bound = measure.measure(run, ('importance',), write=False)
@@ -227,7 +269,7 @@ def test_mistakes_cost_one_line_and_leave_nothing(args, tmp_path):
   assert result.stderr.count('\n') == 1
   assert MISTAKES[args] in result.stderr
   assert 'Traceback' not in result.stderr
-  assert not folder.exists() or [p.name for p in folder.iterdir()] == ['lock']
+  assert not folder.exists()
 
 
 def test_debug_shows_the_traceback():
@@ -259,7 +301,10 @@ def test_a_signal_while_there_is_nothing_to_save_ends_the_process(tmp_path):
   process = subprocess.Popen(
     _command('main', '--config=configs/digits_vae.py', f'--workdir={tmp_path}'), cwd=ROOT,
     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+  until = time.monotonic() + 60
   while not (tmp_path / 'lock').exists():   # held from before the build on
+    assert process.poll() is None
+    assert time.monotonic() < until
     time.sleep(.01)
   process.send_signal(signal.SIGTERM)
   out, err = process.communicate()

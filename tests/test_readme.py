@@ -5,15 +5,20 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from experiments import report
 
 ROOT = pathlib.Path(__file__).parents[1]
+UCI = ROOT.parent / 'shared/data/uci'
 README = (ROOT / 'README.md').read_text()
-# Of the blocks, then those within sentences, which may be without their workdir.
-COMMANDS = [line for block in re.findall(r'```bash\n(.*?)```', README, re.S)
-            for line in block.splitlines() if line.startswith('python -m ')]
+# Those of blocks, then those within sentences, which may be without their workdir. What a block has
+# in capitals is the user's own (A, B, FILE, DIR), what it has in brackets may be left out.
+BLOCK_COMMANDS = [line for block in re.findall(r'```\w*\n(.*?)```', README, re.S)
+                  for line in block.splitlines() if line.startswith('python -m ')]
+COMMANDS = [line for line in BLOCK_COMMANDS if not re.search(r'\b(A|B|FILE|DIR)\b', line)]
+WITH_FILES = [line for line in BLOCK_COMMANDS if line not in COMMANDS]
 INLINE = re.findall(r'`(python -m [^`]+)`', README)
 
 
@@ -37,8 +42,36 @@ def test_the_readme_names_commands():
 
 
 def test_files_that_the_readme_shows_exist():
-  for target in re.findall(r'\]\((?!http)([^)]+)\)', README):
+  for target in re.findall(r'\]\((?!http|#)([^)]+)\)', README):
     assert (ROOT / target).exists(), target
+
+
+def test_commands_with_files_are_known():
+  """Each is run below, but convert-weights, whose files evaluation/test_weights.py writes."""
+  found = [line.split(' -m ')[1].split(' --')[0] for line in WITH_FILES]
+  assert found == ['experiments.uci', 'mollification.evaluate score A B',
+                   'mollification.evaluate stats A', 'mollification.evaluate convert-weights FILE']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('command', WITH_FILES[:3])
+def test_commands_with_files_run(command, tmp_path):
+  if 'uci' in command and not UCI.is_dir():
+    pytest.skip(f'no UCI tables in {UCI}')
+  for name in 'AB':
+    images = np.random.default_rng(ord(name)).integers(0, 17, (40, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / f'{name}.npz', x=images)
+  paths = {'A': 'A.npz', 'B': 'B.npz', 'FILE.json': 'out.json', 'FILE.npz': 'out.npz'}
+  optional = ['--cells=redwine_realnvp'] if 'uci' in command else [
+    '--features=digits_cnn_8x8', *(['--metrics=fid,kid,pr'] if 'score' in command else [])]
+  words = [re.sub(r'\b(FILE\.\w+|A|B)\b', lambda m: str(tmp_path / paths[m[0]]), word)
+           .replace('=DIR', f'={UCI}') for word in shlex.split(command)[1:]]
+  words = [word.strip('[]') for word in words if '...' not in word]
+  extra = ['--smoke', f'--workdir={tmp_path}/uci'] if 'uci' in command else []
+  done = subprocess.run([sys.executable, *words, *optional, *extra], cwd=ROOT,
+                        capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'out.' not in command or list(tmp_path.glob('out.*'))
 
 
 @pytest.mark.slow

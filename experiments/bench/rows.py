@@ -78,6 +78,11 @@ def interleaved(fn_a, fn_b, pairs=9, *, seconds=0., clock=seconds_of):
     difference=statistics.median(a - b for a, b in taken), pairs=len(taken))
 
 
+def or_one(count):
+  """How often to repeat what is timed: `count`, or once under --smoke."""
+  return 1 if _SMOKE.get() else count
+
+
 def as_json(row):
   """The row as one line of JSON; what is not finite becomes null."""
   return json.dumps({name: _rounded(value) for name, value in dataclasses.asdict(row).items()})

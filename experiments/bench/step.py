@@ -13,10 +13,11 @@ input           Images per second out of shuffled gathers of batches of 128 from
 help            Seconds of `python -m mollification.main --help`, median of 5. Reference 2 s.
 import          Seconds of an interpreter that does `import mollification` and ends, against 1.2 ×
                 those of `import jax`: value ≤ reference is ratio ≥ 1.
-scan            Seconds of a call (100 scanned updates of configs/synthetic_realnvp.py) in
-                `training.loop.train`, from data to checked metrics, with a logged row per 10 calls
-                and without evaluations and checkpoints. Reference: the same compiled call alone,
-                inputs ready. Their ratio is the share of wall time inside compiled code.
+scan            Seconds that pass inside the compiled call (100 scanned updates of
+                configs/synthetic_realnvp.py) of `training.loop.train`, with a logged row per 10
+                calls and without evaluations and checkpoints, against the loop's wall time, data
+                and metrics included. Each call is waited for here, where the loop itself prepares
+                the next one meanwhile: the share in use is higher.
 
 What the noise should cost, predicted: about 5 ns of one core a number (20 rounds of threefry, in
 passes over memory; then erf_inv), so .12 ms for the 24,576 of a batch of 8 images. The update
@@ -27,7 +28,6 @@ Measured alone on two EPYC cores, keys included, a number takes 15 to 30 ns, thr
 prediction: .5 ms for 8 images, .06 % of an update of .86 s; .25 ms for the digits. An update runs
 at a third of the peak, so the share stays where it was: too small for wall times to resolve.
 """
-import concurrent.futures
 import contextlib
 import functools
 import io
@@ -37,7 +37,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
+import time
+import unittest.mock
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ from mollification.training import loop
 ROOT = pathlib.Path(__file__).parents[2]
 LEVEL = .5
 VAE_BATCH = 8   # short updates make many pairs, which is what a shared machine needs
-LOOP_CALLS = 10
+LOOP_CALLS, LOGGED_CALLS = 100, 10
 
 
 def overhead_vae():
@@ -163,71 +164,50 @@ def _python(*args):
 
 
 def scan():
-  """Share of the loop's wall time that the compiled call takes alone; bar 0.9."""
-  config = synthetic_realnvp.get_config('total_steps=10_000_000,eval.every=0,checkpoint.every=0')
+  """Share of the loop's wall time that passes in the compiled call; bar 0.9."""
+  config = synthetic_realnvp.get_config('eval.every=0,checkpoint.every=0')
   size = config.steps_per_call
-  config.log.every = LOOP_CALLS * size
-  run = build.build(config)
-  batch, cond, mask = parallel.shard(run.batch(0, size), axis=1)
-  alone = _calls(run.train_step, size, run.create_state(), batch,
-                 run.schedule(np.arange(size)), cond, mask)
+  config.log.every = LOGGED_CALLS * size
+  config.total_steps = (1 + rows.or_one(LOOP_CALLS)) * size   # the first call compiles
+  made = []
+  pmapped = parallel.pmap_step
 
-  # As in the loop, a call is sent off while the one before runs.
-  compiled = functools.partial(alone, LOOP_CALLS)
-  with LoopInParts(run, LOOP_CALLS) as training:
-    timed = rows.interleaved(compiled, training.part, 9, seconds=60)
-  return [rows.Row('scan', timed.b / LOOP_CALLS, 's/call',
-                   f'compiled call alone, {timed.pairs} pairs of {LOOP_CALLS}',
-                   timed.a / LOOP_CALLS, timed.ratio, .9, True)]
+  def timed(*args, **kwargs):
+    made.append(TimedCall(pmapped(*args, **kwargs)))
+    return made[-1]
+
+  with (tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+        unittest.mock.patch.object(parallel, 'pmap_step', timed)):
+    loop.train(build.build(config), folder)
+  call, = made
+  return [rows.Row('scan', call.inside / call.count, 's/call',
+                   f'wall time of the loop per call, {call.count} calls',
+                   call.wall / call.count, call.inside / call.wall, .9, True)]
 
 
-class LoopInParts:
-  """`training.loop.train` in a thread, that goes on for `calls` calls each time `part` is called.
+class TimedCall:
+  """A compiled call that is waited for and timed from its second call on: the first compiles."""
 
-  It halts where the loop looks for a signal to stop. Let `run.log_every` end with each part: the
-  metrics have been fetched then, so no call is still under way.
-  """
+  def __init__(self, call):
+    self._call, self._first, self._last = call, None, None
+    self.inside, self.count = 0., 0
 
-  def __init__(self, run, calls):
-    self._run, self._calls, self._left = run, calls, 0
-    self._go, self._halted = threading.Semaphore(0), threading.Semaphore(0)
-    self._ended = False
-
-  def __enter__(self):
-    self._threads = concurrent.futures.ThreadPoolExecutor(1)
-    self._training = self._threads.submit(self._train)
-    # An end that nobody expects must not leave `part` waiting.
-    self._training.add_done_callback(lambda _: self._halted.release())
-    return self
-
-  def __exit__(self, *exception):
-    self._ended = True
-    self._go.release()
-    self._threads.shutdown()
-
-  def _train(self):
-    self._go.acquire()
-    self._left = self._calls
-    with tempfile.TemporaryDirectory() as workdir, contextlib.redirect_stderr(io.StringIO()):
-      loop.train(self._run, workdir, stop=self)
+  def __call__(self, *args):
+    before = time.perf_counter()
+    out = jax.block_until_ready(self._call(*args))
+    self._last = time.perf_counter()
+    if self._first is None:
+      self._first = self._last
+    else:
+      self.inside += self._last - before
+      self.count += 1
+    return out
 
   @property
-  def requested(self):
-    """For the loop: whether to stop. Every `calls` looks it waits for the next `part`."""
-    self._left -= 1
-    if not self._left:
-      self._halted.release()
-      self._go.acquire()
-      self._left = self._calls
-    return self._ended
-
-  def part(self):
-    """Let the loop do its next calls; the first part also compiles."""
-    self._go.release()
-    self._halted.acquire()
-    if self._training.done():
-      self._training.result()
-      raise RuntimeError('the loop ended before the bench did; raise total_steps.')
+  def wall(self):
+    """Seconds from the end of the first call to that of the last."""
+    return self._last - self._first
 
 
 MEASURES = {

@@ -167,10 +167,11 @@ def load(name, *, data_dir='', cache_dir=''):
   """An image set of `SOURCES` as memory maps, uint8 [N, H, W, C], levels 256.
 
   The first load reads TFDS in `data_dir` ('' for ~/tensorflow_datasets; it is downloaded there if
-  missing) and fills `<cache_dir>/<name>/<version>`; later ones need no TensorFlow. Where TFDS has
-  no validation split (all but celeba64), the last 5,000 of train, or a tenth if that is less, are
-  held out, and `full_train` is both. downsampled_imagenet: TFDS's validation split is test.
-  celeba64: the square of 148 pixels from left 15, top 40, resized to 64 as in `resize`.
+  missing) and fills `<cache_dir>/<name>/<version>`; later ones need no TensorFlow, and no data_dir:
+  a name and a version are one data set, wherever it was prepared. Where TFDS has no validation
+  split (all but celeba64), the last 5,000 of train, or a tenth if that is less, are held out, and
+  `full_train` is both. downsampled_imagenet: TFDS's validation split is test. celeba64: the square
+  of 148 pixels from left 15, top 40, resized to 64 as in `resize`.
 
   ValueError for an unknown name, RuntimeError where the data cannot be prepared (it names the TFDS
   command and the folder for archives), ImportError without the extra `data`.

@@ -158,8 +158,8 @@ def _note(row):
 
 
 def is_best(scores, step):
-  """Whether the evaluation at `step` is the last of `scores` [(step, score)], and the best."""
-  return bool(scores) and scores[-1][0] == step and all(
+  """Whether the evaluation at `step` is the last of `scores` [(step, score)], finite, the best."""
+  return bool(scores) and scores[-1][0] == step and math.isfinite(scores[-1][1]) and all(
     scores[-1][1] > score for _, score in scores[:-1])
 
 

@@ -14,7 +14,7 @@ class Run:
   schedule: update -> level. batch: (first update, count) -> (batch, cond, mask), host arrays with
   a leading axis [count, B, ...], or None. evaluate: state -> {name: float}. sample: state ->
   {folder: uint8 grid [H, W, C]} of samples and of what else there is to see, or None where samples
-  are no images.
+  are no images. data: {split: dataset.summary}, what the workdir is held to.
   """
   create_state: Callable[[], Any]
   train_step: Callable
@@ -22,6 +22,7 @@ class Run:
   batch: Callable[[int, int], tuple]
   evaluate: Callable[[Any], dict]
   sample: Callable[[Any], dict[str, np.ndarray]] | None
+  data: dict
   overview: str          # for people: data, model, parameters, mollified phase
   seed: int
   total_steps: int

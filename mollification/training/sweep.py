@@ -22,13 +22,13 @@ from mollification.training import checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """Made by `build.build_sweep`; R runs, P evaluations, S updates between them.
+  """Made by `build_sweep.build_sweep`; R runs, P evaluations, S updates between them.
 
   create_states: () -> TrainState of all runs, leaves [R, ...]. update: (state, batch [B, *event],
   key, level, cond, mask [B]) -> (state, metrics) of one run, under the axis 'batch'. evaluate:
-  (state, data) -> {name: []} of one run. data: {split: [N, *event]}; batches are rows of 'train'.
-  keys: [R]. levels: float32 [R, P, S]. order: (first evaluation, count) -> (int32 indices [R,
-  count, S, B], bool mask [count, S, B]).
+  (state, data) -> {name: array} of one run. data: {split: [N, *event]}; batches are rows of
+  'train'. keys: [R]. levels: float32 [R, P, S]. order: (first evaluation, count) -> (int32 indices
+  [R, count, S, B], bool mask [count, S, B]).
   """
   create_states: Callable[[], Any]
   update: Callable
@@ -41,9 +41,9 @@ class Sweep:
 
 
 def train(sweep, folder=None, *, progress=None, stop=None):
-  """(states, curves) of all runs after all updates; curves are {name: float32 [R, P]}.
+  """(states, curves) of all runs after all updates; curves are {name: float32 [R, P, ...]}.
 
-  A curve has a number per evaluation: those of `Sweep.evaluate`, `loss` (mean over the updates
+  A curve has a value per evaluation: those of `Sweep.evaluate`, `loss` (mean over the updates
   since the last, nats) and `skipped` (non-finite updates so far). With a `folder`, what is done is
   saved there after each call of the compiled program, and the same call goes on from it: the result
   is that of an uninterrupted one, bit for bit. `progress(done, total)` counts evaluations; after
@@ -101,7 +101,8 @@ def _empty(call, sweep, states):
   indices, mask = sweep.order(0, 1)
   _, found = jax.eval_shape(call, sweep.data, mask, states, sweep.keys, sweep.levels[:, :1],
                             indices)
-  return {name: np.full(sweep.levels.shape[:2], np.nan, np.float32) for name in found}
+  return {name: np.full((*sweep.levels.shape[:2], *a.shape[2:]), np.nan, np.float32)
+          for name, a in found.items()}
 
 
 def _put(curve, values, first):

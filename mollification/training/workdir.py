@@ -1,12 +1,14 @@
 """A run's folder: its lock, its config.json, and what may change on resume.
 
-    config.json  checkpoints/  best/  metrics.jsonl  tensorboard/  records/*.json
-    samples/*.png, and for VAEs reconstructions/*.png  interpolations/*.png
+    config.json  data.json  checkpoints/  best/  metrics.jsonl  tensorboard/
+    records/*.json  samples/*.png, and for VAEs reconstructions/*.png  interpolations/*.png
 """
 import contextlib
 import fcntl
 import hashlib
 import json
+import math
+import os
 import pathlib
 import time
 
@@ -28,15 +30,14 @@ def lock(workdir):
   path = pathlib.Path(workdir)
   made, held = not path.exists(), (path / 'lock').exists()
   try:
-    path.mkdir(parents=True, exist_ok=True)
-    file = (path / 'lock').open('a')
+    file = _acquired(path)
   except OSError as error:
     raise PermissionError(f'workdir {path} cannot be written: {error.strerror}; choose another '
                           '--workdir.') from error
+  if file is None:
+    raise RuntimeError(f'workdir {path} is in use by another training process; wait for it or '
+                       'choose another --workdir.')
   with file:
-    if not any(_lock(file) for _ in range(5)):
-      raise RuntimeError(f'workdir {path} is in use by another training process; wait for it or '
-                         'choose another --workdir.')
     try:
       yield path
     except BaseException:
@@ -45,6 +46,28 @@ def lock(workdir):
         if made and not any(path.iterdir()):
           path.rmdir()
       raise
+
+
+def _acquired(path):
+  """The lock file of the folder `path`, open and held; None where another process holds it."""
+  for _ in range(5):
+    path.mkdir(parents=True, exist_ok=True)
+    file = (path / 'lock').open('a')
+    if _lock(file) and _is_at(file, path / 'lock'):
+      return file
+    file.close()
+  return None
+
+
+def _is_at(file, path):
+  """Whether the open `file` is still what `path` names: a refused run takes its lock file away.
+
+  Whoever had opened it before then holds the lock of a file that nobody else will find.
+  """
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
+  except FileNotFoundError:
+    return False
 
 
 def _lock(file):
@@ -85,26 +108,39 @@ def identity(config):
 
 def read_config(workdir):
   """The config of the run in `workdir`, or None; raises ValueError on a damaged file."""
-  path = pathlib.Path(workdir) / 'config.json'
+  return _read_dict(pathlib.Path(workdir) / 'config.json')
+
+
+def _read_dict(path):
   if not path.exists():
     return None
   try:
-    config = json.loads(path.read_text())
+    content = json.loads(path.read_text())
   except ValueError as error:   # also what is no text
     raise ValueError(f'{path} is not JSON ({error}); restore it or choose another '
                      '--workdir.') from error
-  if not isinstance(config, dict):
-    raise ValueError(f'{path} holds a {type(config).__name__}, no config; restore it or choose '
-                     'another --workdir.')
-  return config
+  if not isinstance(content, dict):
+    raise ValueError(f'{path} holds a {type(content).__name__}, no {path.stem}; restore it or '
+                     'choose another --workdir.')
+  return content
 
 
-def claim(workdir, config):
-  """Write config.json, after checking that what `workdir` holds is this very run.
+def claim(workdir, config, data):
+  """Write config.json and data.json, after checking that what `workdir` holds is this very run.
 
-  A folder with other files, or a run whose config differs in a key that shapes its result,
-  raises ValueError and is left as it is.
+  `data` is {split: dataset.summary}. A folder with other files, a run whose config differs in a key
+  that shapes its result, or one of other data raises ValueError and is left as it is.
   """
+  path = pathlib.Path(workdir)
+  check(path, config)
+  check_data(path, data)
+  for name, content in (('config.json', config), ('data.json', data)):
+    with files.replacing(path / name) as part:
+      part.write_text(_dump(content))
+
+
+def check(workdir, config):
+  """Raise ValueError unless `workdir` is empty or holds the run of `config`, a plain dict."""
   path = pathlib.Path(workdir)
   old = read_config(path)
   if old is None:
@@ -115,8 +151,28 @@ def claim(workdir, config):
                        'choose a new folder.')
   else:
     check_same_run(old, json.loads(_dump(config)), path)
-  with files.replacing(path / 'config.json') as part:
-    part.write_text(_dump(config))
+
+
+def check_data(workdir, data):
+  """Raise ValueError where the run in `workdir` was of other data than {split: dataset.summary}.
+
+  A folder of data may move, so its name says nothing; of runs from before data.json nothing is
+  known.
+  """
+  path = pathlib.Path(workdir) / 'data.json'
+  old = _read_dict(path) or {}
+  for split in old.keys() & data.keys():
+    if not _alike(old[split], data[split]):
+      raise ValueError(f'workdir {workdir} holds a run of other data: its {split} split had shape '
+                       f'{old[split]["shape"]}, that of now {data[split]["shape"]}, or other '
+                       'values; give the data of then (data.data_dir), or choose another '
+                       '--workdir.')
+
+
+def _alike(a, b):
+  """Whether two summaries are of the same data; means agree to what machines differ by."""
+  return (a['shape'], a['dtype']) == (b['shape'], b['dtype']) and all(
+    math.isclose(x, y, rel_tol=1e-4, abs_tol=1e-4) for x, y in zip(a['means'], b['means']))
 
 
 def check_same_run(old, new, workdir):

@@ -108,31 +108,14 @@ def test_interleaved_wants_enough_pairs():
     rows.interleaved(lambda: None, lambda: None, 4)
 
 
-def test_loop_in_parts_does_so_many_calls_a_part_and_then_stops(monkeypatch):
-  calls = []
-
-  def train(run, workdir, *, stop):
-    while True:
-      calls.append(run)
-      if stop.requested:
-        return
-
-  monkeypatch.setattr(step.loop, 'train', train)
-  with step.LoopInParts('run', 3) as training:
-    assert not calls
-    for part in (1, 2, 3):
-      training.part()
-      assert calls == ['run'] * 3 * part
-  assert calls == ['run'] * 9
-
-
-def test_loop_in_parts_hands_on_what_ends_the_loop(monkeypatch):
-  def train(run, workdir, *, stop):
-    raise KeyError(run)
-
-  monkeypatch.setattr(step.loop, 'train', train)
-  with step.LoopInParts('run', 3) as training, pytest.raises(KeyError, match='run'):
-    training.part()
+def test_a_timed_call_counts_from_its_second_on(monkeypatch):
+  """The first one compiles; between calls only the wall goes on. One second passes per look."""
+  clock = iter(range(100))
+  monkeypatch.setattr(step.time, 'perf_counter', lambda: next(clock))
+  call = step.TimedCall(lambda x: next(clock) and x)
+  assert [call(1), next(clock) and call(2), call(3)] == [1, 2, 3]
+  # The looks are at 0 and 2, (3), 4 and 6, 7 and 9.
+  assert (call.count, call.inside, call.wall) == (2, 4., 7)
 
 
 @pytest.mark.parametrize('code', ['import no_such_module', 'import sys; sys.exit(2)'])

@@ -1,17 +1,24 @@
 """Promise 4 with real models, built from configs: any number of devices trains alike."""
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
 
-from mollification import build, parallel, rng
+from configs import synthetic_realnvp
+from mollification import build, metrics, parallel, rng
 from tests.training import tiny
 
 UPDATES = 4
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _train(config, dataset, devices):
   """The state after some updates over so many shards."""
-  batch, _, mask = build._batch(config, dataset.train, 0, UPDATES)
+  batch, _, mask = build.host_batch(config, dataset.train, 0, UPDATES)
   state = build.create_state(config, batch[0], dataset.levels, 1.)
   body = jax.jit(jax.vmap(
     parallel.with_global_keys(build.train_step(config, dataset.event_shape, dataset.levels)),
@@ -42,3 +49,61 @@ def test_devices_do_not_change_training(family, changes):
     np.testing.assert_allclose(many_losses, losses, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
                  (one.params, one.model_state), (many.params, many.model_state))
+
+
+# What a user of n devices runs: the loop and its pmapped step. Leaves and losses go to the file.
+TRAIN = """
+import sys
+import jax
+import numpy as np
+from mollification.training import loop
+from tests.training import tiny
+family, folder = sys.argv[1:]
+outcome = loop.train(tiny.run(family, optimizer__name='sgd', optimizer__learning_rate=1e-5), folder)
+leaves = jax.tree.leaves((outcome.state.params, outcome.state.model_state))
+np.savez(f'{folder}/leaves.npz', devices=jax.device_count(), *map(np.asarray, leaves))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('family', ['conv', 'flow'])
+def test_real_devices_do_not_change_training(family, tmp_path):
+  """1, 2 and 4 devices through pmap: 8 updates, losses and parameters to 1e-6."""
+  found = []
+  for devices in (1, 2, 4):
+    folder = tmp_path / str(devices)
+    flags = f'--xla_force_host_platform_device_count={devices}'
+    subprocess.run([sys.executable, '-c', TRAIN, family, str(folder)], check=True, cwd=ROOT,
+                   env={**os.environ, 'XLA_FLAGS': flags}, capture_output=True)
+    with np.load(folder / 'leaves.npz') as archive:
+      leaves = dict(archive)
+    assert leaves.pop('devices') == devices
+    rows = metrics.read_rows(folder / 'metrics.jsonl')
+    found.append((leaves, [row['train/loss'] for row in rows]))
+  for leaves, losses in found[1:]:
+    np.testing.assert_allclose(losses, found[0][1], rtol=1e-6)
+    for name, leaf in leaves.items():
+      np.testing.assert_allclose(leaf, found[0][0][name], rtol=1e-6, atol=1e-6)
+
+
+def test_a_nan_example_of_a_flow_with_batch_statistics_moves_nothing():
+  """One of 16 rows, on one of 4 devices: the update is skipped on all, statistics included."""
+  config = synthetic_realnvp.get_config('batch_size=16,steps_per_call=1')
+  batch = np.random.default_rng(0).normal(size=(16, 2)).astype(np.float32)
+  state = build.create_state(config, batch, None, 1.)
+  update = parallel.pmap_step(build.train_step(config, (2,), None))
+  key, before = rng.purpose_key(0, 'train'), jax.tree.map(np.asarray, state)
+  assert jax.tree.leaves(before.model_state)
+  spoilt = batch.copy()
+  spoilt[5, 1] = np.nan
+  after, _ = update(parallel.place(state), parallel.shard(spoilt), parallel.place(key), .5, None,
+                    None)
+  assert int(after.skipped) == 1
+  same = lambda a, b: jax.tree.map(np.testing.assert_array_equal, a, b)
+  for part in ('params', 'model_state', 'opt_state', 'ema_params'):
+    same(getattr(before, part), jax.tree.map(np.asarray, getattr(after, part)))
+  after, _ = update(after, parallel.shard(batch), parallel.place(key), .5, None, None)
+  assert int(after.skipped) == 1
+  moved = [bool((a != b).any()) for a, b in zip(jax.tree.leaves(before.model_state),
+                                                jax.tree.leaves(after.model_state))]
+  assert all(moved)

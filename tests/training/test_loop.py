@@ -165,6 +165,13 @@ def test_a_nan_score_is_never_the_best(tmp_path):
     assert manager.all_steps() == [4]
 
 
+def test_without_a_finite_score_there_is_no_best(tmp_path):
+  run = tiny.run(eval__every=4, eval__best_metric='log_likelihood', mollify__fraction=0.)
+  loop.train(_with_scores(run, [float('nan'), -float('inf')]), tmp_path)
+  with checkpoint.manager(tmp_path / 'best', read_only=True) as manager:
+    assert not manager.all_steps()
+
+
 def test_patience_counts_evaluations_without_a_better_one():
   scores = list(enumerate([-3., -1., -2., -1.]))
   assert not loop.early_stop(scores[:3], 2)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mollification import build
+from mollification import build, build_sweep
 from mollification.training import loop, sweep
 
 UPDATES = 200
@@ -36,7 +36,7 @@ CONFIGS = [_config(0, 'mollify.fraction=.5'), _config(1, 'mollify.fraction=0.'),
 @pytest.fixture(scope='module')
 def trained():
   """(Sweep, states, curves) of all configs, on the four devices."""
-  made = build.build_sweep(CONFIGS)
+  made = build_sweep.build_sweep(CONFIGS)
   return made, *sweep.train(made)
 
 
@@ -92,12 +92,12 @@ def test_a_sweep_that_is_cut_goes_on_bit_for_bit(trained, tmp_path):
   ('eval.every=75', r'got eval\.every 50 and 75')])
 def test_runs_that_differ_in_more_are_refused(arg, message):
   with pytest.raises(ValueError, match=message):
-    build.build_sweep([CONFIGS[0], _config(0, f'mollify.fraction=.5,{arg}')])
+    build_sweep.build_sweep([CONFIGS[0], _config(0, f'mollify.fraction=.5,{arg}')])
 
 
 def test_what_cannot_be_swept_is_refused():
   with pytest.raises(ValueError, match=r'multiple of eval\.every in a sweep, got 200 and 150'):
-    build.build_sweep([_config(0, 'eval.every=150')])
+    build_sweep.build_sweep([_config(0, 'eval.every=150')])
   digits = importlib.import_module('configs.digits_vae').get_config('eval.every=400')
   with pytest.raises(ValueError, match='tables and 2-D densities without classes, got model vae'):
-    build.build_sweep([digits])
+    build_sweep.build_sweep([digits])

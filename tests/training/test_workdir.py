@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
+from mollification.data import dataset
 from mollification.training import preemption, workdir
 
 
@@ -47,27 +49,70 @@ def test_an_unwritable_workdir(tmp_path):
 def test_a_strange_folder_is_left_alone(tmp_path):
   (tmp_path / 'thesis.tex').write_text('x')
   with pytest.raises(ValueError, match=r'not empty and holds no run \(found thesis.tex\)'):
-    workdir.claim(tmp_path, {'seed': 0})
+    workdir.claim(tmp_path, {'seed': 0}, {})
   assert [p.name for p in tmp_path.iterdir()] == ['thesis.tex']
 
 
 def test_another_run_is_left_alone(tmp_path):
   config = {'seed': 0, 'total_steps': 1, 'data': {'name': 'a'}, 'log': {'every': 1}}
-  workdir.claim(tmp_path, config)
+  workdir.claim(tmp_path, config, {})
   before = (tmp_path / 'config.json').read_text()
   with pytest.raises(ValueError, match=r"data.name was 'a', now 'b'"):
-    workdir.claim(tmp_path, config | {'data': {'name': 'b'}})
+    workdir.claim(tmp_path, config | {'data': {'name': 'b'}}, {})
   assert (tmp_path / 'config.json').read_text() == before
-  workdir.claim(tmp_path, config | {'log': {'every': 2}})
+  workdir.claim(tmp_path, config | {'log': {'every': 2}}, {})
   workdir.claim(tmp_path, config | {'data': {'name': 'a', 'data_dir': '/moved'},
-                                    'log': {'every': 2}})
+                                    'log': {'every': 2}}, {})
   assert json.loads((tmp_path / 'config.json').read_text())['log'] == {'every': 2}
+
+
+def test_other_data_of_the_same_name_are_another_run(tmp_path):
+  """A folder of data may move, so its path says nothing; what is in it does."""
+  x = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+  summary = lambda x: {'train': dataset.summary(x)}
+  workdir.claim(tmp_path, {'seed': 0}, summary(x))
+  before = {p.name: p.read_text() for p in tmp_path.iterdir()}
+  assert set(before) == {'config.json', 'data.json'}
+  for other in (x[::-1], x[:99], x + .01, x.astype(np.float64)):
+    with pytest.raises(ValueError, match=r'holds a run of other data: its train split .*data_dir'):
+      workdir.claim(tmp_path, {'seed': 0}, summary(other))
+    assert before == {p.name: p.read_text() for p in tmp_path.iterdir()}
+  workdir.claim(tmp_path, {'seed': 0}, summary(x * np.float32(1 + 1e-6)))   # another machine's
+  (tmp_path / 'data.json').unlink()   # a run from before there was one
+  workdir.claim(tmp_path, {'seed': 0}, summary(x[:99]))
+  assert json.loads((tmp_path / 'data.json').read_text())['train']['shape'] == [99, 3]
+
+
+def test_a_lock_file_that_was_taken_away_locks_nothing(tmp_path):
+  """Opened before a refused run unlinked it, held after: the next process must not share it."""
+  stale = (tmp_path / 'lock').open('a')
+  (tmp_path / 'lock').unlink()
+  assert not workdir._is_at(stale, tmp_path / 'lock')
+  with workdir.lock(tmp_path) as path:
+    assert not workdir._is_at(stale, path / 'lock')
+    with (path / 'lock').open() as file:
+      assert workdir._is_at(file, path / 'lock')
+  stale.close()
+
+
+def test_a_lock_is_had_of_the_file_that_is_there(tmp_path, monkeypatch):
+  """A refused run takes its file away between this one's open and its lock."""
+  take, taken = workdir._lock, []
+
+  def unlinked_first(file):
+    if not taken:
+      taken.append((tmp_path / 'lock').unlink())
+    return take(file)
+
+  monkeypatch.setattr(workdir, '_lock', unlinked_first)
+  with workdir.lock(tmp_path):
+    assert workdir.in_use(tmp_path)
 
 
 def test_a_damaged_config(tmp_path):
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(ValueError, match='is not JSON'):
-    workdir.claim(tmp_path, {'seed': 0})
+    workdir.claim(tmp_path, {'seed': 0}, {})
 
 
 def test_before_the_first_update_a_signal_ends_the_process_at_once():

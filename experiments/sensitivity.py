@@ -1,0 +1,118 @@
+"""How much hangs on the schedule: temperature, length, family, granularity, scale of the noise.
+
+  python -m experiments.sensitivity [--data_dir=DIR] [--cells=...] [--seeds=3] [--smoke]
+
+A cell is a data set with all variants of `VARIANTS`, the first of which is vanilla training, from
+the same seeds. Two more cells per data set repeat vanilla training, the default and the best
+variant on fresh seeds, since the best of many is best by luck too: the best by validation of all
+evaluations (early stopping), which is how one would choose. The table cell needs redwine.npy in
+DIR; --record copies the records to experiments/results/sensitivity. About an hour on two cores.
+"""
+import pathlib
+
+from absl import app, flags
+
+from experiments import grid, plane
+from mollification import cli
+
+FLAGS = flags.FLAGS
+DATA = ('eight_gaussians', 'redwine')
+TEMPERATURES, FRACTIONS = (.3, .7, 1.5), (.1, .25, .5, 1.)
+# Of a sigmoid with the temperature of the released code, over half of the updates.
+DEFAULT = 'sigmoid_0.7_0.5'
+SIGMOIDS = {f'sigmoid_{t}_{f}': {'sigmoid.temperature': t, 'fraction': f}
+            for t in TEMPERATURES for f in FRACTIONS}
+VARIANTS = {
+  'vanilla': {'fraction': 0.}, **SIGMOIDS,
+  'linear': {'schedule': 'linear'}, 'cosine': {'schedule': 'cosine'},
+  'constant_then_clean': {'schedule': 'constant'},
+  'by_epoch': {'granularity': 'epoch'}, 'scale_0.3': {'scale': .3}, 'scale_0.1': {'scale': .1},
+}
+FRESH_FROM = 100   # seeds of the confirmation
+RESULTS = pathlib.Path(__file__).parent / 'results' / 'sensitivity'
+
+
+def define_flags():
+  """Only for the command: what imports this module has flags of its own."""
+  flags.DEFINE_string('data_dir', '', 'Folder of redwine.npy; only for that cell.')
+  flags.DEFINE_string('workdir', 'runs/sensitivity', 'Folder of all that is written.')
+  flags.DEFINE_list('cells', [], 'Names of data sets; all by default.')
+  flags.DEFINE_integer('seeds', 3, 'Seeds per variant.', lower_bound=2)
+  flags.DEFINE_integer('fresh', 8, 'Seeds of the confirmation.', lower_bound=2)
+  flags.DEFINE_integer('workers', 2, 'Cells at a time, each on its share of the cores.',
+                       lower_bound=1)
+  flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
+  flags.DEFINE_bool('record', False, 'Copy the records to experiments/results/.')
+  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+
+def main(argv):
+  """Train what is missing, choose, confirm, print, draw."""
+  del argv
+  with cli.one_line_errors(FLAGS.debug):
+    if FLAGS.record and FLAGS.smoke:
+      raise ValueError('--record is for whole runs; leave --smoke out.')
+    unknown = sorted(set(FLAGS.cells) - set(DATA))
+    if unknown:
+      raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(DATA)}.')
+    _run(pathlib.Path(FLAGS.workdir), FLAGS.cells or DATA)
+
+
+def _run(root, names):
+  seeds, fresh = (2, 2) if FLAGS.smoke else (FLAGS.seeds, FLAGS.fresh)
+  make = lambda name, variants, seeds, label: _cell(root, name, variants, seeds, label)
+  first = [make(name, VARIANTS, range(seeds), name) for name in names]
+  grid.run(first, root, FLAGS.workers)
+  second = []
+  for name in names:
+    best = chosen(grid.read(root / name))
+    arms = dict.fromkeys(['vanilla', DEFAULT, best])
+    second.append(make(name, arms, range(FRESH_FROM, FRESH_FROM + fresh), f'{name}_fresh'))
+  grid.run(second, root, FLAGS.workers)
+  if FLAGS.record:
+    grid.record([*first, *second], RESULTS)
+  from experiments import sensitivity_table
+  sensitivity_table.report(RESULTS if FLAGS.record else root, names)
+
+
+def _cell(root, name, variants, seeds, label):
+  runs = {(variant, seed): config_of(name, variant, seed, FLAGS.data_dir, FLAGS.smoke)
+          for variant in variants for seed in seeds}
+  folder = pathlib.Path(root) / label
+  if name in plane.DENSITIES:
+    return plane.cell(name, folder, runs, label=label)
+  return grid.Cell(label, folder, runs)
+
+
+def config_of(name, variant, seed, data_dir='', smoke=False):
+  """One run of a variant: a RealNVP on a density in the plane, or on a table."""
+  import importlib
+  module = 'synthetic_realnvp' if name in plane.DENSITIES else f'uci_{name}_realnvp'
+  config = importlib.import_module(f'configs.{module}').get_config()
+  config.data.name, config.data.data_dir, config.seed = name, data_dir, seed
+  config.mollify.granularity, config.mollify.fraction = 'step', .5
+  config.mollify.update_from_flattened_dict(VARIANTS[variant])
+  if smoke:
+    config.model.hidden, config.steps_per_call = 8, 13
+    config.total_steps = 4 * 13
+    config.log.every = config.eval.every = config.checkpoint.every = 26
+  return config
+
+
+def chosen(runs):
+  """The mollified variant with the best validation log-likelihood at its best evaluation.
+
+  Mean over the seeds; one that is not finite counts as the worst.
+  """
+  scores = {}
+  for (variant, _), records in runs.items():
+    curve = records['last'].extra['curves']['validation']
+    finite = [float(v) for v in curve if v is not None and float(v) == float(v)]
+    scores.setdefault(variant, []).append(max(finite, default=-float('inf')))
+  return max((sum(values) / len(values), variant) for variant, values in scores.items()
+             if variant != 'vanilla')[1]
+
+
+if __name__ == '__main__':
+  define_flags()
+  app.run(main, flags_parser=cli.parse_flags)

@@ -1,0 +1,89 @@
+"""Densities in the plane, vanilla against mollified: fields, scores and samples over training.
+
+  python -m experiments.synthetic [--workdir=runs/synthetic] [--seeds=4] [--smoke]
+
+A RealNVP (configs/synthetic_realnvp.py) on two mixtures of Gaussians, whose density and score are
+known, and on the von Mises circle, whose law has no density in the plane. Writes the table, and
+for each density panels (PNG) and an animation (GIF) of both arms from seed 0. --record copies the
+records to experiments/results/synthetic. Some ten minutes on two cores.
+"""
+import pathlib
+
+from absl import app, flags
+
+from experiments import grid, plane
+from mollification import cli
+
+FLAGS = flags.FLAGS
+ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
+RESULTS = pathlib.Path(__file__).parent / 'results' / 'synthetic'
+
+
+def define_flags():
+  """Only for the command: what imports this module has flags of its own."""
+  flags.DEFINE_string('workdir', 'runs/synthetic', 'Folder of all that is written.')
+  flags.DEFINE_integer('seeds', 4, 'Seeds per arm.', lower_bound=2)
+  flags.DEFINE_integer('workers', 2, 'Cells at a time, each on its share of the cores.',
+                       lower_bound=1)
+  flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
+  flags.DEFINE_bool('record', False, 'Copy the records to experiments/results/synthetic.')
+  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+
+def main(argv):
+  """Train what is missing, print the table, draw."""
+  del argv
+  with cli.one_line_errors(FLAGS.debug):
+    if FLAGS.record and FLAGS.smoke:
+      raise ValueError('--record is for whole runs; leave --smoke out.')
+    root = pathlib.Path(FLAGS.workdir)
+    wanted = [cell(root, name, 2 if FLAGS.smoke else FLAGS.seeds, FLAGS.smoke)
+              for name in plane.DENSITIES]
+    grid.run(wanted, root, FLAGS.workers)
+    if FLAGS.record:
+      grid.record(wanted, RESULTS)
+    report(RESULTS if FLAGS.record else root)
+
+
+def cell(root, name, seeds, smoke=False):
+  """The grid cell of the density `name` under the folder `root`."""
+  runs = {(arm, seed): config_of(name, fraction, seed, smoke)
+          for arm, fraction in ARMS.items() for seed in range(seeds)}
+  return plane.cell(name, pathlib.Path(root) / name, runs, pictures=True)
+
+
+def config_of(name, fraction, seed, smoke=False):
+  """One run: 20 evaluations, so that training can be watched."""
+  from configs import synthetic_realnvp
+  config = synthetic_realnvp.get_config()
+  config.data.name, config.seed, config.mollify.fraction = name, seed, fraction
+  config.eval.every = 250
+  if smoke:
+    config.model.hidden, config.total_steps, config.steps_per_call = 8, 40, 20
+    config.log.every = config.eval.every = config.checkpoint.every = 20
+  return config
+
+
+def table(root):
+  """Rows of `comparison` of the records under `root`: at the last update."""
+  from experiments import comparison
+  return comparison.compare([found for found, _ in comparison.read(root)
+                             if found.metric in ('log_likelihood', *plane.UNITS)])
+
+
+def report(root):
+  """Print the table of the records under `root`, and draw beside them."""
+  from experiments import comparison, synthetic_figures
+  root = pathlib.Path(root)
+  rows = table(root)
+  print('\n' + comparison.text_table(rows) + '\n\n' + comparison.sentence(rows))
+  for name in plane.DENSITIES:
+    if (root / name).is_dir():
+      synthetic_figures.panels(name, root / name, root / f'{name}.png')
+      synthetic_figures.animate(name, root / name, root / f'{name}.gif')
+  synthetic_figures.curves(root, plane.DENSITIES, root / 'curves.png')
+
+
+if __name__ == '__main__':
+  define_flags()
+  app.run(main, flags_parser=cli.parse_flags)
