@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags
 
-from experiments import comparison, uci, uci_table
+from experiments import comparison, synthetic, uci, uci_table
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -70,7 +70,16 @@ def _uci():
                     'cores.'])
 
 
-BLOCKS = {'quickstart': _quickstart, 'uci': _uci, 'bench': functools.partial(_bench, 'step'),
+def _synthetic():
+  rows = synthetic.table(RESULTS / 'synthetic')
+  taken = sum(json.loads(path.read_text())['core_seconds']
+              for path in (RESULTS / 'synthetic').glob('*/time.json'))
+  return (f'{comparison.markdown_table(rows)}\n\n{comparison.sentence(rows)} {taken / 60:.0f} '
+          'core-minutes in all.')
+
+
+BLOCKS = {'quickstart': _quickstart, 'synthetic': _synthetic, 'uci': _uci,
+          'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),
           'bench vae': functools.partial(_bench, 'vae')}

@@ -53,11 +53,11 @@ def cell(root, name, seeds, smoke=False):
 
 
 def config_of(name, fraction, seed, smoke=False):
-  """One run: 20 evaluations, so that training can be watched."""
+  """One run: 25 evaluations, so that training can be watched."""
   from configs import synthetic_realnvp
   config = synthetic_realnvp.get_config()
   config.data.name, config.seed, config.mollify.fraction = name, seed, fraction
-  config.eval.every = 250
+  config.eval.every = 200
   if smoke:
     config.model.hidden, config.total_steps, config.steps_per_call = 8, 40, 20
     config.log.every = config.eval.every = config.checkpoint.every = 20

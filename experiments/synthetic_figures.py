@@ -24,7 +24,7 @@ def panels(name, folder, path, count=5):
   plt, observed = figures.pyplot(), _observed(folder)
   total = len(observed['vanilla']['field'])
   times = np.linspace(0, total - 1, min(count, total)).round().astype(int)
-  figure, axes = plt.subplots(2, len(times) + 1, figsize=(2.3 * (len(times) + 1), 5.),
+  figure, axes = plt.subplots(2, len(times) + 1, figsize=(2.3 * (len(times) + 1), 5.6),
                               squeeze=False)
   updates = _updates_between(folder)
   for row, arm in zip(axes, ARMS):
@@ -69,11 +69,12 @@ def curves(root, names, path):
   figure, axes = plt.subplots(len(CURVES), len(found), squeeze=False,
                               figsize=(3.6 * len(found), 2.5 * len(CURVES)))
   for column, (name, runs) in zip(axes.T, found.items()):
-    for ax, (metric, label) in zip(column, CURVES.items()):
+    for ax, metric in zip(column, CURVES):
       _curve(ax, runs, metric)
-      ax.set_ylabel(label if column is axes.T[0] else '')
     column[0].set_title(name)
     column[-1].set_xlabel('updates')
+  for ax, label in zip(axes[:, 0], CURVES.values()):
+    ax.set_ylabel(label)
   figure.tight_layout()
   figure.savefig(path, dpi=110)
   plt.close(figure)
@@ -122,6 +123,7 @@ def _draw(ax, field, arrows):
   ax.imshow(field, extent=(-side, side, -side, side), origin='lower', cmap='gray',
             vmin=field.max() - 5, vmax=field.max())
   at = plane.lattice(plane.ARROWS)
+  arrows = np.clip(arrows, -6e4, 6e4)   # kept as float16
   length = np.linalg.norm(arrows, axis=-1, keepdims=True)
   arrows = arrows / np.maximum(length, 1e-9) * np.log1p(length)   # lengths span decades
   ax.quiver(*at.T, *arrows.T, color=figures.COLORS['mollified'], width=.005)

@@ -46,7 +46,7 @@ def one_line_errors(debug=False):
   before, warnings.formatwarning = warnings.formatwarning, _one_line_warning
   try:
     yield
-  except (ValueError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
+  except (ValueError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError) as error:
     if debug:
       raise
     if isinstance(error, ModuleNotFoundError):

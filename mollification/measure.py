@@ -200,6 +200,9 @@ def _check_names(metrics, split):
                      f'{", ".join((*_MEASURES, *IN_FEATURES))}.')
   if split not in ('train', 'validation', 'test'):
     raise ValueError(f"split must be train, validation or test, got {split!r}.")
+  if 'copies' in metrics and split == 'train':
+    raise ValueError('copies compares with the training images and with images that were not '
+                     'trained on: split must be test or validation, got train.')
 
 
 def _restore(folder, step, template):

@@ -34,7 +34,7 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   """
   source = _open(where, split, data_dir, drawn)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
-          'n': source.n}
+          'n': source.n, 'content': source.content}
   out = pathlib.Path(out)
   if out.exists():
     _, old = statistics_file.read(out)

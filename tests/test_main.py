@@ -177,10 +177,10 @@ def _check_metrics_in_features(run, before):
   assert set(found['frechet'].extra) >= {'bias_corrected', 'extrapolated'}
   assert found['frechet'].settings['temperature'] == 1.
   assert len(found['near_share'].extra['train_images']) == 10
-  assert not (folder / 'figures' / 'frechet-test-raw-n360.png').exists()
+  assert not (folder / 'figures' / 'frechet-test-raw-n360-digits_cnn_8x8.png').exists()
   assert not measure.measured(run, ('fid',), step=4)
   measure.measure(run, ('fid',), step=4)
-  assert (folder / 'figures' / 'frechet-test-raw-n360.png').stat().st_size > 1000
+  assert (folder / 'figures' / 'frechet-test-raw-n360-digits_cnn_8x8.png').stat().st_size > 1000
   with Image.open(folder / 'samples' / 'measured-raw-00000004.png') as image:
     assert image.size == (504, 504)   # 8 x 8 samples of 8 x 8 pixels and a gap, sevenfold
   assert list((folder / 'features').iterdir()) == []   # mapped, and gone with their use
@@ -278,6 +278,14 @@ def test_debug_shows_the_traceback():
   with pytest.raises(SystemExit) as info, cli.one_line_errors():
     raise ValueError('rule')
   assert info.value.code == 2
+
+
+@pytest.mark.parametrize('error', [ArithmeticError('no root'), MemoryError('1 TB')])
+def test_what_a_file_of_nonsense_raises_is_one_line_too(error, capsys):
+  with pytest.raises(SystemExit) as info, cli.one_line_errors():
+    raise error
+  assert info.value.code == 2
+  assert capsys.readouterr().err == f'error: {error}\n'
 
 
 def test_a_missing_package_names_its_extra(capsys):

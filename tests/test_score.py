@@ -108,6 +108,44 @@ def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
   assert sorted(p.name for p in tmp_path.iterdir()) == ['stats.npz', 'straight.npz']
 
 
+def test_other_images_under_the_same_name_are_not_taken_for_those_of_before(
+    tmp_path, extractor, digits, monkeypatch):
+  """Neither where the statistics are there, nor where a run was cut."""
+  images, out = tmp_path / 'x.npy', tmp_path / 'stats.npz'
+  np.save(images, digits.test.x)
+  score.stats(str(images), out, extractor)
+  np.save(images, digits.test.x[::-1])
+  with pytest.raises(ValueError, match='write to another file'):
+    score.stats(str(images), out, extractor)
+  out.unlink()
+  monkeypatch.setattr(scoring, 'SAVE_SECONDS', 0)
+  calls = []
+
+  def killed(self, done):
+    calls.append(done)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(scoring.Progress, 'show', killed)
+    with pytest.raises(KeyboardInterrupt):
+      score.stats(str(images), out, extractor)
+  np.save(images, digits.test.x)
+  with pytest.raises(ValueError, match='must be the state of'):
+    score.stats(str(images), out, extractor)
+  state, = tmp_path.glob('.*.state*')
+  state.write_bytes(b'no')
+  with pytest.raises(ValueError, match=f'{state.name} is no state of a run that was cut'):
+    score.stats(str(images), out, extractor)
+
+
+def test_statistics_whose_meta_says_nothing_are_refused(tmp_path):
+  for meta in ('{}', '[]', '{"features": {"net": "x"}}', 'no'):
+    np.savez(tmp_path / 's.npz', mu=np.zeros(2), sigma=np.eye(2), meta=meta)
+    with pytest.raises(ValueError, match=r's\.npz holds no statistics: '):
+      statistics_file.read(tmp_path / 's.npz')
+
+
 def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, digits):
   with socket.socket() as free:
     free.bind(('localhost', 0))

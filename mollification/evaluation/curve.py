@@ -7,13 +7,12 @@ from mollification import files
 def draw(records, folder):
   """A PNG in `folder` for each figure with records at two or more steps; returns their paths.
 
-  `records` are those of one workdir: {metric, split, params, n} tell figures apart. Error bars are
-  one standard error.
+  `records` are those of one workdir; `Record.figure` tells figures apart. Error bars are one
+  standard error.
   """
   figures = {}
   for record in records:
-    key = f"{record.metric}-{record.reference['split']}-{record.params}-n{record.n}"
-    figures.setdefault(key, {})[record.step] = record
+    figures.setdefault(record.figure, {})[record.step] = record
   return [_draw(by_step, pathlib.Path(folder) / f'{name}.png')
           for name, by_step in sorted(figures.items()) if len(by_step) > 1]
 

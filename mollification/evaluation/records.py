@@ -85,9 +85,14 @@ class Record:
 
   @property
   def file_name(self):
-    """'METRIC-SPLIT-PARAMS-nN-STEP.json', sorted by step within a figure."""
-    split = self.reference['split']
-    return f'{self.metric}-{split}-{self.params}-n{self.n}-{self.step:09d}.json'
+    """'FIGURE-STEP.json', sorted by step within a figure."""
+    return f'{self.figure}-{self.step:09d}.json'
+
+  @property
+  def figure(self):
+    """'METRIC-SPLIT-PARAMS-nN', and '-NET' for one in features: what a curve over steps is of."""
+    net = f'-{self.features["net"]}' if self.features else ''
+    return f'{self.metric}-{self.reference["split"]}-{self.params}-n{self.n}{net}'
 
 
 def write(record, folder):

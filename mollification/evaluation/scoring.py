@@ -4,6 +4,8 @@ import json
 import pathlib
 import tempfile
 import time
+import zipfile
+import zlib
 
 import jax
 import numpy as np
@@ -143,7 +145,8 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
 
 
 def _state_identity(extractor, source):
-  state = identity(extractor) | {'name': source.name, 'split': source.split, 'n': source.n}
+  state = identity(extractor) | {'name': source.name, 'split': source.split, 'n': source.n,
+                                 'content': source.content}
   return np.array(json.dumps(state, sort_keys=True))
 
 
@@ -151,13 +154,19 @@ def _restored(state_file, extractor, source, groups):
   """(Moments, images done, their hash) of a state file, or the beginning where there is none."""
   if not state_file or not pathlib.Path(state_file).exists():
     return moments.Moments(groups), 0, ''
-  with np.load(state_file, allow_pickle=False) as arrays:
-    found, wanted = str(arrays['identity']), str(_state_identity(extractor, source))
-    if found != wanted or int(arrays['groups']) != groups:
-      raise ValueError(f'{state_file} must be the state of {wanted}, got {found}; delete it, or '
-                       'write to another file.')
-    own = moments.Moments.restore(arrays)
-    return own, own.n, str(arrays['sha256'])
+  try:
+    with np.load(state_file, allow_pickle=False) as archive:
+      arrays = dict(archive)
+    found, found_groups = str(arrays['identity']), int(arrays['groups'])
+    own, sha256 = moments.Moments.restore(arrays), str(arrays['sha256'])
+  except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(f'{state_file} is no state of a run that was cut ({error}); delete it to '
+                     'begin anew.') from error
+  wanted = str(_state_identity(extractor, source))
+  if found != wanted or found_groups != groups:
+    raise ValueError(f'{state_file} must be the state of {wanted}, got {found}; delete it, or '
+                     'write to another file.')
+  return own, own.n, sha256
 
 
 def _rows(folder, n, width):

@@ -5,11 +5,11 @@ together. An image that cannot be read is an error that names it, never left out
 """
 import bisect
 import concurrent.futures
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import io
+import json
 import pathlib
 import sys
 import warnings
@@ -20,6 +20,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mollification import data
+from mollification.data import dataset
 from mollification.data import images as image_data
 
 THREADS = 4
@@ -31,7 +32,9 @@ class Source:
   """`n` >= 2 images: `piece(start, stop)` are uint8 [b, H, W, 1 or 3], in a fixed order.
 
   `edges` are where the image size changes: no piece may cross one. `name` and `split` identify the
-  set ('all' where there are no splits); `notes` are what people should know of it.
+  set ('all' where there are no splits); `notes` are what people should know of it. `content` is a
+  hash that tells other images under the same name without decoding them: of the files' names, sizes
+  and times (in an archive checksums), or of an array's shape and some of its means.
   """
   name: str
   split: str
@@ -39,6 +42,7 @@ class Source:
   piece: Callable = dataclasses.field(repr=False)
   edges: tuple = ()
   notes: tuple = ()
+  content: str = ''
 
   def __post_init__(self):
     if self.n < 2:
@@ -100,7 +104,9 @@ def open_images(where, *, split='', data_dir=''):
   if path.is_dir():
     names = [str(p.relative_to(path)) for p in path.rglob('*')
              if _is_image(p.name) and p.is_file()]
-    return _files(str(where), names, lambda name: (path / name).read_bytes())
+    stamps = {name: (path / name).stat() for name in names}
+    return _files(str(where), names, lambda name: (path / name).read_bytes(),
+                  {name: (stamp.st_size, stamp.st_mtime_ns) for name, stamp in stamps.items()})
   if path.suffix.lower() == '.zip' and path.is_file():
     return _zip(path)
   if path.suffix.lower() in ('.npy', '.npz') and path.is_file():
@@ -120,7 +126,11 @@ def from_array(images, name, split='all', notes=()):
     raise ValueError(f'{name} must hold images uint8 [N, H, W, 1 or 3], got {images.dtype} '
                      f'{images.shape}; quantise and transpose them first.')
   return Source(name, split, len(images), lambda start, stop: np.asarray(images[start:stop]),
-                notes=notes)
+                notes=notes, content=_hash(dataset.summary(images)))
+
+
+def _hash(what):
+  return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def notes_on_levels(name, levels):
@@ -158,24 +168,23 @@ def _is_image(name):
 def _zip(path):
   try:
     archive = zipfile.ZipFile(path)
-    names = [name for name in archive.namelist() if _is_image(name)]
+    stamps = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()
+              if _is_image(info.filename)}
   except (OSError, zipfile.BadZipFile) as error:
     raise ValueError(f'{path} is no zip archive: {error}.') from error
 
-  def read(name):
-    with zipfile.ZipFile(path) as own:   # an archive of its own for each thread
-      return own.read(name)
-
-  archive.close()
-  return _files(str(path), names, read)
+  # Threads may read members of one archive; to open it anew reads its whole directory each time.
+  return _files(str(path), list(stamps), archive.read, stamps)
 
 
-def _files(where, names, read):
-  """The Source of image files, sorted by size and name."""
+def _files(where, names, read, stamps):
+  """The Source of image files, sorted by size and name; `stamps`: {name: what changes with it}."""
   if not names:
     raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
                      'check the path.')
   names = sorted(names)
+  # Odd metadata is no matter here. Not `catch_warnings`, which is not for threads.
+  warnings.filterwarnings('ignore', module=r'PIL\.')
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
     seen = list(zip(pool.map(functools.partial(_header, read), names), names))
   if any(isinstance(header, Exception) for header, _ in seen):
@@ -192,30 +201,38 @@ def _files(where, names, read):
       raise _cannot_read(where, read, names)
     return np.stack(found)
 
-  return Source(where, 'all', len(ordered), piece, edges, _notes(where, seen, len(edges) + 1))
+  return Source(where, 'all', len(ordered), piece, edges, _notes(where, seen, len(edges) + 1),
+                _hash(stamps))
 
 
-@contextlib.contextmanager
 def _opened(content):
   from PIL import Image
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')   # odd metadata is no matter here
-    with Image.open(io.BytesIO(content)) as image:
-      yield image
+  return Image.open(io.BytesIO(content))
 
 
 def _header(read, name):
-  """((width, height), mode, format) of an image file, or what reading it raised."""
+  """((width, height), mode, format) of an image file, or what reading it raised.
+
+  The mode is Pillow's, but 'RGB;16' for the 16-bit colours that it reads as 8, and 'PA' for a
+  palette with transparency.
+  """
   try:
-    with _opened(read(name)) as image:
-      return image.size, image.mode, image.format
+    content = read(name)
+    with _opened(content) as image:
+      mode = image.mode
+      if mode in ('RGB', 'RGBA') and image.format == 'PNG' and content[24] == 16:
+        mode += ';16'
+      if mode == 'P' and 'transparency' in image.info:
+        mode = 'PA'
+      return image.size, mode, image.format
   # Whatever a parser of a damaged file may raise.
   except Exception as error:
     return error
 
 
 def _decode(read, name):
-  """uint8 [H, W, 3], as pytorch-fid converts: alpha is dropped, 16 bits are clipped to 8.
+  """uint8 [H, W, 3], as pytorch-fid converts: alpha is dropped, 16 bits become 8 (grey ones are
+  clipped, of colours the high byte is left).
 
   Returns what reading raised: a file may have a sound header and break off later.
   """
@@ -249,10 +266,12 @@ def _notes(where, seen, sizes):
   modes = [header[1] for header, _ in seen]
   formats = sorted({header[2] for header, _ in seen})
   found = []
-  for what, wanted in (('have an alpha channel, which is dropped', ('RGBA', 'LA', 'PA', 'La')),
-                       ('have 16 bits or more a channel, which are clipped to 8', ('I', 'F')),
-                       ('are grey and become RGB', ('L', '1'))):
-    count = sum(mode in wanted or (mode.startswith('I;') and 'I' in wanted) for mode in modes)
+  deep = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'RGB;16', 'RGBA;16')
+  for what, wanted in (
+      ('have an alpha channel, which is dropped', ('RGBA', 'LA', 'PA', 'La', 'RGBA;16')),
+      ('have 16 bits or more a channel, which become 8', deep),
+      ('are grey and become RGB', ('L', '1'))):
+    count = sum(mode in wanted for mode in modes)
     if count:
       found.append(f'{count} of {len(seen)} images of {where} {what}')
   if sizes > 1:

@@ -41,6 +41,9 @@ def read(path):
       mean, cov = (np.asarray(archive[name], np.float64) for name in ('mu', 'sigma'))
       n = int(archive['n']) if 'n' in archive else None
       meta = json.loads(str(archive['meta'])) if 'meta' in archive else None
+    if meta is not None and not set(IDENTITY) <= set(meta['features']):
+      raise ValueError(f'its meta must name {", ".join(IDENTITY)} of the features, got '
+                       f'{sorted(meta["features"])}')
     return Statistics(n, mean, cov), meta
   except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile,
           zlib.error) as error:

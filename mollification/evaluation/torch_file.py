@@ -24,15 +24,23 @@ DTYPES = {
 }
 
 
+class _Sealed:
+  """What a pickle makes and must not change afterwards: its BUILD would write past a check."""
+  __slots__ = ()
+
+  def __setstate__(self, state):
+    raise pickle.UnpicklingError('it changes what has been checked')
+
+
 @dataclasses.dataclass(frozen=True)
-class _Storage:
+class _Storage(_Sealed):
   key: str
   dtype: np.dtype
   count: int
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tensor:
+class _Tensor(_Sealed):
   storage: _Storage
   offset: int
   size: tuple
@@ -53,20 +61,21 @@ class _Unpickler(pickle.Unpickler):
     if (module, name) == ('collections', 'OrderedDict'):
       return _StateDict
     if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
-      return _rebuild
+      return _Rebuild()
     if module == 'torch' and name in DTYPES:
-      return np.dtype(DTYPES[name])
+      return name
     raise pickle.UnpicklingError(f'it names {module}.{name}, which no state dict needs')
 
   def persistent_load(self, pid):
     if not (isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == 'storage'):
       raise pickle.UnpicklingError(f'unknown reference {pid!r:.80}')
-    _, dtype, key, _, count, *view = pid
-    if not (isinstance(dtype, np.dtype) and isinstance(key, str) and _is_count(count)):
+    _, kind, key, _, count, *view = pid
+    if not (isinstance(kind, str) and kind in DTYPES and isinstance(key, str)
+            and _is_count(count)):
       raise pickle.UnpicklingError(f'unknown storage {pid!r:.80}')
     if view and view[0] is not None:
       raise pickle.UnpicklingError('it holds a view of a storage')
-    return _Storage(key, dtype, count)
+    return _Storage(key, np.dtype(DTYPES[kind]), count)
 
 
 def is_torch(content):
@@ -155,11 +164,14 @@ def _check_little(little):
     raise ValueError('it is not little-endian')
 
 
-def _rebuild(storage, offset, size, stride, *rest):
-  del rest   # requires_grad, hooks: of no meaning here
-  if not isinstance(storage, _Storage):
-    raise pickle.UnpicklingError('a tensor without a storage')
-  return _Tensor(storage, offset, size, stride)
+class _Rebuild(_Sealed):
+  """The function that a tensor comes from; an object, since a function's defaults can be set."""
+
+  def __call__(self, storage, offset, size, stride, *rest):
+    del rest   # requires_grad, hooks: of no meaning here
+    if not isinstance(storage, _Storage):
+      raise pickle.UnpicklingError('a tensor without a storage')
+    return _Tensor(storage, offset, size, stride)
 
 
 def _checked(tensors):
@@ -184,10 +196,10 @@ def _array(name, tensor, data):
     raise ValueError(f'tensor {name!r:.60} has no valid size')
   elements = math.prod(size)
   last = offset + sum((n - 1) * step for n, step in zip(size, stride)) if elements else 0
-  # Without the second bound a stride of 0 makes terabytes of one number.
-  if last >= max(tensor.storage.count, 1) or elements > tensor.storage.count:
-    raise ValueError(f'tensor {name!r:.60} reaches beyond its storage')
   raw = data[tensor.storage.key]
+  # Without the second bound a stride of 0 makes terabytes of one number.
+  if last >= max(raw.size, 1) or elements > raw.size:
+    raise ValueError(f'tensor {name!r:.60} reaches beyond its storage')
   if not elements:
     return np.zeros(size, raw.dtype)
   return np.lib.stride_tricks.as_strided(

@@ -161,8 +161,8 @@ def check_data(workdir, data):
   """
   path = pathlib.Path(workdir) / 'data.json'
   old = _read_dict(path) or {}
-  for split in old.keys() & data.keys():
-    if not _alike(old[split], data[split]):
+  for split in data:
+    if split in old and not _alike(old[split], data[split]):
       raise ValueError(f'workdir {workdir} holds a run of other data: its {split} split had shape '
                        f'{old[split]["shape"]}, that of now {data[split]["shape"]}, or other '
                        'values; give the data of then (data.data_dir), or choose another '

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mollification.evaluation import records
+from mollification.evaluation import curve, records
 
 REFERENCE = {'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a' * 64}
 FEATURES = {'net': 'digits_cnn_8x8', 'sha256': 'b' * 64, 'input_mode': 'uint8',
@@ -24,7 +24,7 @@ def record(**changes):
 
 def test_a_record_comes_back_as_it_was(tmp_path):
   path = records.write(record(), tmp_path / 'records')
-  assert path.name == 'frechet-test-ema-n1000-000000500.json'
+  assert path.name == 'frechet-test-ema-n1000-digits_cnn_8x8-000000500.json'
   assert records.read(path) == record()
   fields = json.loads(path.read_text())
   assert set(fields['versions']) == {'jax', 'jaxlib', 'flax', 'numpy', 'mollification', 'python'}
@@ -61,11 +61,22 @@ def test_measuring_again_replaces_the_record(tmp_path):
   assert [r.value for r in records.read_all(tmp_path)] == [2.]
 
 
+def test_another_network_is_another_figure(tmp_path):
+  """The same metric at the same step: neither in the way of the other, nor on its curve."""
+  first, second = record(), record(features={**FEATURES, 'net': 'other_net'})
+  plain = record(features=None)
+  assert len({r.figure for r in (first, second, plain)}) == 3
+  paths = {records.write(r, tmp_path) for r in (first, second, plain)}
+  assert len(paths) == len(records.read_all(tmp_path)) == 3
+  later = record(features={**FEATURES, 'net': 'other_net'}, step=first.step + 1)
+  drawn = curve.draw([first, second, later], tmp_path / 'curves')
+  assert [path.name for path in drawn] == [f'{second.figure}.png']
+
+
 @pytest.mark.parametrize(('changes', 'message'), [
   ({'config_sha256': 'd' * 64}, 'another config_sha256'),
   ({'seed': 1}, 'another seed'),
   ({'reference': {**REFERENCE, 'dataset': 'mnist'}}, 'another reference.dataset'),
-  ({'features': None}, 'another features.input_mode'),
   ({'settings': {'temperature': .5}}, 'another settings.temperature: None, new 0.5; move the old'),
   ({'features': {**FEATURES, 'sha256': 'e' * 64}}, 'another features.sha256'),
   ({'reference': {**REFERENCE, 'sha256': 'e' * 64}}, 'another reference.sha256'),
@@ -114,7 +125,7 @@ def test_all_records_come_sorted(tmp_path):
 def test_a_malformed_file_is_named(tmp_path, change, message):
   path = records.write(record(), tmp_path)
   path.write_text(change(json.loads(path.read_text())))
-  with pytest.raises(ValueError, match=r'ema-n1000-0+500\.json is not a record') as error:
+  with pytest.raises(ValueError, match=r'digits_cnn_8x8-0+500\.json is not a record') as error:
     records.read_all(tmp_path)
   assert message in str(error.value)
 

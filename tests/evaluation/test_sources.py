@@ -1,6 +1,9 @@
 """Sets of images: order, sizes, modes, and files that cannot be read."""
 import io
+import os
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -92,6 +95,56 @@ def test_modes_are_converted_and_said_once(tmp_path):
   for part, note in zip(('alpha', '16 bits', 'grey'), source.notes):
     assert note.startswith('1 of 4 images')
     assert part in note
+
+
+def test_deep_colours_and_transparent_palettes_are_said(tmp_path):
+  """Pillow reads the former as 8 bits and says nothing."""
+  rows = b''.join(b'\0' + bytes([255, 0] * 3 * 4) for _ in range(4))
+  chunk = lambda kind, body: (struct.pack('>I', len(body)) + kind + body
+                              + struct.pack('>I', zlib.crc32(kind + body)))
+  (tmp_path / 'deep.png').write_bytes(
+    b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 4, 4, 16, 2, 0, 0, 0))
+    + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
+  Image.fromarray(pixels(0, 4, 4, 3)).convert('P').save(tmp_path / 'p.png', transparency=0)
+  notes = sources.open_images(tmp_path).notes
+  assert [note.split(' of ', 1)[0] for note in notes] == ['1', '1']
+  assert 'alpha' in notes[0]
+  assert '16 bits' in notes[1]
+
+
+def test_other_images_under_the_same_name_have_another_content(tmp_path):
+  def content(name='x', value=0):
+    (tmp_path / name).mkdir(exist_ok=True)
+    for i in range(2):
+      path = tmp_path / name / f'{i}.png'
+      Image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
+      os.utime(path, (10**9, 10**9 + value))
+    with zipfile.ZipFile(tmp_path / f'{name}.zip', 'w') as archive:
+      for i in range(2):
+        archive.write(tmp_path / name / f'{i}.png', f'{i}.png')
+    np.save(tmp_path / f'{name}.npy', np.full((2, 4, 4, 1), value, np.uint8))
+    return [sources.open_images(tmp_path / f'{name}{suffix}').content
+            for suffix in ('', '.zip', '.npy')]
+
+  first = content()
+  assert first == content()
+  assert all(a != b for a, b in zip(first, content(value=7)))
+  assert len(set(first)) == 3
+
+
+def test_an_archive_is_opened_once(tmp_path, monkeypatch):
+  with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as archive:
+    for i in range(300):
+      buffer = io.BytesIO()
+      Image.fromarray(pixels(i, 4, 4, 3)).save(buffer, 'PNG')
+      archive.writestr(f'{i:03}.png', buffer.getvalue())
+  opened, init = [], zipfile.ZipFile.__init__
+  monkeypatch.setattr(zipfile.ZipFile, '__init__',
+                      lambda self, *args: (opened.append(args), init(self, *args))[1])
+  source = sources.open_images(tmp_path / 'a.zip')
+  found = np.concatenate(list(source.pieces(64)))   # threads read side by side
+  np.testing.assert_array_equal(found, np.stack([pixels(i, 4, 4, 3) for i in range(300)]))
+  assert len(opened) == 1
 
 
 def test_images_that_cannot_be_read_are_counted_and_named(folder):

@@ -75,6 +75,14 @@ def hostile():
   yield 'builtins', files.zipped({'a': getter}, {}), 'builtins.getattr'
   inner = files.call(files.named('torch._utils', '_rebuild_parameter'), 1)
   yield 'other torch', files.zipped({'a': inner}, {}), '_rebuild_parameter'
+  raw = {'0': SMALL['a']}
+  for state in ({'count': 1 << 20}, (None, {'count': 1 << 20})):   # past what was checked
+    yield f'storage {state}', files.zipped(
+      {'a': files.rebuilt_storage(SMALL['a'], '0', state)}, raw), 'changes what has been checked'
+    yield f'tensor {state}', files.legacy(
+      {'a': files.rebuilt_tensor(SMALL['a'], '0', state)}, raw), 'changes what has been checked'
+    yield f'function {state}', files.zipped(
+      {'a': files.rebuilt_function(state)}, {}), 'changes what has been checked'
   yield 'attribute', files.zipped({'a': files.named('collections', 'OrderedDict.x')}, {}), 'Ordered'
   yield 'list', files.legacy([1, 2], {}), 'not a dict'
   yield 'number', files.legacy({'a': 3}, {}), 'no tensor'

@@ -35,6 +35,13 @@ class _Storage:
     self.pid = ('storage', _Named('torch', STORAGES[np.dtype(dtype)]), key, 'cpu', count)
 
 
+class _Built:
+  """Pickled as `obj`, to which a BUILD then gives `state`."""
+
+  def __init__(self, obj, state):
+    self.obj, self.state = obj, state
+
+
 class _Pickler(pickle._Pickler):
   """Writes `_Named` as globals, which the C pickler would want to be importable."""
 
@@ -51,6 +58,13 @@ class _Pickler(pickle._Pickler):
 
   dispatch[_Named] = save_named
 
+  def save_built(self, obj):
+    self.save(obj.obj)
+    self.save(obj.state)
+    self.write(pickle.BUILD)
+
+  dispatch[_Built] = save_built
+
 
 def dumps(obj, *, legacy=False):
   """Pickle, protocol 2, as torch.save does."""
@@ -59,6 +73,26 @@ def dumps(obj, *, legacy=False):
   pickler.legacy = legacy
   pickler.dump(obj)
   return stream.getvalue()
+
+
+def rebuilt_storage(array, key, state):
+  """A pickled tensor whose storage is given another `state` once it has been read."""
+  return _tensor(_Built(_Storage(array.dtype, key, array.size), state), array)
+
+
+def rebuilt_tensor(array, key, state):
+  """A pickled tensor that is given another `state` once it has been made."""
+  return _Built(tensor(array, key), state)
+
+
+def rebuilt_function(state):
+  """The function that makes tensors, given another `state`: for all who read files afterwards."""
+  return _Built(_Named('torch._utils', '_rebuild_tensor_v2'), state)
+
+
+def _tensor(storage, array):
+  return _Call(_Named('torch._utils', '_rebuild_tensor_v2'), storage, 0, array.shape,
+               tuple(s // array.itemsize for s in array.strides), False, collections.OrderedDict())
 
 
 def tensor(array, key, *, size=None, stride=None, offset=0, count=None):

@@ -33,10 +33,17 @@ CONFIGS = [_config(0, 'mollify.fraction=.5'), _config(1, 'mollify.fraction=0.'),
            _config(2, "mollify.schedule='linear',mollify.scale=.5")]
 
 
+POINTS = np.array([[0., 2.], [1., 0.], [3., 3.]], np.float32)
+
+
+def _observe(net, variables):
+  return {'field': net.apply(variables, POINTS, method='log_prob')}
+
+
 @pytest.fixture(scope='module')
 def trained():
   """(Sweep, states, curves) of all configs, on the four devices."""
-  made = build_sweep.build_sweep(CONFIGS)
+  made = build_sweep.build_sweep(CONFIGS, observe=_observe)
   return made, *sweep.train(made)
 
 
@@ -55,13 +62,25 @@ def test_a_run_of_a_sweep_is_the_run_alone(trained, tmp_path, i):
 
 
 def test_curves_have_a_number_for_each_evaluation_and_runs_differ(trained):
-  _, _, curves = trained
-  assert set(curves) == {'validation', 'test', 'test_sem', 'loss', 'skipped'}
+  curves = dict(trained[2])
+  assert set(curves) == {'field', 'validation', 'test', 'test_sem', 'loss', 'skipped'}
+  assert curves.pop('field').shape == (4, 4, 3)
   for name, curve in curves.items():
     assert curve.shape == (4, 4)
     assert np.isfinite(curve).all()
     assert name == 'skipped' or len(np.unique(curve)) == 16
   assert (curves['loss'][:, -1] < curves['loss'][:, 0]).sum() >= 3
+
+
+def test_what_is_observed_is_of_the_model_of_the_moment(trained):
+  _, states, curves = trained
+  net = build.model(CONFIGS[0], (2,))
+  for i, config in enumerate(CONFIGS):
+    evaluation = build.build_evaluation(config)
+    state = jax.tree.map(lambda a, i=i: a[i], states)
+    found = net.apply(evaluation.variables(state), POINTS, method='log_prob')
+    np.testing.assert_allclose(curves['field'][i, -1], found, rtol=1e-4, atol=1e-4)
+  assert len(np.unique(curves['field'][:, :, 0])) == 16
 
 
 def test_levels_are_those_of_each_config(trained):
