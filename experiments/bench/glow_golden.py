@@ -3,7 +3,7 @@
 A GLOW of the library normflows (2 levels × 3 steps, hidden 32, 8×8×3) with all parameters random:
 its state as it is called there, images, their log-densities and the gradients of those by the
 images. Computed in float64, so that the vectors carry no error of their own. Needs the `bench`
-extra; `tests/models/flows/test_golden.py` converts the state and needs no torch.
+extra; `tests/models/flows/test_golden_glow.py` converts the state and needs no torch.
 """
 import pathlib
 

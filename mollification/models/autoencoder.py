@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from mollification import rng
 from mollification.models import decoders, gaussian, nets, objectives
-from mollification.models.base import Model
+from mollification.models.base import Model, check_events
 
 
 class Autoencoder(Model, kw_only=True):
@@ -67,6 +67,7 @@ class Autoencoder(Model, kw_only=True):
 
   def encode(self, x, *, train=False, mask=None):
     """(mean [B, Z], log_var [B, Z]) of the Gaussian that q(z | x) starts from; x [B, *event]."""
+    check_events(self, x)
     return tuple(jnp.split(self.encoder(x, train=train, mask=mask), 2, axis=-1))
 
   def decode(self, z):
@@ -188,10 +189,14 @@ class Autoencoder(Model, kw_only=True):
     return jax.lax.map(lambda part: draw(variables, x, stats, part), (index, weights))
 
   def _detached_joint(self, x, train, mask):
-    """z -> log p(x, z) as a pure function, which jax may differentiate within the module."""
+    """z -> log p(x, z) as a pure function, which jax may differentiate within the module.
+
+    Padded rows have 0: their own would reach the kept rows' gradients by the batch statistics.
+    """
     def log_joint(z):
       model, variables = self.unbind()
-      return model.apply(variables, x, z, train=train, mask=mask, method='log_joint')
+      found = model.apply(variables, x, z, train=train, mask=mask, method='log_joint')
+      return found if mask is None else jnp.where(mask, found, 0.)
     return log_joint
 
   def _noise(self, keys, index):

@@ -68,6 +68,13 @@ class Model(nn.Module, kw_only=True):
     return jnp.zeros(())
 
 
+def check_events(model, x):
+  """Raise ValueError unless x is a batch of the model's events: broadcasting would go on."""
+  if x.shape[1:] != model.event_shape:
+    raise ValueError(f'this model is of events {model.event_shape}, got a batch of shape '
+                     f'{x.shape}; the batch comes first.')
+
+
 def refresh(model, variables, batches):
   """model_state of `variables` with running statistics recomputed on `batches`; a new pytree.
 

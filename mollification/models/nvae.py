@@ -9,7 +9,7 @@ from flax import traverse_util
 from mollification import rng
 from mollification.models import decoders, gaussian, moments, objectives
 from mollification.models.autoencoder import check_samples
-from mollification.models.base import Model
+from mollification.models.base import Model, check_events
 from mollification.models.nvae_cells import BottomUp, TopDown
 
 POWER_ITERATIONS = 10
@@ -98,6 +98,7 @@ class NVAE(Model, kw_only=True):
     G counts the groups, coarsest first. Each KL is that of q_l and p_l given the draws before, in
     closed form; the third is its value at the draw, for importance weights.
     """
+    check_events(self, x)
     features = self.bottom_up(x, train=train, mask=mask)
     out, kl, ratio = self.top_down(self._noise(keys), features, train=train, mask=mask)
     return self.observation.log_prob(x, out), kl, ratio
@@ -110,6 +111,7 @@ class NVAE(Model, kw_only=True):
 
   def reconstruct(self, x, keys):
     """Decoder mean [B, *event] at one draw of z for each x [B, *event]; running statistics."""
+    check_events(self, x)
     features = self.bottom_up(x, train=False)
     noise = self._noise(rng.batch_keys(keys, x.shape[0]))
     return self.observation.mean(self.top_down(noise, features, train=False)[0])

@@ -24,6 +24,8 @@ MODELS = {
                                            likelihood='logistic_mixture', mixtures=2)),
     'vae_iaf': ('vae_iaf', (6,), dict(latent_dim=2, widths=(8,), flows=2, flow_widths=(8,))),
     'hvae': ('hvae', (6,), dict(latent_dim=2, widths=(8,), leapfrog_steps=2)),
+    'hvae_resnet': ('hvae', (4, 4, 1), dict(latent_dim=2, net='resnet', widths=(3,),
+                                            leapfrog_steps=2, step_size=.1)),
     'nvae': ('nvae', (4, 4, 1), dict(groups=(2,), latents=1, width=4, expansion=2, mixtures=1)),
     'realnvp_tabular': ('realnvp_tabular', (3,), dict(num_blocks=2, hidden=8)),
     'maf': ('maf', (3,), dict(num_blocks=2, hidden=8)),
@@ -32,9 +34,9 @@ MODELS = {
     'realnvp_image': ('realnvp_image', (4, 4, 1), dict(scales=2, features=4, blocks=1)),
 }
 # They compile for long; `make test` has their parts.
-SLOW = ['iwae_resnet', 'nvae', 'glow_tabular', 'glow', 'realnvp_image']
-WITH_STATISTICS = ['vae_conv', 'iwae_resnet', 'nvae', 'realnvp_tabular', 'maf', 'glow_tabular',
-                   'realnvp_image']
+SLOW = ['iwae_resnet', 'hvae_resnet', 'nvae', 'glow_tabular', 'glow', 'realnvp_image']
+WITH_STATISTICS = ['vae_conv', 'iwae_resnet', 'hvae_resnet', 'nvae', 'realnvp_tabular', 'maf',
+                   'glow_tabular', 'realnvp_image']
 
 
 def _cases(names):
@@ -96,6 +98,19 @@ def _update(model, variables, x, keys, mask):
     return (jnp.where(mask, loss, 0.)).sum() * scale, (loss, state)
   gradients, (loss, state) = jax.grad(mean_loss, has_aux=True)(variables['params'])
   return loss, jax.lax.pmean(gradients, 'batch'), state
+
+
+@pytest.mark.parametrize('case', ['vae_mlp', 'vae_conv', 'hvae', 'nvae', 'maf', 'glow'])
+@pytest.mark.parametrize('method', ['loss', 'log_likelihood'])
+def test_a_batch_of_other_events_is_refused(case, method):
+  """Broadcasting would make numbers of it: a Bernoulli decoder of [8, 8, 1] took [B, 8, 8]."""
+  model = _make(case)
+  shape = model.event_shape
+  options = {'train': True} if method == 'loss' else {}
+  for wrong in ((8, *shape[:-1]), (8, *shape, 1), (8, *shape[:-1], shape[-1] + 1)):
+    with pytest.raises(ValueError, match=r'this model is of events .*the batch comes first'):
+      jax.eval_shape(lambda key, x: model.init(key, x, key, method=method, **options),
+                     jax.random.key(0), jnp.zeros(wrong))
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from mollification.models import gaussian
-from mollification.models.base import Model
+from mollification.models.base import Model, check_events
 from mollification.models.flows.bijector import Bijector
 
 
@@ -34,7 +34,7 @@ class Flow(Model, kw_only=True):
 
     Raises ValueError, as `loss` does, for an x of another shape.
     """
-    self._check(x)
+    check_events(self, x)
     z, log_det = self.bijector.forward_and_log_det(x, cond=cond)
     return gaussian.standard_normal_log_prob(z) + log_det
 
@@ -57,7 +57,7 @@ class Flow(Model, kw_only=True):
 
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
     """See `Model.loss`; no noise, so `keys` may be None. Metrics: 'log_base' and 'log_det' [B]."""
-    self._check(x)
+    check_events(self, x)
     z, log_det = self.bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
     log_base = gaussian.standard_normal_log_prob(z)
     metrics = {'log_base': log_base, 'log_det': log_det}
@@ -84,8 +84,3 @@ class Flow(Model, kw_only=True):
     z, _ = self.bijector.forward_and_log_det(x, cond=cond)
     back, _ = self.bijector.inverse_and_log_det(z, cond=cond)
     return jax.lax.stop_gradient(jnp.abs(back - x).max())
-
-  def _check(self, x):
-    if x.shape[1:] != self.event_shape:
-      raise ValueError(f'this flow is of events {self.event_shape}, got a batch of shape '
-                       f'{x.shape}; the batch comes first.')
