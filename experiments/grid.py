@@ -28,8 +28,6 @@ class Cell:
   `observe` is that of `build_sweep`; `derive` makes more of what it saw, on the host: {name: [P,
   ...]} of one run -> the same. Of both, what `units` names ({name: unit}) becomes a record, as it
   is at the last update; arrays that `keep` names are kept for seed 0 in `ARM/0/observed.npz`.
-  `levels`: (arm, seed, levels [P, S]) -> levels, for curves that no schedule
-  has.
   """
   label: str
   folder: pathlib.Path
@@ -38,7 +36,6 @@ class Cell:
   derive: Callable | None = None
   units: dict = dataclasses.field(default_factory=dict)
   keep: tuple = ()
-  levels: Callable | None = None
 
 
 def missing(cell):
@@ -73,11 +70,8 @@ def train(cell):
                   for (arm, seed), config in cell.runs.items()}
     workdir.check(cell.folder, identities)
     dataset = build.load_data(configs[0])
-    workdir.claim(cell.folder, identities, build.summaries(dataset))
     made = build_sweep.build_sweep(configs, dataset, cell.observe)
-    if cell.levels:
-      changed = [cell.levels(*run, levels) for run, levels in zip(cell.runs, made.levels)]
-      made = dataclasses.replace(made, levels=np.stack(changed).astype(np.float32))
+    workdir.claim(cell.folder, identities, build.summaries(dataset))
     stop.armed = True
     shown = metrics.Progress(made.levels.shape[1], label=f'{cell.label}: ', unit='evaluations')
     done = sweep.train(made, cell.folder / 'checkpoints', stop=stop,

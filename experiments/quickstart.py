@@ -13,13 +13,11 @@ import pathlib
 import shutil
 import time
 
-from absl import app, flags
-
-from experiments import cells
-from mollification import build, cli
+from experiments import cells, command
+from mollification import build
 from mollification.training import preemption
 
-FLAGS = flags.FLAGS
+FLAGS = command.FLAGS
 MODELS = {'RealNVP': 'digits_realnvp', 'VAE': 'digits_vae'}
 ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
 METRICS = ('nll', 'mmd', 'frechet')
@@ -29,26 +27,8 @@ LEGEND = ('mean ± standard error over seeds; differences are paired, seed by se
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'quickstart'
 
 
-def define_flags():
-  """Only for the command: what imports this module has flags of its own."""
-  flags.DEFINE_string('workdir', 'runs/quickstart', 'Folder of all that is written.')
-  flags.DEFINE_integer('seeds', 3, 'Seeds per arm.', lower_bound=2)
-  flags.DEFINE_integer('workers', 2, 'Runs at a time, each in a process of its own.', lower_bound=1)
-  flags.DEFINE_bool('smoke', False, 'A few updates each: does it run at all?')
-  flags.DEFINE_bool('record', False, 'Copy records and table to experiments/results/.')
-  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
-
-
-def main(argv):
+def run(root):
   """Train all runs, measure them, print the table."""
-  del argv
-  with cli.one_line_errors(FLAGS.debug):
-    if FLAGS.record and FLAGS.smoke:
-      raise ValueError('--record is for whole runs; leave --smoke out.')
-    _run(pathlib.Path(FLAGS.workdir))
-
-
-def _run(root):
   start = time.monotonic()
   # Small models: on two cores, two runs side by side are faster than one after another.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -145,5 +125,5 @@ def _record(root):
 
 
 if __name__ == '__main__':
-  define_flags()
-  app.run(main, flags_parser=cli.parse_flags)
+  command.define_flags('quickstart', seeds=3)
+  command.run(run)

@@ -72,10 +72,10 @@ def _uci():
 
 def _synthetic():
   rows = synthetic.table(RESULTS / 'synthetic')
-  taken = sum(json.loads(path.read_text())['core_seconds']
-              for path in (RESULTS / 'synthetic').glob('*/time.json'))
-  return (f'{comparison.markdown_table(rows)}\n\n{comparison.sentence(rows)} {taken / 60:.0f} '
-          'core-minutes in all.')
+  taken = sum(record.seconds for cell, record in comparison.read(RESULTS / 'synthetic')
+              if cell.metric == 'log_likelihood')
+  return (f'{comparison.markdown_table(rows)}\n\n{comparison.sentence(rows)} It took '
+          f'{taken / 60:.0f} minutes of a core.')
 
 
 BLOCKS = {'quickstart': _quickstart, 'synthetic': _synthetic, 'uci': _uci,

@@ -10,12 +10,11 @@ DIR; --record copies the records to experiments/results/sensitivity. About an ho
 """
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
-from experiments import grid, plane
-from mollification import cli
+from experiments import command, grid, plane
 
-FLAGS = flags.FLAGS
+FLAGS = command.FLAGS
 DATA = ('eight_gaussians', 'redwine')
 TEMPERATURES, FRACTIONS = (.3, .7, 1.5), (.1, .25, .5, 1.)
 # Of a sigmoid with the temperature of the released code, over half of the updates.
@@ -33,32 +32,19 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'sensitivity'
 
 
 def define_flags():
-  """Only for the command: what imports this module has flags of its own."""
+  """Those of the command."""
+  command.define_flags('sensitivity', seeds=3)
   flags.DEFINE_string('data_dir', '', 'Folder of redwine.npy; only for that cell.')
-  flags.DEFINE_string('workdir', 'runs/sensitivity', 'Folder of all that is written.')
   flags.DEFINE_list('cells', [], 'Names of data sets; all by default.')
-  flags.DEFINE_integer('seeds', 3, 'Seeds per variant.', lower_bound=2)
   flags.DEFINE_integer('fresh', 8, 'Seeds of the confirmation.', lower_bound=2)
-  flags.DEFINE_integer('workers', 2, 'Cells at a time, each on its share of the cores.',
-                       lower_bound=1)
-  flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
-  flags.DEFINE_bool('record', False, 'Copy the records to experiments/results/.')
-  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
 
 
-def main(argv):
+def run(root):
   """Train what is missing, choose, confirm, print, draw."""
-  del argv
-  with cli.one_line_errors(FLAGS.debug):
-    if FLAGS.record and FLAGS.smoke:
-      raise ValueError('--record is for whole runs; leave --smoke out.')
-    unknown = sorted(set(FLAGS.cells) - set(DATA))
-    if unknown:
-      raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(DATA)}.')
-    _run(pathlib.Path(FLAGS.workdir), FLAGS.cells or DATA)
-
-
-def _run(root, names):
+  unknown = sorted(set(FLAGS.cells) - set(DATA))
+  if unknown:
+    raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(DATA)}.')
+  names = FLAGS.cells or DATA
   seeds, fresh = (2, 2) if FLAGS.smoke else (FLAGS.seeds, FLAGS.fresh)
   make = lambda name, variants, seeds, label: _cell(root, name, variants, seeds, label)
   first = [make(name, VARIANTS, range(seeds), name) for name in names]
@@ -115,4 +101,4 @@ def chosen(runs):
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main, flags_parser=cli.parse_flags)
+  command.run(run)

@@ -9,40 +9,22 @@ records to experiments/results/synthetic. Some ten minutes on two cores.
 """
 import pathlib
 
-from absl import app, flags
+from experiments import command, grid, plane
 
-from experiments import grid, plane
-from mollification import cli
-
-FLAGS = flags.FLAGS
+FLAGS = command.FLAGS
 ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'synthetic'
 
 
-def define_flags():
-  """Only for the command: what imports this module has flags of its own."""
-  flags.DEFINE_string('workdir', 'runs/synthetic', 'Folder of all that is written.')
-  flags.DEFINE_integer('seeds', 4, 'Seeds per arm.', lower_bound=2)
-  flags.DEFINE_integer('workers', 2, 'Cells at a time, each on its share of the cores.',
-                       lower_bound=1)
-  flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
-  flags.DEFINE_bool('record', False, 'Copy the records to experiments/results/synthetic.')
-  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
-
-
-def main(argv):
+def run(root):
   """Train what is missing, print the table, draw."""
-  del argv
-  with cli.one_line_errors(FLAGS.debug):
-    if FLAGS.record and FLAGS.smoke:
-      raise ValueError('--record is for whole runs; leave --smoke out.')
-    root = pathlib.Path(FLAGS.workdir)
-    wanted = [cell(root, name, 2 if FLAGS.smoke else FLAGS.seeds, FLAGS.smoke)
-              for name in plane.DENSITIES]
-    grid.run(wanted, root, FLAGS.workers)
-    if FLAGS.record:
-      grid.record(wanted, RESULTS)
-    report(RESULTS if FLAGS.record else root)
+  wanted = [cell(root, name, 2 if FLAGS.smoke else FLAGS.seeds, FLAGS.smoke)
+            for name in plane.DENSITIES]
+  grid.run(wanted, root, FLAGS.workers)
+  if FLAGS.record:
+    grid.record(wanted, RESULTS)
+  report(RESULTS if FLAGS.record else root)
+
 
 
 def cell(root, name, seeds, smoke=False):
@@ -85,5 +67,5 @@ def report(root):
 
 
 if __name__ == '__main__':
-  define_flags()
-  app.run(main, flags_parser=cli.parse_flags)
+  command.define_flags('synthetic', seeds=4)
+  command.run(run)

@@ -11,12 +11,11 @@ redwine.npy, whitewine.npy, parkinsons.npy or the original files (mollification/
 import csv
 import pathlib
 
-from absl import app, flags
+from absl import flags
 
-from experiments import grid
-from mollification import cli
+from experiments import command, grid
 
-FLAGS = flags.FLAGS
+FLAGS = command.FLAGS
 TABLES = ('redwine', 'whitewine', 'parkinsons')
 FLOWS = ('maf', 'realnvp', 'glow')
 ARMS = {'vanilla': 0., 'mollified': 1.}   # share of the updates that is mollified
@@ -24,25 +23,10 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'uci'
 
 
 def define_flags():
-  """Only for the command: what imports this module has flags of its own."""
+  """Those of the command."""
+  command.define_flags('uci', seeds=4)
   flags.DEFINE_string('data_dir', '', 'Folder of the tables.')
-  flags.DEFINE_string('workdir', 'runs/uci', 'Folder of all that is written.')
   flags.DEFINE_list('cells', [], 'TABLE_FLOW,...; all nine by default.')
-  flags.DEFINE_integer('seeds', 4, 'Seeds per arm.', lower_bound=2)
-  flags.DEFINE_integer('workers', 2, 'Cells at a time, each on its share of the cores.',
-                       lower_bound=1)
-  flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
-  flags.DEFINE_bool('record', False, 'Copy the records to experiments/results/uci.')
-  flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
-
-
-def main(argv):
-  """Train what is missing, print the table."""
-  del argv
-  with cli.one_line_errors(FLAGS.debug):
-    if FLAGS.record and FLAGS.smoke:
-      raise ValueError('--record is for whole runs; leave --smoke out.')
-    _run(pathlib.Path(FLAGS.workdir))
 
 
 def names():
@@ -70,7 +54,8 @@ def _config(name, fraction, seed, data_dir, smoke):
   return config
 
 
-def _run(root):
+def run(root):
+  """Train what is missing, print the table."""
   seeds = 2 if FLAGS.smoke else FLAGS.seeds
   wanted = [cell(root, name, seeds, FLAGS.data_dir, FLAGS.smoke)
             for name in FLAGS.cells or names()]
@@ -97,4 +82,4 @@ def report(root):
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main, flags_parser=cli.parse_flags)
+  command.run(run)

@@ -16,6 +16,7 @@ RANGES = {   # what numbers may be, [low, high), where nothing else checks them
   'optimizer.learning_rate': (0, INFINITY),
   'optimizer.b1': (0, 1),
   'optimizer.b2': (0, 1),
+  'optimizer.momentum': (0, 1),
   'optimizer.eps': (0, INFINITY),
   'optimizer.end_factor': (0, INFINITY),
   'eval.batch_size': (1, INFINITY),

@@ -77,8 +77,8 @@ def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
   assert capsys.readouterr().err == ''   # before the other side is begun
 
 
-def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
-  out = tmp_path / 'stats.npz'
+def _cut_stats(where, out, extractor, monkeypatch):
+  """Begin `stats`, which is killed at its second piece; returns the images done at each."""
   monkeypatch.setattr(scoring, 'SAVE_SECONDS', 0)
   calls = []
 
@@ -90,7 +90,13 @@ def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(scoring.Progress, 'show', killed)
     with pytest.raises(KeyboardInterrupt):
-      score.stats('digits', out, extractor)
+      score.stats(where, out, extractor)
+  return calls
+
+
+def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
+  out = tmp_path / 'stats.npz'
+  calls = _cut_stats('digits', out, extractor, monkeypatch)
   assert not out.exists()
   resumed = []
   monkeypatch.setattr(scoring.Progress, 'show', lambda self, done: resumed.append(done))
@@ -118,18 +124,7 @@ def test_other_images_under_the_same_name_are_not_taken_for_those_of_before(
   with pytest.raises(ValueError, match='write to another file'):
     score.stats(str(images), out, extractor)
   out.unlink()
-  monkeypatch.setattr(scoring, 'SAVE_SECONDS', 0)
-  calls = []
-
-  def killed(self, done):
-    calls.append(done)
-    if len(calls) == 2:
-      raise KeyboardInterrupt
-
-  with monkeypatch.context() as patch:
-    patch.setattr(scoring.Progress, 'show', killed)
-    with pytest.raises(KeyboardInterrupt):
-      score.stats(str(images), out, extractor)
+  _cut_stats(str(images), out, extractor, monkeypatch)
   np.save(images, digits.test.x)
   with pytest.raises(ValueError, match='must be the state of'):
     score.stats(str(images), out, extractor)

@@ -44,8 +44,6 @@ def create(name, schedule, *, weight_decay=0., clip_norm=0., b1=.9, b2=.999, eps
                      'momentum': momentum}.items():
     if value < 0:
       raise ValueError(f'{key} must not be negative, got {value}; 0 switches it off.')
-  if momentum >= 1:
-    raise ValueError(f'momentum must lie in [0, 1), got {momentum}.')
   direction = {
     'adam': lambda: optax.scale_by_adam(b1, b2, eps),
     'adamw': lambda: optax.scale_by_adam(b1, b2, eps),

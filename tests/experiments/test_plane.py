@@ -92,3 +92,13 @@ def test_selections_ignore_what_else_was_observed(selection):
   curves = {'test': np.array([1., 3., 2.]), 'validation': np.array([5., np.nan, 1.]),
             'samples': np.zeros((3, 4, 2))}
   assert grid.chosen(curves)[selection] == {'last': 2, 'validation': 0, 'oracle': 1}[selection]
+
+
+def test_a_cell_that_is_refused_leaves_nothing(tmp_path):
+  """Else the next try would count as one that had been begun, and have no time.json."""
+  config = sensitivity.config_of('eight_gaussians', 'vanilla', 0, smoke=True)
+  config.eval.every = 27
+  cell = plane.cell('eight_gaussians', tmp_path / 'cell', {('vanilla', 0): config})
+  with pytest.raises(ValueError, match=r'multiple of'):
+    grid.train(cell)
+  assert not (tmp_path / 'cell').exists()
