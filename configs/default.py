@@ -81,6 +81,8 @@ def _mollify():
   mollify.fraction = .5            # share of total_steps that is mollified; 0: vanilla training
   mollify.steps = -1               # length of the mollified phase in updates; -1: from fraction
   mollify.granularity = 'step'     # step | epoch: how often the level changes
+  # falling | rising | shuffled: order of the levels within the phase; for ablations
+  mollify.order = 'falling'
   mollify.scale = 1.               # of every level, in [0, 1]; below 1 no batch is pure noise
   mollify.init_on = 'mollified'    # mollified | clean: batch that data-dependent layers start from
   # Options of each schedule and mollifier, under its name; only those of the chosen one act.

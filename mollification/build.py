@@ -179,11 +179,12 @@ def schedule(config, per_epoch):
   with check.keys_of(config, f'mollify.{c.schedule}'):
     unscaled = schedules.SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
   level = lambda step: c.scale * unscaled(step)
-  if c.granularity == 'step':
-    return level
-  held = schedules.by_epoch(level, per_epoch)
-  # The phase may end within an epoch; from there on data are clean, whatever the epoch began with.
-  return lambda step: jnp.where(jnp.asarray(step) < steps, held(step), 0.)
+  if c.granularity == 'epoch':
+    held = schedules.by_epoch(level, per_epoch)
+    # The phase may end within an epoch; from there on data are clean, whatever it began with.
+    level = lambda step: jnp.where(jnp.asarray(step) < steps, held(step), 0.)
+  with check.keys_of(config, 'mollify'):
+    return schedules.reordered(level, steps, c.order, seed=config.seed)
 
 
 def mollifier(config, event_shape):

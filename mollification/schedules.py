@@ -1,16 +1,17 @@
 """Schedules: update number -> level in [0, 1]; 1 is all noise, 0 is clean data.
 
 Every schedule takes the length of the *mollified phase* in updates first, is 1 at update 0,
-never rises, and is exactly 0 from `steps` on (`constant` keeps its value in between and `none` is
-0 throughout). All parameters may be traced, so that `jax.vmap` sweeps them; those that are not are
-checked. With `t = step / steps`, the formulae are those of each docstring; while mollifying they
-are clipped to [1e-9, 1], as in Tran et al. (NeurIPS 2023).
+never rises (but see `reordered`), and is exactly 0 from `steps` on (`constant` keeps its value in
+between and `none` is 0 throughout). All parameters may be traced, so that `jax.vmap` sweeps them;
+those that are not are checked. With `t = step / steps`, the formulae are those of each docstring;
+while mollifying they are clipped to [1e-9, 1], as in Tran et al. (NeurIPS 2023).
 """
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 _SMALLEST = 1e-9
+ORDERS = ('falling', 'rising', 'shuffled')
 
 
 def sigmoid(steps, *, start=0., end=3., temperature=.7):
@@ -98,6 +99,30 @@ def by_epoch(schedule, steps_per_epoch):
   """`schedule` evaluated at the first update of each epoch: one level per epoch."""
   _require('steps_per_epoch', steps_per_epoch, lambda v: v > 0, 'positive')
   return lambda step: schedule(jnp.asarray(step) // steps_per_epoch * steps_per_epoch)
+
+
+def reordered(schedule, steps, order, *, seed=0):
+  """The levels of `schedule` before update `steps` in another order: is annealing what helps?
+
+  order: 'falling' leaves them, 'rising' turns them round, 'shuffled' takes a permutation drawn from
+  `seed` (a table of `steps` numbers, which therefore cannot be traced). From `steps` on nothing
+  changes. Every update sees another level than before, all updates together the same ones. Raises
+  ValueError on another order.
+  """
+  _require('order', order, lambda v: np.isin(v, ORDERS), f'one of {ORDERS}')
+  if order == 'falling':
+    return schedule
+  at = None
+  if order == 'shuffled':
+    at = jnp.asarray(np.random.default_rng(seed).permutation(steps), jnp.int32)
+
+  def level(step):
+    step = jnp.asarray(step)
+    within = jnp.clip(step, 0, steps - 1)
+    taken = steps - 1 - within if at is None else at[within]
+    return schedule(jnp.where(step < steps, taken, step))
+
+  return level
 
 
 def _annealed(level, steps):

@@ -241,6 +241,7 @@ BAD = {
   'optimizer.name=sgd,optimizer.momentum=1.': r'optimizer.momentum must lie in \[0, 1\), got 1.0',
   'mollify.schedule=sigmoidal': "mollify.schedule 'sigmoidal' is unknown; known: sigmoid.*, none",
   'mollify.granularity=day': "must be 'step' or 'epoch', got 'day'",
+  'mollify.order=random': r"mollify\.order must be one of \('falling', .* got random",
   'mollify.name=blur': "mollify.name 'blur' is unknown; known: gaussian",
   'mollify.init_on=x': "'mollified' or 'clean', got 'x'",
   'data.name=digit': "no data set 'digit'; choose one of",
@@ -366,6 +367,26 @@ def test_a_key_that_came_later_leaves_older_runs_as_they_are(monkeypatch):
   assert workdir.identity(new(.1)) != before
   with pytest.raises(ValueError, match=r'model\.dropout was 0\.0, now 0\.1'):
     workdir.check_same_run(old, new(.1), 'w')
+
+
+def test_a_run_of_before_a_key_came_is_read_with_its_neutral_value(tmp_path):
+  old = _plain()
+  del old['mollify']['order']
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  assert workdir.read_config(tmp_path)['mollify']['order'] == 'falling'
+  assert workdir.identity(workdir.read_config(tmp_path)) == workdir.identity(old)
+
+
+def test_the_levels_of_the_phase_come_in_the_order_of_the_config():
+  """Of the whole schedule: scale and epochs included, and another shuffle for another seed."""
+  get_config = importlib.import_module('configs.digits_vae').get_config
+  of = lambda arg: np.asarray(build.schedule(get_config(
+    'mollify.granularity=epoch,mollify.scale=.5,mollify.steps=100' + arg), 9)(np.arange(110)))
+  falling, shuffled = of(''), of(',mollify.order=shuffled')
+  np.testing.assert_array_equal(of(',mollify.order=rising')[:100], falling[99::-1])
+  np.testing.assert_array_equal(np.sort(shuffled[:100]), np.sort(falling[:100]))
+  assert (shuffled != of(',mollify.order=shuffled,seed=1')).any()
+  assert (shuffled[100:] == 0).all()
 
 
 def test_mollified_steps():

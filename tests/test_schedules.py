@@ -93,6 +93,21 @@ def test_by_epoch_holds_the_level_of_the_first_update():
   assert float(level(100)) == 0
 
 
+def test_reordered_has_the_same_levels_in_another_order_and_the_same_end():
+  falling = schedules.sigmoid(50)
+  before = np.asarray(falling(jnp.arange(60)))
+  at = lambda order, seed=0: np.asarray(jax.jit(jax.vmap(
+    schedules.reordered(falling, 50, order, seed=seed)))(jnp.arange(60)))
+  np.testing.assert_allclose(at('falling'), before, rtol=1e-6)
+  np.testing.assert_allclose(at('rising')[:50], before[49::-1], rtol=1e-6)
+  shuffled = at('shuffled')
+  np.testing.assert_allclose(np.sort(shuffled[:50]), np.sort(before[:50]), rtol=1e-6)
+  assert (np.diff(shuffled[:50]) > 0).sum() > 10 < (np.diff(shuffled[:50]) < 0).sum()
+  assert (shuffled[:50] != at('shuffled', seed=1)[:50]).any()
+  for levels in (at('rising'), shuffled):
+    assert (levels[50:] == 0).all()
+
+
 def test_constant_and_none():
   level = schedules.constant(.3, 10)(jnp.arange(12))
   np.testing.assert_allclose(level, [.3] * 10 + [0, 0], rtol=1e-6)
@@ -110,6 +125,7 @@ def test_constant_and_none():
   (lambda: schedules.polynomial(10, power=0.), 'power must be positive'),
   (lambda: schedules.constant(1.5, 10), r'value must be in \[0, 1\], got 1.5'),
   (lambda: schedules.by_epoch(schedules.none(), 0), 'steps_per_epoch must be positive'),
+  (lambda: schedules.reordered(schedules.none(), 9, 'random'), "order must be one of .*'falling'"),
 ])
 def test_bad_parameters(make, message):
   with pytest.raises(ValueError, match=message):

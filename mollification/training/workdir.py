@@ -17,7 +17,7 @@ from mollification import files
 MAY_CHANGE = ('log', 'checkpoint', 'eval')
 # Keys that came after records had been written -> the value at which all is as it was before: a run
 # of then, which lacks the key, and one of now that leaves it there are the same run.
-CAME_LATER = {}
+CAME_LATER = {'mollify.order': 'falling'}
 
 
 @contextlib.contextmanager
@@ -107,8 +107,16 @@ def identity(config):
 
 
 def read_config(workdir):
-  """The config of the run in `workdir`, or None; raises ValueError on a damaged file."""
-  return _read_dict(pathlib.Path(workdir) / 'config.json')
+  """The config of the run in `workdir`, or None; raises ValueError on a damaged file.
+
+  Keys that came later have their neutral values in it; a model's options have defaults for that.
+  """
+  config = _read_dict(pathlib.Path(workdir) / 'config.json')
+  for key, value in CAME_LATER.items():
+    group, _, name = key.partition('.')
+    if config is not None and group != 'model' and group in config:
+      config[group].setdefault(name, value)
+  return config
 
 
 def _read_dict(path):
