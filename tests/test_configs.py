@@ -21,9 +21,9 @@ NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
 # Flows of the layers of digits_glow and fashion_mnist_realnvp, but larger; lowered in test-slow.
 TRACED_ONLY = ('cifar10_glow', 'celeba64_glow', 'imagenet32_glow', 'fashion_mnist_glow',
                'photo_patches_glow', 'cifar10_realnvp', 'celeba64_realnvp')
-# Tracing takes seconds each. `make test` has one size of each model: cifar10_vae and, on digits, the
-# VAEs but NVAE, which models/test_base.py traces at the size of CIFAR-10; of the flows the RED-WINE
-# ones and those of CIFAR-10. The others differ from these in sizes.
+# Tracing takes seconds each. `make test` has one size of each model: cifar10_vae and, on digits,
+# the VAEs but NVAE, which models/test_base.py traces at the size of CIFAR-10; of the flows the
+# RED-WINE ones and those of CIFAR-10. The others differ from these in sizes.
 SLOW = [name for name in NAMES if
         (name.endswith(('vae', 'iwae', 'vae_iaf')) and name != 'cifar10_vae'
          and not name.startswith('digits')) or name == 'digits_nvae'
