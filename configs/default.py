@@ -57,7 +57,11 @@ def _data():
   data.size = 0             # folder: side that images are resized to; photo_patches: of a patch
   data.channels = 0         # folder: convert to grey (1) or RGB (3)
   data.stride = 0           # photo_patches: pixels between patches
-  data.num_train = 0        # 2-D densities: points drawn
+  data.intrinsic = 0        # manifold: dimension of it,
+  data.ambient = 0          # ... of the space that it lies in,
+  data.curvature = 0.       # ... height of its waves,
+  data.noise = 0.           # ... and standard deviation of the noise about it
+  data.num_train = 0        # 2-D densities and manifold: points drawn
   data.num_validation = 0
   data.num_test = 0
   return data

@@ -26,7 +26,8 @@ from mollification.training.run import Evaluation, Run
 from mollification.training.state import TrainState
 
 # Keys of config.data that only some data sets take; 0 leaves them at the data set's own default.
-DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES)
+DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES, 'intrinsic', 'ambient',
+                'curvature', 'noise')
 
 
 def build(config, dataset=None):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mollification.data import embedded, images, synthetic, tabular
+from mollification.data import embedded, images, manifold, synthetic, tabular
 from mollification.data.dataset import Dataset, Split
 
 __all__ = ['DATASETS', 'Dataset', 'Split', 'load', 'spec']
@@ -29,6 +29,10 @@ def _photo_patches(name, data_dir, cache_dir, seed, **options):
 
 def _synthetic(name, data_dir, cache_dir, seed, **options):
   return synthetic.load(name, seed=seed, **options)
+
+
+def _manifold(name, data_dir, cache_dir, seed, **options):
+  return manifold.load(seed=seed, **options)
 
 
 def _table(name, data_dir, cache_dir, seed, **options):
@@ -63,6 +67,8 @@ DATASETS = {
   'von_mises_circle': Entry(_synthetic, (2,), None, SIZES),
   'two_moons': Entry(_synthetic, (2,), None, SIZES),
   'checkerboard': Entry(_synthetic, (2,), None, SIZES),
+  'manifold': Entry(_manifold, (16,), None,
+                    (*SIZES, 'intrinsic', 'ambient', 'curvature', 'noise')),
   'redwine': Entry(_table, (11,), None, ('download',)),
   'whitewine': Entry(_table, (11,), None, ('download',)),
   'parkinsons': Entry(_table, (15,), None, ('download',)),
@@ -109,6 +115,8 @@ def spec(name, **options):
   shape = entry.event_shape
   if name == 'photo_patches':
     shape = (options.get('size', 32),) * 2 + (3,)
+  elif name == 'manifold':
+    shape = (options.get('ambient', 16),)
   elif name == 'folder' and options.get('size') and options.get('channels'):
     shape = (options['size'], options['size'], options['channels'])
   if shape is None:

@@ -145,6 +145,20 @@ class Dataset:
     return self.carved_from if self.carved_from is not None else self.train
 
 
+def drawn(name, density, seed, **sizes):
+  """Dataset of samples of a law; sizes num_train, num_validation, num_test.
+
+  Every split has its own stream of the seed. Raises ValueError for an empty split.
+  """
+  splits = {}
+  for i, split in enumerate(SPLITS):
+    n = sizes[f'num_{split}']
+    if n < 1:
+      raise ValueError(f'num_{split} must be positive, got {n}.')
+    splits[split] = Split(split, density.sample(np.random.default_rng([seed, i]), n))
+  return Dataset(name, **splits, density=density)
+
+
 def check_rows(x, source):
   """`x` as it is, if it is a finite table [N, D] without constant columns; else ValueError.
 

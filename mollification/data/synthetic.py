@@ -190,10 +190,5 @@ def load(name, *, num_train=10_000, num_validation=2_000, num_test=10_000, seed=
   """
   if name not in DENSITIES:
     raise ValueError(f'no synthetic data set {name!r}; choose one of {sorted(DENSITIES)}.')
-  sizes = {'train': num_train, 'validation': num_validation, 'test': num_test}
-  for split, n in sizes.items():
-    if n < 1:
-      raise ValueError(f'num_{split} must be positive, got {n}.')
-  splits = {split: dataset.Split(split, DENSITIES[name].sample(np.random.default_rng([seed, i]), n))
-            for i, (split, n) in enumerate(sizes.items())}
-  return dataset.Dataset(name, **splits, density=DENSITIES[name])
+  return dataset.drawn(name, DENSITIES[name], seed, num_train=num_train,
+                       num_validation=num_validation, num_test=num_test)

@@ -1,0 +1,112 @@
+"""Table and figure of `experiments.intrinsic_dimension`, from records alone."""
+import csv
+import pathlib
+
+from experiments import comparison, figures, grid
+from experiments.intrinsic_dimension import AMBIENT, ARMS, CELLS, DEFAULT, KINDS
+
+METRICS = {'mmd2': 'MMD²', 'off_manifold': 'distance from the manifold', 'test': 'log-likelihood'}
+# Likelihood on a manifold has no bound, so more of it is no better; shown all the same.
+JUDGED = ('mmd2', 'off_manifold')
+HEADER = ('data', 'd / D', 'figure', 'vanilla', f'mollified, {DEFAULT}', 'difference', '95 %',
+          'it is', 'best schedule of these seeds', 'its difference')
+
+
+def values(folder):
+  """{metric: {arm: {seed: value at the end}}} of a cell."""
+  found = {}
+  for (arm, seed), run in grid.read(folder).items():
+    curves = run['last'].extra['curves']
+    for metric in METRICS:
+      found.setdefault(metric, {}).setdefault(arm, {})[seed] = float(curves[metric][-1])
+  return found
+
+
+def row(name, metric, arms, arm):
+  """comparison.Row of one schedule against vanilla training."""
+  label = 'log_likelihood' if metric == 'test' else metric
+  cells = [comparison.Cell(name, column, seed, label, value)
+           for column, source in (('vanilla', 'vanilla'), ('mollified', arm))
+           for seed, value in arms[source].items()]
+  return comparison.compare(cells)[0]
+
+
+def rows(root, names):
+  """(name, metric, {arm: comparison.Row}) of each line of the table."""
+  for name in names:
+    found = values(pathlib.Path(root) / name)
+    for metric in METRICS:
+      if name == f'plane_{AMBIENT}' and metric == 'off_manifold':
+        continue   # 0 by definition
+      yield name, metric, {arm: row(name, metric, found[metric], arm)
+                           for arm in ARMS if arm != 'vanilla'}
+
+
+def best(metric, compared):
+  """The arm with the best mean."""
+  sign = 1 if metric == 'test' else -1
+  return max(compared, key=lambda arm: sign * compared[arm].difference.mean)
+
+
+def markdown(root, names=CELLS):
+  """The table for a page."""
+  lines = [HEADER, ('---',) * len(HEADER)]
+  for name, metric, compared in rows(root, names):
+    kind, d = name.split('_')
+    shown = next(comparison.lines([compared[DEFAULT]]))
+    top = best(metric, compared)
+    gain = next(comparison.lines([compared[top]]))
+    verdict = shown[-1] if metric in JUDGED else ''
+    lines.append((kind, f'{d} / {AMBIENT}', METRICS[metric], *shown[3:7], verdict, top,
+                  f'{gain[5]}'))
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def sentence(root, names=CELLS):
+  """How many of the judged comparisons the default schedule wins, by dimension."""
+  by_dimension = {}
+  for name, metric, compared in rows(root, names):
+    if metric in JUDGED:
+      verdicts = by_dimension.setdefault(int(name.split('_')[1]), [])
+      verdicts.append(compared[DEFAULT].verdict)
+  parts = [f'd = {d}: {v.count("better")} better, {v.count("worse")} worse, '
+           f'{v.count("undecided")} undecided' for d, v in sorted(by_dimension.items())]
+  return f'Mollified over {DEFAULT} of the updates, in samples: ' + '; '.join(parts) + '.'
+
+
+def report(root, names):
+  """Print the table, write table.csv, draw."""
+  root = pathlib.Path(root)
+  print('\n' + markdown(root, names) + '\n\n' + sentence(root, names))
+  with (root / 'table.csv').open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(('cell', 'metric', 'arm', 'seeds', 'mean', 'sem', 'difference', 'sem'))
+    for name, metric, compared in rows(root, names):
+      writer.writerows((name, metric, arm, r.vanilla.count, r.mollified.mean, r.mollified.sem,
+                        r.difference.mean, r.difference.sem) for arm, r in compared.items())
+  draw(root, names, root / 'gain.png')
+
+
+def draw(root, names, path):
+  """Difference from vanilla training, over its value, against d / D; one line per kind of data."""
+  plt = figures.pyplot()
+  figure, axes = plt.subplots(1, len(JUDGED), figsize=(5 * len(JUDGED), 3.6), squeeze=False)
+  compared = {(name, metric): arms for name, metric, arms in rows(root, names)}
+  for ax, metric in zip(axes[0], JUDGED):
+    for kind in KINDS:
+      shown = {int(name.split('_')[1]): arms[DEFAULT] for (name, m), arms in compared.items()
+               if m == metric and name.startswith(f'{kind}_')}
+      shares = [d / AMBIENT for d in sorted(shown)]
+      scale = [abs(shown[d].vanilla.mean) for d in sorted(shown)]
+      ax.errorbar(shares, [shown[d].difference.mean / s for d, s in zip(sorted(shown), scale)],
+                  [shown[d].interval / s for d, s in zip(sorted(shown), scale)], label=kind,
+                  marker='o', capsize=3)
+    ax.axhline(0, color='k', lw=.8)
+    ax.set(xlabel='d / D', title=METRICS[metric], xscale='log')
+    ax.set_ylabel('(mollified - vanilla) / vanilla')
+    ax.spines[['top', 'right']].set_visible(False)
+  axes[0, 0].legend(frameon=False, fontsize=8)
+  figure.suptitle('below 0 mollification helps; bars: 95 % intervals, paired over seeds')
+  figure.tight_layout()
+  figure.savefig(path, dpi=110)
+  plt.close(figure)

@@ -1,0 +1,44 @@
+"""What `experiments.intrinsic_dimension` trains, derives and concludes."""
+import numpy as np
+import pytest
+
+from experiments import intrinsic_dimension, intrinsic_dimension_table
+from mollification import build
+
+
+def test_a_cell_is_of_the_data_that_its_name_says():
+  for name in ('plane_16', 'curved_4', 'noisy_1'):
+    config = intrinsic_dimension.config_of(name, 'half', 3)
+    config.data.num_train = config.data.num_validation = config.data.num_test = 8
+    law = build.load_data(config).density
+    kind, d = name.split('_')
+    assert (law.intrinsic, law.ambient) == (int(d), 16)
+    assert {'curvature': law.curvature, 'noise': law.noise} == {
+      'curvature': 0., 'noise': 0., **intrinsic_dimension.KINDS[kind]}
+  fractions = [intrinsic_dimension.config_of('plane_1', arm, 0).mollify.fraction
+               for arm in intrinsic_dimension.ARMS]
+  assert fractions == [0., .25, .5, 1., .5]
+
+
+def test_samples_are_judged_by_mmd_and_distance(monkeypatch):
+  law, test = intrinsic_dimension._held_out('plane_2')
+  good = law.sample(np.random.default_rng(5), len(test))
+  normal = law._arrays[0][:, -1].astype(np.float32)
+  broken = good.copy()
+  broken[0, 0] = np.nan
+  found = intrinsic_dimension.derive('plane_2', {'samples': np.stack([
+    good, good + .5 * normal, broken])})
+  np.testing.assert_allclose(found['off_manifold'], [0., .5, np.nan], atol=1e-5)
+  assert abs(found['mmd2'][0]) < 3e-3 < found['mmd2'][1]
+  assert np.isnan(found['mmd2'][2])
+
+
+def test_the_best_schedule_is_best_in_the_direction_of_its_metric():
+  seeds = {arm: {s: shift + s for s in range(3)} for arm, shift in
+           {'vanilla': 1., 'quarter': .5, 'half': 2., 'all': 1.5, 'sharp': 1.2}.items()}
+  for metric, top in (('mmd2', 'quarter'), ('off_manifold', 'quarter'), ('test', 'half')):
+    compared = {arm: intrinsic_dimension_table.row('plane_2', metric, seeds, arm)
+                for arm in seeds if arm != 'vanilla'}
+    assert intrinsic_dimension_table.best(metric, compared) == top
+  assert compared['half'].difference.mean == pytest.approx(1.)
+  assert compared['half'].verdict == 'better'
