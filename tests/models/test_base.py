@@ -44,6 +44,9 @@ def _cases(names):
       pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names])
 
 
+# A Hamiltonian posterior passes its decoder several times, at other latents, and in training each
+# pass is normalised by its own moments: no one set of statistics makes evaluation the same.
+ONE_PASS = _cases([name for name in WITH_STATISTICS if name != 'hvae_resnet'])
 ALL = _cases(MODELS)
 NORMED = _cases(WITH_STATISTICS)
 # Cases at the size of CIFAR-10, traced only.
@@ -213,7 +216,7 @@ def test_init_leaves_running_statistics_at_their_start_and_no_raw_moments():
 
 # --- refresh -------------------------------------------------------------------------------------
 
-@NORMED
+@ONE_PASS
 def test_after_refresh_on_one_batch_evaluation_is_training_on_that_batch(case):
   model, variables, x = _setup(case)
   before = jax.tree.map(np.array, variables)
