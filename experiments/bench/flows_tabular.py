@@ -48,7 +48,7 @@ def _ours(name, hidden):
   return call, count, 6e-9 * BATCH * weights
 
 
-def _torch(name, hidden, count):
+def torch_loop(name, hidden, count):
   """(name, () -> None: so many updates) of the faster loop in PyTorch."""
   import torch
 
@@ -69,20 +69,19 @@ def _torch(name, hidden, count):
 def torch_step(name, bar, hidden=512, seconds=25.):
   """Milliseconds of an update against PyTorch."""
   ours, count, gflop = _ours(name, hidden)
-  kind, theirs = _torch(name, hidden, count)
+  kind, theirs = torch_loop(name, hidden, count)
   timed = rows.interleaved(theirs, ours, 9, seconds=seconds)
   return [_row(f'{name}_step_torch', kind, timed, count, gflop, bar)]
 
 
-def flowjax_step(hidden=512, seconds=25.):
-  """Milliseconds of an update of MAF against FlowJAX; bar 1.2."""
+def flowjax_loop(hidden, count):
+  """() -> None: so many updates of FlowJAX's own step on the MAF."""
   import equinox
   import flowjax.distributions
   import flowjax.flows
   import paramax
   from flowjax.train.losses import MaximumLikelihoodLoss
   from flowjax.train.train_utils import step as update
-  ours, count, gflop = _ours('maf', hidden)
   flow = flowjax.flows.masked_autoregressive_flow(
     jax.random.key(0), base_dist=flowjax.distributions.Normal(jnp.zeros(SIZE)),
     flow_layers=BLOCKS, nn_width=hidden, nn_depth=2)
@@ -98,7 +97,13 @@ def flowjax_step(hidden=512, seconds=25.):
                                     loss_fn=loss, key=jax.random.key(0))
     value.block_until_ready()
 
-  timed = rows.interleaved(theirs, ours, 9, seconds=seconds)
+  return theirs
+
+
+def flowjax_step(hidden=512, seconds=25.):
+  """Milliseconds of an update of MAF against FlowJAX; bar 1.2."""
+  ours, count, gflop = _ours('maf', hidden)
+  timed = rows.interleaved(flowjax_loop(hidden, count), ours, 9, seconds=seconds)
   return [_row('maf_step_flowjax', 'FlowJAX', timed, count, gflop, 1.2)]
 
 

@@ -1,0 +1,104 @@
+"""Sweeps of the UCI table: python -m experiments.bench.uci [--json] [--only=...] [--smoke]
+
+Needs the `bench` extra (torch, nflows, flowjax). Both sides of a ratio run on the cores that this
+process may use, in turn; a ratio above 1 is better than the reference. The table is random, of
+RED-WINE's shape, so that nobody needs its file.
+
+maf_torch, realnvp_torch, glow_torch (bars 2.0, 1.3, 1.3), maf_flowjax (1.2)
+    A sweep of one vanilla and one mollified run of configs/uci_redwine_*.py, five epochs of each
+    with the evaluation that follows on validation and test data under refreshed statistics, against
+    as many updates of the loop in PyTorch, and of FlowJAX's step, that `bench.flows` has; these
+    evaluate nothing.
+seeds (bar 1.0)
+    Four runs in one program against one, per run: the cost of seeds grows at most linearly.
+compile_seeds (bar .8)
+    The time that the first call of each takes beyond the second: it does not grow with the seeds.
+"""
+import functools
+import sys
+import time
+
+import jax
+import numpy as np
+
+from configs import uci_redwine_glow, uci_redwine_maf, uci_redwine_realnvp
+from experiments.bench import flows_tabular, rows
+from mollification import build_sweep, parallel
+from mollification.data import dataset
+from mollification.training import sweep
+
+CONFIGS = {'maf': uci_redwine_maf, 'realnvp': uci_redwine_realnvp, 'glow': uci_redwine_glow}
+BARS = {'maf': 2., 'realnvp': 1.3, 'glow': 1.3}
+SIZES = {'train': 1_296, 'validation': 143, 'test': 159}
+EPOCHS = 5   # between two evaluations
+
+
+def _table():
+  rng = np.random.default_rng(0)
+  return dataset.Dataset('redwine', *(
+    dataset.Split(name, rng.normal(size=(n, flows_tabular.SIZE)).astype(np.float32))
+    for name, n in SIZES.items()))
+
+
+def _sweep(name, fractions, hidden):
+  """(() -> None: `EPOCHS` epochs and an evaluation of a run per entry of `fractions`, updates)."""
+  configs = [CONFIGS[name].get_config(f'model.hidden={hidden},mollify.fraction={f},seed={i}')
+             for i, f in enumerate(fractions)]
+  made = build_sweep.build_sweep(configs, _table())
+  call = parallel.pmap_runs(sweep._period(made))
+  indices, mask = made.order(0, 1)
+  states = made.create_states()
+
+  def run():
+    jax.block_until_ready(call(made.data, mask, states, made.keys, made.levels[:, :1], indices))
+
+  return run, configs[0].eval.every
+
+
+def torch_sweep(name, bar, hidden=512, seconds=60.):
+  """Milliseconds an update against PyTorch."""
+  ours, count = _sweep(name, (0., 1.), hidden)
+  label = name if name == 'maf' else f'{name}_tabular'
+  kind, theirs = flows_tabular.torch_loop(label, hidden, 2 * count)
+  return [_row(f'{name}_torch', kind, rows.interleaved(theirs, ours, 5, seconds=seconds),
+               2 * count, bar)]
+
+
+def flowjax_sweep(hidden=512, seconds=60.):
+  """Milliseconds an update of the MAF against FlowJAX."""
+  ours, count = _sweep('maf', (0., 1.), hidden)
+  theirs = flows_tabular.flowjax_loop(hidden, 2 * count)
+  return [_row('maf_flowjax', 'FlowJAX', rows.interleaved(theirs, ours, 5, seconds=seconds),
+               2 * count, 1.2)]
+
+
+def seeds(hidden=512):
+  """Seconds a run of four against one alone, and what the first call costs."""
+  timed, first = {}, {}
+  for count in (1, 4):
+    run, _ = _sweep('realnvp', (.5,) * count, hidden)
+    start = time.perf_counter()
+    run()
+    first[count] = time.perf_counter() - start
+    timed[count] = run
+  pairs = rows.interleaved(timed[1], timed[4], 5)
+  compiled = [first[1] - pairs.a, first[4] - pairs.b]
+  return [
+    rows.Row('seeds', pairs.b / 4, 's/run', f'one run alone, {pairs.pairs} pairs', pairs.a,
+             4 * pairs.ratio, 1., True),
+    rows.Row('compile_seeds', compiled[1], 's', 'one run alone', compiled[0],
+             compiled[0] / compiled[1], .8, True)]
+
+
+def _row(name, reference, timed, count, bar):
+  return rows.Row(name, 1e3 * timed.b / count, 'ms/update',
+                  f'{reference}, {timed.pairs} pairs of {count}; ours evaluates too',
+                  1e3 * timed.a / count, timed.ratio, bar, True)
+
+
+MEASURES = {f'{name}_torch': functools.partial(torch_sweep, name, bar)
+            for name, bar in BARS.items()} | {'maf_flowjax': flowjax_sweep, 'seeds': seeds}
+SMOKE = {name: functools.partial(measure, hidden=16) for name, measure in MEASURES.items()}
+
+if __name__ == '__main__':
+  sys.exit(rows.main(MEASURES, __doc__, smoke=SMOKE))
