@@ -1,9 +1,11 @@
 """Cells of an experiment: runs trained and measured side by side, each in a process of its own."""
 import concurrent.futures
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import pathlib
+import signal
 import time
 
 from ml_collections import ConfigDict
@@ -35,9 +37,11 @@ def train_and_measure(cell):
   from mollification.training import loop, preemption, workdir
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
+    stop.armed = True   # a worker that ends on the spot would take the others with it
     run = build.build(cell.config)
     workdir.claim(cell.folder, cell.config.to_dict(), run.data)
-    stop.armed = True
+    if stop.requested:
+      return None
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
     if outcome.reason != 'preempted' and not _measured(cell, int(outcome.state.step)):
       measure.measure(measure.open_run(cell.folder), cell.metrics)
@@ -48,10 +52,11 @@ def run(cells, *, workers, compiled, work=train_and_measure):
   """Do `work(cell)` for each of `cells`, `workers` at a time; yields (cell, what came back).
 
   Each worker is a process on its own share of the cores. Programs are compiled once for all of
-  them, into the folder `compiled`. Raises Stopped after SIGTERM or SIGINT, and what a cell raises.
+  them, into the folder `compiled`. Raises Stopped after SIGTERM or SIGINT, and at once what a cell
+  raises; in both cases the cells under way save and leave first, and no other one begins.
   """
   from mollification.training import preemption
-  context, cores = multiprocessing.get_context('spawn'), sorted(os.sched_getaffinity(0))
+  context, cores = multiprocessing.get_context('spawn'), _cores()
   shares = context.SimpleQueue()
   for worker in range(workers):   # more workers than cores share them all
     shares.put(cores[worker::workers] or cores)
@@ -59,23 +64,53 @@ def run(cells, *, workers, compiled, work=train_and_measure):
     workers, context, initializer=_start, initargs=(str(compiled), shares))
   with preemption.Preemption() as stop, pool:
     stop.armed = True
-    waiting = {pool.submit(work, cell): cell for cell in cells}
-    while waiting:
-      done, _ = concurrent.futures.wait(waiting, _POLL, concurrent.futures.FIRST_COMPLETED)
-      if stop.requested:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-          child.terminate()   # SIGTERM: it saves and leaves
-        raise Stopped
-      for future in done:
-        yield waiting.pop(future), future.result()
+    todo, running = iter(cells), {}
+    try:
+      while True:
+        # No more than there are workers: what waits in the pool's own queue cannot be called off.
+        running |= {pool.submit(work, cell): cell
+                    for cell in itertools.islice(todo, workers - len(running))}
+        if not running:
+          return
+        done, _ = concurrent.futures.wait(running, _POLL, concurrent.futures.FIRST_COMPLETED)
+        if stop.requested:
+          raise Stopped
+        for future in done:
+          yield running.pop(future), future.result()
+    except BaseException:   # also the caller's own, and its leaving the loop
+      _leave(running)
+      raise
+
+
+def _leave(running):
+  """Have the cells that run save and end.
+
+  The signal is sent until they have: one that comes before a cell listens is ignored (`_start`).
+  """
+  while True:
+    for child in multiprocessing.active_children():
+      child.terminate()
+    if not concurrent.futures.wait(running, _POLL).not_done:
+      return
+
+
+def _cores():
+  """Numbers of the cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):   # Linux
+    return sorted(os.sched_getaffinity(0))
+  return list(range(os.cpu_count()))
 
 
 def _start(compiled, shares):
-  os.sched_setaffinity(0, shares.get())   # before jax makes its threads
+  # A signal between two cells, or a second one, must not end a worker: the pool would take that for
+  # a crash, and end the others with it.
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  share = shares.get()
+  if hasattr(os, 'sched_setaffinity'):
+    os.sched_setaffinity(0, share)   # before jax makes its threads
   import jax
   from absl import logging
-  os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on once
+  os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on
   logging.set_verbosity(logging.ERROR)
   jax.config.update('jax_compilation_cache_dir', compiled)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)

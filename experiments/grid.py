@@ -65,6 +65,7 @@ def train(cell):
   from mollification.training import preemption, sweep, workdir
   start, configs = _clocks(), list(cell.runs.values())
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
+    stop.armed = True   # a worker that ends on the spot would take the others with it
     fresh = not (cell.folder / 'config.json').exists()
     identities = {f'{arm} {seed}': workdir.identity(config.to_dict())
                   for (arm, seed), config in cell.runs.items()}
@@ -72,7 +73,8 @@ def train(cell):
     dataset = build.load_data(configs[0])
     made = build_sweep.build_sweep(configs, dataset, cell.observe)
     workdir.claim(cell.folder, identities, build.summaries(dataset))
-    stop.armed = True
+    if stop.requested:
+      return None
     shown = metrics.Progress(made.levels.shape[1], label=f'{cell.label}: ', unit='evaluations')
     done = sweep.train(made, cell.folder / 'checkpoints', stop=stop,
                        progress=lambda count, _: shown.show(count, force=True))

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import time
 
 from experiments import cells, command
@@ -39,8 +40,8 @@ def run(root):
       taken.append(seconds)
       elapsed = time.monotonic() - start
       left = elapsed / len(taken) * (len(todo) - len(taken))
-      print(f'[{len(taken)}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: '
-            'trained and measured', flush=True)
+      _print(f'[{len(taken)}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: '
+             'trained and measured')
   except cells.Stopped:
     print('stopped and saved; the same command goes on from here')
     raise SystemExit(preemption.EXIT_STATUS) from None
@@ -51,6 +52,11 @@ def run(root):
   if FLAGS.record:
     _record(root)
   print(f'{seconds} s in all; everything is under {root}')
+
+
+def _print(text):
+  """Print a line, without the rest of a progress line of the runs under way before it."""
+  print(('\r\x1b[K' if sys.stdout.isatty() else '') + text, flush=True)
 
 
 def _cells(root):

@@ -52,7 +52,7 @@ def one_line_errors(debug=False):
     if isinstance(error, ModuleNotFoundError):
       extra = _EXTRAS.get((error.name or '').split('.')[0], 'train')
       fail(f"{error.name} is not installed; pip install 'mollification[{extra}]'.")
-    fail(_reason(str(error), sys.argv))
+    fail(' '.join(str(error).strip().split('\n\n')[0].split()) or type(error).__name__)
   finally:
     warnings.formatwarning = before
 

@@ -4,8 +4,9 @@
       [--config.key=value ...]
 
 The same command again resumes. Exit status: 0 finished, 75 pre-empted (saved; run it again), 2 a
-mistake in the command or its data, 3 diverged.
+mistake in the command or its data, 3 diverged, 1 with a traceback anything else.
 """
+import contextlib
 import sys
 
 try:
@@ -31,19 +32,22 @@ def main(argv):
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
-  with cli.one_line_errors(_DEBUG.value):
-    _train(_CONFIG.value, _WORKDIR.value)
+  _train(_CONFIG.value, _WORKDIR.value)
 
 
 def _train(config, folder):
   # Heavy imports come after the flags: --help and a misspelt key answer at once.
-  from mollification import build
-  from mollification.training import loop, preemption, workdir
-  with workdir.lock(folder) as path, preemption.Preemption() as stop:
-    config = build.smoke(config) if _SMOKE.value else config
-    workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
-    run = build.build(config)
-    workdir.claim(path, config.to_dict(), run.data)
+  with contextlib.ExitStack() as stack:
+    with cli.one_line_errors(_DEBUG.value):
+      from mollification import build
+      from mollification.training import loop, preemption, workdir
+      path = stack.enter_context(workdir.lock(folder))
+      stop = stack.enter_context(preemption.Preemption())
+      config = build.smoke(config) if _SMOKE.value else config
+      workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
+      run = build.build(config)
+      workdir.claim(path, config.to_dict(), run.data)
+    # What goes wrong from here on is no mistake in the command: it ends with its traceback.
     print(run.overview, flush=True)
     stop.armed = True
     try:

@@ -77,15 +77,15 @@ def read_rows(path):
   return rows
 
 
-def cut_rows(path, last_step):
-  """Drop the rows after `last_step`, so that a resumed run has one row per logged step.
+def cut_rows(path, keep):
+  """Drop the rows whose step `keep(step)` refuses, so that a resumed run has one per logged step.
 
   The file is replaced in one move: a crash here leaves either the old or the new one.
   """
   path = pathlib.Path(path)
   if not path.exists():
     return []
-  rows = [row for row in read_rows(path) if row['step'] <= last_step]
+  rows = [row for row in read_rows(path) if keep(row['step'])]
   with files.replacing(path) as part:
     part.write_text(''.join(_line(row) for row in rows))
   return rows

@@ -21,7 +21,8 @@ from mollification import rng
 
 def identity(x, level, keys):
   """The batch as it is; what `gaussian` is measured against."""
-  del level, keys
+  del keys
+  _level(x, level, 'identity')
   return x
 
 
@@ -114,8 +115,9 @@ def _normal(x, keys):
 
 
 def _gated(x, level, smoothed):
-  # Rounding moves pixels by 6e-7 even where the formula says identity.
-  return jnp.where(level > 0, smoothed, x)
+  # Rounding moves pixels by 6e-7 even where the formula says identity. Options that are NumPy's
+  # promote what is smoothed to float32.
+  return jnp.where(level > 0, smoothed.astype(x.dtype), x)
 
 
 def _blur_sigma(level, sigma_min, sigma_max, spacing):

@@ -27,11 +27,13 @@ def dequantize(x, keys):
   """x + u, u ~ U[0, 1): integer grey levels become a density on [0, levels).
 
   The log-density of x + u is, in expectation over u, a lower bound of the log-probability of x
-  (Theis et al., 2016, arXiv 1511.01844, eq. 5).
+  (Theis et al., 2016, arXiv 1511.01844, eq. 5). The sum stays below x + 1, to which float32 would
+  round the largest u, so that flooring gives x back.
   """
   keys = rng.batch_keys(keys, x.shape[0])
   noise = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:]))(keys)
-  return x.astype(jnp.float32) + noise
+  x = x.astype(jnp.float32)
+  return jnp.minimum(x + noise, jnp.nextafter(x + 1, x))
 
 
 def scale(x, width, low=-1., high=1.):

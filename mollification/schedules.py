@@ -1,6 +1,6 @@
 """Schedules: update number -> level in [0, 1]; 1 is all noise, 0 is clean data.
 
-Every schedule takes the length of the *mollified phase* in updates first, is 1 at update 0,
+Every schedule takes `steps`, the length of the *mollified phase* in updates, is 1 at update 0,
 never rises (but see `reordered`), and is exactly 0 from `steps` on (`constant` keeps its value in
 between and `none` is 0 throughout). All parameters may be traced, so that `jax.vmap` sweeps them;
 those that are not are checked. With `t = step / steps`, the formulae are those of each docstring;

@@ -320,6 +320,7 @@ def test_what_may_change_on_resume():
   check = lambda old, new: workdir.check_same_run(_plain(old), _plain(new), 'w')
   check('', 'log.every=100,eval.every=500,checkpoint.keep=9')
   check('mollify.steps=100', 'mollify.steps=100,total_steps=4000')
+  check('', 'eval.batch_size=7,eval.num_samples=9,eval.patience=3')
   for old, new, words in [
       ('', 'seed=1', 'seed was 0, now 1'), ('', 'total_steps=4000', 'may only grow'),
       ('mollify.steps=100', 'mollify.steps=100,total_steps=1000', 'may only grow'),
@@ -327,6 +328,9 @@ def test_what_may_change_on_resume():
        'mollify.steps=1,optimizer.schedule=cosine,total_steps=4000', 'may only grow'),
       ('mollify.steps=100,model.warmup=.5',
        'mollify.steps=100,model.warmup=.5,total_steps=4000', 'may only grow'),
+      ('', "eval.best_metric=''", "best_metric was 'log_likelihood', now ''"),
+      ('ema_decay=.9', 'ema_decay=.9,eval.params=ema', "params was 'raw', now 'ema'"),
+      ('', 'eval.refresh_examples=9', 'refresh_examples was 10000, now 9'),
       ('', 'model.latent_dim=3', 'latent_dim was 16, now 3')]:
     with pytest.raises(ValueError, match=words):
       check(old, new)

@@ -25,14 +25,19 @@ MODELS_MAY = {'mollification', 'jax', 'flax', 'numpy', 'scipy', 'typing', 'math'
 
 
 def _imports(path):
-  """(name, inside a function?) of everything that a file imports."""
-  tree = ast.parse(path.read_text())
-  top = {id(node) for node in tree.body}
-  for node in ast.walk(tree):
-    if isinstance(node, ast.Import):
-      yield from ((alias.name, id(node) not in top) for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-      yield from ((f'{node.module}.{alias.name}', id(node) not in top) for alias in node.names)
+  """(name, inside a function?) of everything that a file imports; relative imports are refused."""
+  return _imported(ast.parse(path.read_text()), inside=False)
+
+
+def _imported(node, inside):
+  if isinstance(node, ast.Import):
+    yield from ((alias.name, inside) for alias in node.names)
+  elif isinstance(node, ast.ImportFrom):
+    assert not node.level, f'line {node.lineno}: a relative import says nothing of rooms'
+    yield from ((f'{node.module}.{alias.name}', inside) for alias in node.names)
+  inside = inside or isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+  for child in ast.iter_child_nodes(node):
+    yield from _imported(child, inside)
 
 
 def _room(name):
@@ -107,6 +112,13 @@ def test_configs_and_experiments_stand_on_the_package(path):
     assert top != 'tests'
     if path.parent.name == 'configs':
       assert top in ('configs', 'ml_collections', 'mollification', 'ast', 'difflib', 're'), imported
+
+
+def test_what_is_imported_on_import_is_seen_as_that():
+  code = 'try:\n  import a\nexcept E:\n  pass\ndef f():\n  if g:\n    from b import c\n'
+  assert list(_imported(ast.parse(code), False)) == [('a', False), ('b.c', True)]
+  with pytest.raises(AssertionError, match='line 1'):
+    list(_imported(ast.parse('from . import x'), False))
 
 
 def test_imports_by_name_are_seen():

@@ -53,6 +53,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
 def train_in_process(monkeypatch):
   """The binary's (config, workdir) -> None, without its flags."""
   monkeypatch.setattr(main, '_SMOKE', types.SimpleNamespace(value=False))
+  monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=True))
   return main._train
 
 
@@ -280,12 +281,35 @@ def test_debug_shows_the_traceback():
   assert info.value.code == 2
 
 
-@pytest.mark.parametrize('error', [ArithmeticError('no root'), MemoryError('1 TB')])
-def test_what_a_file_of_nonsense_raises_is_one_line_too(error, capsys):
+@pytest.mark.parametrize('error, line', [
+  (ArithmeticError('no root'), 'no root'), (MemoryError('1 TB'), '1 TB'),
+  (MemoryError(), 'MemoryError'), (RuntimeError('boom'), 'boom'),
+  (ValueError('a rule,\n  a value\n\nand a page more'), 'a rule, a value')])
+def test_what_a_file_of_nonsense_raises_is_one_line_too(error, line, capsys):
   with pytest.raises(SystemExit) as info, cli.one_line_errors():
     raise error
   assert info.value.code == 2
-  assert capsys.readouterr().err == f'error: {error}\n'
+  assert capsys.readouterr().err == f'error: {line}\n'
+
+
+def test_a_run_that_diverges_ends_with_3_and_one_line(tmp_path, train_in_process, capsys):
+  config = tiny.config(max_nonfinite=3, optimizer__learning_rate=1e30, eval__every=0)
+  with pytest.raises(SystemExit) as info:
+    train_in_process(config, tmp_path)
+  assert info.value.code == main.EXIT_DIVERGED == 3
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert line.startswith('error: 3 updates in a row')
+
+
+def test_what_goes_wrong_in_training_is_not_called_a_mistake_of_the_user(
+    tmp_path, train_in_process, monkeypatch):
+  def train(*args, **kwargs):
+    raise OSError('no space left on device')
+
+  monkeypatch.setattr(loop, 'train', train)
+  monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=False))
+  with pytest.raises(OSError, match='no space left'):   # as it is, for its traceback
+    train_in_process(tiny.config(eval__every=0), tmp_path)
 
 
 def test_a_missing_package_names_its_extra(capsys):

@@ -36,6 +36,20 @@ def test_level_0_is_the_identity(name, jit):
                                 np.asarray(x).view(np.uint32))
 
 
+@pytest.mark.parametrize('name', MOLLIFIERS)
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_half_precision_stays_what_it_is(name, dtype):
+  x = _images().astype(dtype)
+  assert MOLLIFIERS[name](x, .5, _key()).dtype == dtype
+  unchanged = MOLLIFIERS[name](x, 0., _key())
+  np.testing.assert_array_equal(unchanged.view(jnp.uint16), x.view(jnp.uint16))
+
+
+def test_options_of_numpy_leave_the_type():
+  x = _images().astype(jnp.bfloat16)
+  assert mollifiers.gaussian_ve(x, .5, _key(), sigma_max=np.float32(.5)).dtype == x.dtype
+
+
 @pytest.mark.parametrize('name', [n for n in MOLLIFIERS if n != 'heat_blur_log'])
 def test_tends_to_the_identity(name):
   x = _images()
@@ -140,6 +154,7 @@ def test_gaussian_takes_any_event(shape):
 
 @pytest.mark.parametrize('call, message', [
   (lambda: mollify(jnp.ones((2, 3), jnp.uint8), .5, _key()), 'dtype uint8; convert first'),
+  (lambda: mollifiers.identity(jnp.ones((2, 3), jnp.uint8), .5, _key()), 'identity .*uint8'),
   (lambda: mollify(jnp.ones((2, 3)), 1.5, _key()), r'level must lie in \[0, 1\], got 1.5'),
   (lambda: mollify(jnp.ones((2, 3)), jnp.ones(3), _key()), r'batch of 2, got shape \(3,\)'),
   (lambda: mollify(jnp.ones((2, 3)), .5, jax.random.split(_key(), 3)), 'batch of 2, got keys'),

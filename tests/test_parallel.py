@@ -88,18 +88,20 @@ def test_accumulation_equals_the_large_batch():
     np.testing.assert_allclose(results[0][1][name], results[1][1][name], rtol=1e-5)
 
 
-def test_draws_on_four_devices_are_those_on_one():
+@pytest.mark.parametrize('devices', [2, 4])
+def test_draws_on_several_devices_are_those_on_one(devices):
   """Promise 2, on real devices: the noise itself, example by example."""
-  @functools.partial(jax.pmap, axis_name='batch', in_axes=(0, None))
+  @functools.partial(jax.pmap, axis_name='batch', in_axes=(0, None),
+                     devices=jax.devices()[:devices])
   def noise(x, key):
     _, keys, _ = rng.step_keys(key, 7, jax.lax.axis_index('batch') * len(x), len(x))
     return mollifiers.gaussian(x, 1., keys)   # the noise alone, bit for bit
 
   x = jnp.asarray(_batches(1)[0])
-  four = parallel.gather(noise(parallel.shard(x), _key()))
+  found = parallel.gather(noise(x.reshape(devices, -1, D), _key()))
   _, keys, _ = rng.step_keys(_key(), 7, 0, B)
-  np.testing.assert_array_equal(four, mollifiers.gaussian(x, 1., keys))
-  assert len(np.unique(four)) == B * D
+  np.testing.assert_array_equal(found, mollifiers.gaussian(x, 1., keys))
+  assert len(np.unique(found)) == B * D
 
 
 def test_shard_and_gather_are_opposite():

@@ -78,11 +78,13 @@ def test_commands_with_files_run(command, tmp_path):
 def test_commands_run(tmp_path_factory):
   """In order: a later one may evaluate what an earlier one trained."""
   folder = tmp_path_factory.mktemp('readme')
-  trained = f'--workdir={folder}/digits_vae'
+  trained, before = f'--workdir={folder}/digits_vae', sorted((ROOT / 'runs').rglob('*'))
   for command in [*COMMANDS, *INLINE]:
     args = [sys.executable, *shlex.split(command)[1:], '--smoke']
     args = [a.replace('=runs/', f'={folder}/') for a in args]
-    args += [f'--workdir={folder}/quickstart'] if 'quickstart' in command else []
+    experiment = re.search(r'-m experiments\.(\w+)$', command)
+    args += [f'--workdir={folder}/{experiment[1]}'] if experiment else []
     args += [trained] if command in INLINE and 'evaluate' in command else []
     result = subprocess.run(args, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, f'{command}: {result.stderr[-2000:]}'
+  assert before == sorted((ROOT / 'runs').rglob('*'))   # a user's own runs are left alone

@@ -85,6 +85,21 @@ def test_parameters_may_be_traced():
   assert float(swept[1]) == pytest.approx(float(schedules.sigmoid(100, start=1.)(25)), rel=1e-6)
 
 
+@pytest.mark.parametrize('make, values', [
+  (lambda n, v: schedules.cosine(n, temperature=v), [.5, 1., 2.]),
+  (lambda n, v: schedules.cosine(n, start=v), [0., .2, .4]),
+  (lambda n, v: schedules.polynomial(n, power=v), [.5, 1., 3.]),
+  (lambda n, v: schedules.constant(v, n), [0., .3, 1.]),
+  (lambda n, v: schedules.linear(n), [0.] * 3), (lambda n, v: schedules.jetformer(n), [0.] * 3),
+  (lambda n, v: schedules.by_epoch(schedules.linear(n), v), [3, 10, 20])],
+  ids=['cosine', 'cosine_start', 'polynomial', 'constant', 'linear', 'jetformer', 'by_epoch'])
+def test_every_family_may_be_swept(make, values):
+  lengths = jnp.array([50, 100, 200])
+  swept = jax.jit(jax.vmap(lambda n, v: make(n, v)(25)))(lengths, jnp.array(values))
+  alone = [float(make(int(n), v)(25)) for n, v in zip(lengths, values)]
+  np.testing.assert_allclose(swept, alone, rtol=1e-6)
+
+
 def test_by_epoch_holds_the_level_of_the_first_update():
   level = schedules.by_epoch(schedules.linear(100), 10)
   np.testing.assert_array_equal(level(jnp.arange(30, 40)), np.full(10, level(30)))

@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
 
-from mollification import metrics
+from mollification import measure, metrics
+from mollification.training import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 KILLS = 8
@@ -25,6 +28,13 @@ def _train(folder):
 def _rows(folder):
   return [{k: v for k, v in row.items() if not k.startswith('time/')}
           for row in metrics.read_rows(folder / 'metrics.jsonl')]
+
+
+def _newest(folder):
+  """(step, state): every leaf of the newest checkpoint."""
+  run = measure.open_run(folder.parent)
+  with checkpoint.manager(folder, read_only=True) as manager:
+    return checkpoint.restore(manager, run.template)
 
 
 @pytest.mark.soak
@@ -49,3 +59,6 @@ def test_killed_runs_end_like_the_straight_one(tmp_path):
   assert _rows(tmp_path / 'killed') == _rows(tmp_path / 'straight')
   assert [row['step'] for row in _rows(tmp_path / 'killed')] == list(range(10, 4001, 10))
   assert json.loads((tmp_path / 'killed' / 'config.json').read_text())
+  for kind in ('checkpoints', 'best'):
+    jax.tree.map(np.testing.assert_array_equal,
+                 *(_newest(tmp_path / name / kind) for name in ('killed', 'straight')))

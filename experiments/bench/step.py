@@ -25,8 +25,8 @@ takes 7.2 GFLOP an image (1.2 G multiply-adds forward, three times that with gra
 .3 s at the peak of two cores: .04 %. Both grow with the batch, so the share is that of any batch.
 For the digits 8,192 numbers, .04 ms, beside 150 MFLOP of network, 1 to 2 ms: there it shows.
 Measured alone on two EPYC cores, keys included, a number takes 15 to 30 ns, three to six times the
-prediction: .5 ms for 8 images, .06 % of an update of .86 s; .25 ms for the digits. An update runs
-at a third of the peak, so the share stays where it was: too small for wall times to resolve.
+prediction: .5 ms for 8 images, about .1 % of an update (results/bench/step.jsonl), and .06 to
+.25 ms for the digits: too small a share for wall times to resolve.
 """
 import contextlib
 import functools

@@ -104,14 +104,22 @@ def _reach(builder, data_dir):
   downloads = data_dir / 'downloads'
   names = {path.name for path in downloads.rglob('*')}
   known = ''.join(path.read_text(errors='replace') for path in downloads.glob('*.INFO'))
-  for url in builder.url_infos:
-    if url in known or url.rsplit('/', 1)[-1] in names:
+  for url, info in _wanted(builder).items():
+    if url in known or info.filename in names:
       continue
     try:
       requests.head(url, timeout=_TIMEOUT)   # any answer will do
     except requests.exceptions.RequestException as error:
       raise OSError(f'{urllib.parse.urlsplit(url).hostname} cannot be reached') from error
     return
+
+
+def _wanted(builder):
+  """{url: UrlInfo} of what `builder` downloads: TFDS lists the files of all configs together."""
+  config = builder.builder_config
+  own = {url: info for url, info in builder.url_infos.items()
+         if config is not None and config.name in info.filename}
+  return own or builder.url_infos
 
 
 def _read_split(tfds, builder, split):

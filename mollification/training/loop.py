@@ -77,7 +77,9 @@ class _Journal:
 
   def __init__(self, run, outputs, progress, first):
     self._run, self._outputs, self.progress = run, outputs, progress
-    rows = outputs.start(first)
+    # The last row of a shorter run may be off every interval: one of this length never has it.
+    rows = outputs.start(lambda step: step < first or (
+      step == first and any(_due(step, every, run) for every in (run.log_every, run.eval_every))))
     self._row = rows[-1] if rows else {}
     self.scores = [score for row in rows for score in self._score(row)]
 

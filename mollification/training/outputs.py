@@ -47,10 +47,14 @@ class Outputs:
       if unwanted(step):
         self._best.delete(step)
 
-  def start(self, step):
-    """Open the writers; rows after `step` are cut. Returns the rows up to it."""
+  def start(self, keep):
+    """Open the writers; rows whose step `keep` refuses are cut, and best states of such a step.
+
+    Returns the rows that stay.
+    """
     path = self._workdir / 'metrics.jsonl'
-    rows = metrics.cut_rows(path, step)
+    rows = metrics.cut_rows(path, keep)
+    self._drop_best(lambda step: not keep(step))
     self._rows = metrics.JsonlWriter(path)
     self._stack.callback(self._rows.close)
     self._events = None

@@ -15,6 +15,9 @@ import time
 from mollification import files
 
 MAY_CHANGE = ('log', 'checkpoint', 'eval')
+# But not these: the scores of a run, of which the best is kept, would be of different things.
+SCORED_BY = ('eval.best_metric', 'eval.params', 'eval.refresh', 'eval.refresh_examples',
+             'eval.refresh_batch_size')
 # Keys that came after records had been written -> the value at which all is as it was before: a run
 # of then, which lacks the key, and one of now that leaves it there are the same run.
 CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0,
@@ -187,14 +190,15 @@ def _alike(a, b):
 def check_same_run(old, new, workdir):
   """Raise ValueError where a key that shapes the result differs; both are plain dicts.
 
-  Keys under log, checkpoint and eval may change, and where data lie. `total_steps` may grow where
-  the updates already done would have been the same: the mollified phase is given in steps, or
-  there is none, the learning rate is constant, and no KL weight warms up over a share of the total.
+  Keys under log, checkpoint and eval may change but for `SCORED_BY`, and where data lie.
+  `total_steps` may grow where the updates already done would have been the same: the mollified
+  phase is given in steps, or there is none, the learning rate is constant, and no KL weight warms
+  up over a share of the total.
   """
   old, new = _flatten(old), _flatten(new)
   for key in sorted(old.keys() | new.keys()):
     before, after = (flat.get(key, CAME_LATER.get(key, 'absent')) for flat in (old, new))
-    if before == after or _may_change(key):
+    if before == after or (_may_change(key) and key not in SCORED_BY):
       continue
     if key == 'total_steps' and after > before and _independent_of_total(new):
       continue

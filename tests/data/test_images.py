@@ -176,20 +176,48 @@ def test_a_host_out_of_reach_is_found_out_at_once(tmp_path, monkeypatch):
     raise requests.exceptions.ConnectionError('no route')
 
   monkeypatch.setattr(requests, 'head', refuse)
-  builder = types.SimpleNamespace(url_infos={'http://a/b.tar': None})
+  def listed(name):
+    info = types.SimpleNamespace(filename=f'{name}.tar')
+    return types.SimpleNamespace(url_infos={f'http://a/get?id={name}': info}, builder_config=None)
+
+  builder = listed('b')
   with pytest.raises(OSError, match=r'^a cannot be reached$'):
     images._reach(builder, tmp_path)
   (tmp_path / 'downloads' / 'manual').mkdir(parents=True)
   (tmp_path / 'downloads' / 'other.tar').touch()   # of another data set
   with pytest.raises(OSError, match='cannot be reached'):
     images._reach(builder, tmp_path)
-  assert asked == ['http://a/b.tar'] * 2
+  assert asked == ['http://a/get?id=b'] * 2
   (tmp_path / 'downloads' / 'manual' / 'b.tar').touch()
   images._reach(builder, tmp_path)
-  fetched = types.SimpleNamespace(url_infos={'http://a/c.tar': None})
-  (tmp_path / 'downloads' / 'a_c_x1y2.tar.INFO').write_text('{"urls": ["http://a/c.tar"]}')
-  images._reach(fetched, tmp_path)
+  (tmp_path / 'downloads' / 'a_c_x1y2.tar.INFO').write_text('{"urls": ["http://a/get?id=c"]}')
+  images._reach(listed('c'), tmp_path)
   assert len(asked) == 2
+
+
+@pytest.mark.parametrize('name, archives', [
+  ('downsampled_imagenet/32x32', ['train_32x32.tar', 'valid_32x32.tar']),
+  ('downsampled_imagenet/64x64', ['train_64x64.tar', 'valid_64x64.tar']),
+  ('celeb_a', ['list_eval_partition.txt', 'img_align_celeba.zip', 'list_attr_celeba.txt',
+               'list_landmarks_align_celeba.txt', 'identity_CelebA.txt'])])
+def test_archives_of_ones_own_are_all_that_is_needed(name, archives, tmp_path, monkeypatch):
+  """As TFDS itself names and lists them; one that is missing is asked for."""
+  import requests
+  import tensorflow_datasets as tfds
+
+  def refuse(url, timeout):
+    raise requests.exceptions.ConnectionError('no route')
+
+  monkeypatch.setattr(requests, 'head', refuse)
+  builder = tfds.builder(name, data_dir=tmp_path)
+  manual = tmp_path / 'downloads' / 'manual'
+  manual.mkdir(parents=True)
+  for archive in archives[1:]:
+    (manual / archive).touch()
+  with pytest.raises(OSError, match='cannot be reached'):
+    images._reach(builder, tmp_path)
+  (manual / archives[0]).touch()
+  images._reach(builder, tmp_path)
 
 
 def test_celeba_is_cropped_resized_and_keeps_its_own_validation(tmp_path):

@@ -87,6 +87,43 @@ def test_a_cut_run_equals_the_straight_one(tmp_path, family, crash, changes):
   assert _rows(tmp_path / 'straight') == _rows(tmp_path / 'cut')
 
 
+def test_a_run_that_was_made_longer_equals_the_long_one(tmp_path):
+  """Also where the shorter one ended between two rows, and had its best there."""
+  changes = dict(mollify__steps=2, log__every=4, eval__every=4, checkpoint__every=4,
+                 eval__best_metric='log_likelihood')
+  scores = [-3., 0., -2.], [-3., -2., -4.]   # at 4, 6 and 8; and at 4, 8 and 12
+  short, long = (tiny.run(total_steps=steps, **changes) for steps in (6, 12))
+  loop.train(_with_scores(short, scores[0][:2]), tmp_path / 'grown')
+  assert [row['step'] for row in _rows(tmp_path / 'grown')] == [4, 6]
+  grown = loop.train(_with_scores(long, scores[1][1:]), tmp_path / 'grown')
+  straight = loop.train(_with_scores(long, scores[1]), tmp_path / 'straight')
+  _assert_same(straight.state, grown.state)
+  assert _rows(tmp_path / 'straight') == _rows(tmp_path / 'grown')
+  for folder in ('straight', 'grown'):
+    with checkpoint.manager(tmp_path / folder / 'best', read_only=True) as manager:
+      assert manager.all_steps() == [8]
+
+
+def test_the_device_has_its_next_call_before_the_metrics_of_the_last_are_fetched(
+    tmp_path, monkeypatch):
+  """Training never waits for the device inside a step."""
+  run, order = tiny.run(log__every=1, eval__every=8, checkpoint__every=8), []
+  compiled = loop._compiled_update(run)
+
+  def call(state, step):
+    order.append(('call', step + 1))
+    return compiled(state, step)
+
+  take = loop._Journal.take
+  monkeypatch.setattr(loop, '_compiled_update', lambda run: call)
+  monkeypatch.setattr(loop._Journal, 'take', lambda self, step, *args: (
+    order.append(('fetch', step)), take(self, step, *args)))
+  loop.train(run, tmp_path)
+  for step in range(1, 7):
+    assert order.index(('fetch', step)) > order.index(('call', step + 1))
+  assert order[-1] == ('fetch', 8)
+
+
 def test_both_arms_start_alike_and_see_the_same_batches():
   vanilla, mollified = tiny.run(mollify__fraction=0.), tiny.run(mollify__fraction=.5)
   _assert_same(vanilla.create_state(), mollified.create_state())

@@ -1,0 +1,81 @@
+"""Cells side by side: all of them, or none that begins after a signal or an error."""
+import functools
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import jax
+import pytest
+
+from experiments import cells
+from mollification import metrics
+from mollification.training import preemption
+from tests.training import tiny
+
+
+def _work(folder, name):
+  """Runs in a worker: leave a mark, then wait for the signal as training does, up to 60 s."""
+  with preemption.Preemption() as stop:
+    stop.armed = True
+    (folder / f'{name}.began').touch()
+    if name == 'bad':
+      raise ValueError('no such cell')
+    until = time.monotonic() + (60 if 'long' in name else 0)
+    while time.monotonic() < until and not stop.requested:
+      time.sleep(.02)
+    time.sleep(.3 if stop.requested else 0)   # it takes a while to save
+    (folder / f'{name}.{"saved" if stop.requested else "ended"}').touch()
+  return name.upper()
+
+
+def _run(folder, names):
+  return cells.run(names, workers=2, compiled=folder, work=functools.partial(_work, folder))
+
+
+def _marks(folder):
+  return sorted(path.name for path in folder.iterdir())
+
+
+def _when(path, act):
+  """Call `act` once `path` is there, from another thread."""
+  def wait():
+    while not path.exists():
+      time.sleep(.02)
+    act()
+  threading.Thread(target=wait, daemon=True).start()
+
+
+def test_all_cells_are_done_and_come_with_their_results(tmp_path):
+  assert sorted(_run(tmp_path, ['a', 'b', 'c'])) == [('a', 'A'), ('b', 'B'), ('c', 'C')]
+
+
+def test_after_a_signal_what_runs_is_saved_and_nothing_else_begins(tmp_path):
+  before = signal.getsignal(signal.SIGTERM)
+  _when(tmp_path / 'long2.began', lambda: os.kill(os.getpid(), signal.SIGTERM))
+  with pytest.raises(cells.Stopped):
+    list(_run(tmp_path, ['long1', 'long2', 'c']))
+  assert _marks(tmp_path) == ['long1.began', 'long1.saved', 'long2.began', 'long2.saved']
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_error_of_a_cell_is_raised_at_once_and_the_others_are_saved(tmp_path):
+  with pytest.raises(ValueError, match='no such cell'):
+    list(_run(tmp_path, ['long', 'a', 'bad', 'c', 'd']))
+  marks = _marks(tmp_path)
+  assert 'long.saved' in marks
+  assert not {'c.began', 'd.began'} & set(marks)
+
+
+def test_a_cell_is_trained_and_measured_once(tmp_path):
+  config = tiny.config(eval__every=0, checkpoint__every=0)
+  cell = cells.Cell(config, pathlib.Path(tmp_path), ('nll',), 'tiny')
+  with jax.debug_key_reuse(False):   # it slows every eager operation of a checkpoint
+    assert cells.train_and_measure(cell) > 0
+    rows = metrics.read_rows(tmp_path / 'metrics.jsonl')
+    assert [row['step'] for row in rows] == list(range(1, 9))
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()}
+    assert {p.name.split('-')[0] for p in written} == {'log_likelihood', 'bits_per_dim'}
+    assert cells.train_and_measure(cell) is None   # of nothing new there is no time
+  assert {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()} == written
