@@ -17,7 +17,7 @@ from mollification.models.flows.glow import glow
 from mollification.models.flows.image_coupling import GlowNet, ImageCoupling, ResidualNet
 from mollification.models.flows.linear import LULinear, decompose
 from mollification.models.flows.repeat import Repeat
-from tests.models.support import jit, random_variables
+from tests.models.support import equations, jit, random_variables
 
 forward_of = functools.partial(dict, method='forward_and_log_det')
 
@@ -300,13 +300,8 @@ def test_full_size_realnvp_has_the_parameters_of_its_layers():
 
 def _precisions(fn, *args):
   """Precisions of all matrix products of the program of `fn`, inner ones too."""
-  def of(jaxpr):
-    for equation in jaxpr.eqns:
-      if equation.primitive.name == 'dot_general':
-        yield equation.params['precision']
-      for inner in jax.core.jaxprs_in_params(equation.params):
-        yield from of(inner)
-  return list(of(jax.make_jaxpr(fn)(*args).jaxpr))
+  return [equation.params['precision'] for equation in equations(jax.make_jaxpr(fn)(*args).jaxpr)
+          if equation.primitive.name == 'dot_general']
 
 
 def test_matrices_are_multiplied_at_full_precision_where_they_are_to_be_inverted():

@@ -14,7 +14,7 @@ from mollification.models.flows.flow import Flow
 from mollification.models.flows.maf import MaskedAutoregressive, maf
 from mollification.models.flows.permutation import RandomPermutation
 from mollification.models.matmul import matmul
-from tests.models.support import jit, random_variables
+from tests.models.support import equations, jit, random_variables
 
 
 def _made(size, widths, outputs=2, condition=None):
@@ -116,6 +116,17 @@ def test_maf_and_its_inverse_agree(size):
   assert np.abs(x - z).max() > .1
   np.testing.assert_allclose(back, z, atol=1e-4)
   np.testing.assert_allclose(log_det, -inverse_log_det, rtol=1e-4, atol=1e-3)
+
+
+def test_the_inverse_is_one_scan_over_the_coordinates_and_its_log_det_takes_no_other_pass():
+  layer, z = MaskedAutoregressive((8, 8)), jnp.zeros((2, 5))
+  variables = random_variables(lambda: layer.init(
+      jax.random.key(0), z, method='forward_and_log_det'))
+  jaxpr = jax.make_jaxpr(lambda z: layer.apply(variables, z, method='inverse_and_log_det'))(z).jaxpr
+  (scan,) = (equation for equation in equations(jaxpr) if equation.primitive.name == 'scan')
+  assert scan.params['length'] == 5
+  products = lambda jaxpr: sum(e.primitive.name == 'dot_general' for e in equations(jaxpr))
+  assert products(jaxpr) == products(scan.params['jaxpr'].jaxpr) == 3   # one pass, of three layers
 
 
 def test_the_shift_and_the_log_scale_are_those_of_the_paper():
