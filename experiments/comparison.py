@@ -70,8 +70,14 @@ def read(root):
     if twice:
       raise ValueError(f'{folder} holds more than one record of {twice[0]} at update {last}; move '
                        'all but one away.')
-    found += [(Cell(model, arm, r.seed, r.metric, r.value), r) for r in wanted]
+    found += [(Cell(_label(model, r), arm, r.seed, r.metric, r.value), r) for r in wanted]
   return found
+
+
+def _label(model, record):
+  """Name of a table's row: with what the data-dependent layers started from, if there are any."""
+  start = record.extra.get('init_on')
+  return model if start is None else f'{model} (init_on {start})'
 
 
 def compare(cells):

@@ -77,7 +77,8 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
   as the split has examples; `extractor` is that of `IN_FEATURES`, of the data set where it is
   None. Non-finite samples are counted in the records; more than none raise FloatingPointError
-  unless `allow_nonfinite`. Samples that are images leave a grid of them in samples/. Raises
+  unless `allow_nonfinite`. Of a model that starts from data, `extra` says from which ('init_on').
+  Samples that are images leave a grid of them in samples/. Raises
   ValueError on unknown names and FileNotFoundError where there is no such checkpoint.
   """
   _check_names(metrics, split)
@@ -100,6 +101,9 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
     found += _in_features(named, extractor or features.for_dataset(evaluation.dataset.name),
                           evaluation.dataset, held_out, samples, config, common, run.folder,
                           write)
+  if evaluation.model.starts_from_data:
+    start = {'init_on': config.mollify.init_on}
+    found = [dataclasses.replace(record, extra=record.extra | start) for record in found]
   for record in found if write else ():
     records.write(record, run.folder / 'records')
   if write:

@@ -12,7 +12,14 @@ def text(config, dataset, evaluation, mollified_steps):
   shape = tuple(dataset.event_shape)
   lines = [table, f'data {dataset.name}: {dataset.train.num_examples:,} training examples {shape}',
            f'mollification {phase}']
+  if evaluation.model.starts_from_data:
+    lines.append(f'data-dependent layers start from the first batch, {_start(c.init_on, steps)} '
+                 f'(mollify.init_on={c.init_on})')
   if dataset.levels is not None and not evaluation.prepare.bits_defined:
     what = 'bits/dim' if evaluation.has_likelihood else 'likelihood'
     lines.append(f'no {what}: pixels are not dequantised (prepare.dequantize=none)')
   return '\n'.join(lines)
+
+
+def _start(init_on, steps):
+  return 'mollified to its level' if init_on == 'mollified' and steps else 'clean'

@@ -12,8 +12,9 @@ import pytest
 
 from configs import default
 from experiments import quickstart
-from mollification import build, check, data, models, parallel, rng
+from mollification import build, check, data, models, rng
 from mollification.training import workdir
+from tests.updates import config_of, mapped
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
@@ -35,13 +36,9 @@ CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name fo
 @pytest.mark.slow
 @pytest.mark.parametrize('name', TRACED_ONLY)
 def test_large_flows_lower(name):
-  traced, _ = _traced(_config(name))
+  traced, _ = _traced(config_of(name))
   for platform in ('tpu', 'cuda'):
     assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
-
-
-def _config(name):
-  return importlib.import_module(f'configs.{name}').get_config()
 
 
 def _state_and_batch(config):
@@ -52,17 +49,6 @@ def _state_and_batch(config):
   return state, batch, build.train_step(config, event_shape, levels)
 
 
-def _mapped(step, devices):
-  body = jax.vmap(parallel.with_global_keys(step), axis_name='batch',
-                  in_axes=(None, 0, None, None, None, 0), out_axes=None)
-
-  def update(state, batch, key, level, mask):
-    split = lambda a: None if a is None else a.reshape(devices, -1, *a.shape[1:])
-    return body(state, split(batch), key, level, None, split(mask))
-
-  return update
-
-
 def _traced(config):
   """(the update of a config over two shards, traced; the shapes of its state)."""
   state, batch, step = _state_and_batch(config)
@@ -71,12 +57,12 @@ def _traced(config):
     mask = jax.ShapeDtypeStruct((config.batch_size,), bool)
   key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
   level = jax.ShapeDtypeStruct((), jnp.float32)
-  return jax.jit(_mapped(step, 2)).trace(state, batch, key, level, mask), state
+  return jax.jit(mapped(step, 2)).trace(state, batch, key, level, mask), state
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_config_traces_and_lowers(name):
-  traced, state = _traced(_config(name))
+  traced, state = _traced(config_of(name))
   after, metrics = traced.out_info
   assert metrics['loss'].shape == ()
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
@@ -87,54 +73,17 @@ def test_config_traces_and_lowers(name):
 
 def test_one_smoke_step_of_a_convolutional_model_runs():
   """The other models take real steps in training/test_loop.py."""
-  config = build.smoke(_config('fashion_mnist_vae'))
+  config = build.smoke(config_of('fashion_mnist_vae'))
   config.model.widths = (8, 8, 8, 8)
   event_shape, dtype, levels = data.spec(config.data.name)
   batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
   state = build.create_state(config, batch, levels, 1.)
-  update = jax.jit(_mapped(build.train_step(config, event_shape, levels), 2))
+  update = jax.jit(mapped(build.train_step(config, event_shape, levels), 2))
   after, metrics = update(state, batch, rng.purpose_key(0, 'train'), .5, None)
   assert np.isfinite(metrics['loss'])
   assert int(after.skipped) == 0
   moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
   assert all(jax.tree.leaves(moved))
-
-
-def test_one_smoke_step_of_an_image_flow_moves_it_and_keeps_what_is_fixed():
-  config = build.smoke(_config('digits_glow'))
-  config.model.levels, config.model.steps, config.model.hidden = 1, 2, 4
-  event_shape, dtype, levels = data.spec(config.data.name)
-  batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
-  state = build.create_state(config, batch, levels, 1.)
-  update = jax.jit(_mapped(build.train_step(config, event_shape, levels), 2))
-  after, metrics = update(state, batch, rng.purpose_key(0, 'train'), .5, None)
-  assert np.isfinite(metrics['loss'])
-  assert metrics['inverse_error'] < 1e-4
-  assert int(after.skipped) == 0
-  jax.tree.map(np.testing.assert_array_equal, after.model_state, state.model_state)
-  step, new = (s.params['bijector']['levels_0']['bijectors_1']['bijector'] for s in (state, after))
-  moving = lambda tree: [*jax.tree.leaves(tree['bijectors_0']), *jax.tree.leaves(
-      tree['bijectors_1']), *jax.tree.leaves(tree['bijectors_2']['net']['Conv_2'])]
-  assert all((a != b).any() for a, b in zip(moving(step), moving(new), strict=True))
-
-
-def test_data_dependent_layers_start_from_the_batch_that_init_on_names():
-  """ActNorm from the noise of level 1 or from the clean batch; all else from the same keys."""
-  def start(init_on, level):
-    config = build.smoke(_config('digits_glow'))
-    config.model.levels, config.model.steps, config.model.hidden = 1, 1, 4
-    config.mollify.init_on = init_on
-    event_shape, dtype, levels = data.spec(config.data.name)
-    batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
-    step = build.create_state(config, batch, levels, level).params['bijector']['levels_0']
-    parts = step['bijectors_1']['bijector']
-    return parts['bijectors_0']['mean'], (parts['bijectors_1'], parts['bijectors_2'])
-
-  clean, noise, vanilla = start('clean', 1.), start('mollified', 1.), start('mollified', 0.)
-  np.testing.assert_array_equal(clean[0], vanilla[0])
-  assert (clean[0] != noise[0]).all()
-  for other in (noise, vanilla):
-    jax.tree.map(np.testing.assert_array_equal, clean[1], other[1])
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -30,9 +30,11 @@ class Model(nn.Module, kw_only=True):
 
   Fields of every model: `event_shape`, the shape of one example, and `axis_name`, the collective
   axis over which batch statistics are taken in training (None: this device's batch).
-  `EXACT_LIKELIHOOD` says whether `log_likelihood` is exact (True) or a lower bound (False).
+  `EXACT_LIKELIHOOD` says whether `log_likelihood` is exact (True) or a lower bound (False),
+  `starts_from_data` whether `init` takes values from its batch (ActNorm) and not its shape alone.
   """
   EXACT_LIKELIHOOD: ClassVar[bool]
+  starts_from_data: ClassVar[bool] = False
 
   event_shape: tuple[int, ...]
   axis_name: str | None = None

@@ -21,7 +21,9 @@ SCORED_BY = ('eval.best_metric', 'eval.params', 'eval.refresh', 'eval.refresh_ex
 # Keys that came after records had been written -> the value at which all is as it was before: a run
 # of then, which lacks the key, and one of now that leaves it there are the same run.
 CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0,
-              'data.curvature': 0., 'data.noise': 0.}
+              'data.curvature': 0., 'data.noise': 0., 'model.inverse_error': 0}
+# The same, of keys that other models had from the start.
+CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'}}
 
 
 @contextlib.contextmanager
@@ -100,11 +102,11 @@ def in_use(workdir):
 def identity(config):
   """sha256 of the keys of a config (a plain dict) that must not change while a run goes on.
 
-  Without those of `CAME_LATER` at their neutral value: what has been recorded stays valid.
+  Without those that came later at their neutral value: what has been recorded stays valid.
   """
   flat = _flatten(config)
   kept = {key: value for key, value in flat.items()
-          if not _may_change(key) and not _is_neutral(key, value)}
+          if not _may_change(key) and not _is_neutral(flat, key, value)}
   if _independent_of_total(flat):
     del kept['total_steps']
   return hashlib.sha256(_dump(kept).encode()).hexdigest()
@@ -197,7 +199,7 @@ def check_same_run(old, new, workdir):
   """
   old, new = _flatten(old), _flatten(new)
   for key in sorted(old.keys() | new.keys()):
-    before, after = (flat.get(key, CAME_LATER.get(key, 'absent')) for flat in (old, new))
+    before, after = (flat.get(key, _came_later(flat).get(key, 'absent')) for flat in (old, new))
     if before == after or (_may_change(key) and key not in SCORED_BY):
       continue
     if key == 'total_steps' and after > before and _independent_of_total(new):
@@ -214,8 +216,13 @@ def _may_change(key):
           or (key.startswith('data.') and key.endswith('_dir')))
 
 
-def _is_neutral(key, value):
-  return key in CAME_LATER and value == CAME_LATER[key]
+def _came_later(flat):
+  return CAME_LATER | CAME_LATER_TO.get(flat.get('model.name'), {})
+
+
+def _is_neutral(flat, key, value):
+  later = _came_later(flat)
+  return key in later and value == later[key]
 
 
 def _independent_of_total(flat):

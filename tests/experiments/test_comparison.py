@@ -1,4 +1,5 @@
 """Tables: paired by seed, honest either way."""
+import dataclasses
 import math
 
 import numpy as np
@@ -51,6 +52,14 @@ def test_a_table_is_of_the_last_update_on_test_data_and_of_one_record_a_figure(t
   _record(tmp_path, n=40, value=5.)
   with pytest.raises(ValueError, match=r'more than one record of mmd2 at update 800; move all but'):
     comparison.read(tmp_path)
+
+
+def test_a_row_says_what_data_dependent_layers_started_from(tmp_path):
+  _record(tmp_path, extra={'init_on': 'clean'})
+  (cell, _), = comparison.read(tmp_path)
+  assert cell.model == 'M (init_on clean)'
+  assert next(comparison.lines(comparison.compare([cell, dataclasses.replace(
+    cell, arm='mollified')])))[0] == 'M (init_on clean)'
 
 
 def test_one_seed_or_a_nan_decides_nothing():

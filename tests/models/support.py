@@ -36,3 +36,11 @@ def random_variables(init, seed=0, scale=.3):
   flat = traverse_util.flatten_dict(jax.eval_shape(init))
   return traverse_util.unflatten_dict(
       {path: jnp.asarray(fill(path, leaf.shape), leaf.dtype) for path, leaf in flat.items()})
+
+
+def equations(jaxpr):
+  """All equations of a jaxpr, those of inner ones too."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for inner in jax.core.jaxprs_in_params(equation.params):
+      yield from equations(inner)

@@ -190,6 +190,15 @@ def test_one_two_and_four_shards_agree(case, mask):
                     jax.tree.map(lambda a: a[0], list(found[0][1:])))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('case', MODELS)
+def test_a_model_says_whether_it_starts_from_data(case):
+  model, _, x = _setup(case)
+  init = jit(lambda x: model.init(jax.random.key(1), x, _keys(), train=True, method='loss'))
+  same = jax.tree.map(lambda a, b: bool((a == b).all()), init(x), init(3. * x + 1.))
+  assert model.starts_from_data != all(jax.tree.leaves(same))
+
+
 @NORMED
 def test_train_chooses_the_statistics_and_moves_them(case):
   model, variables, x = _setup(case)

@@ -14,11 +14,18 @@ class BatchNorm(Bijector):
 
   Training uses the batch's mean and v, with gradients through them; the inverse, and everything
   outside training, the running ones (`RunningMoments`, which stores v itself). Hence the inverse
-  undoes the forward map with train=False only.
+  undoes the forward map with train=False only. Raises ValueError for a `momentum` that would not
+  average.
   """
   axis_name: str | None = None
   momentum: float = .9
   epsilon: float = 1e-5
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 <= self.momentum < 1:
+      raise ValueError(f'momentum must lie in [0, 1), got {self.momentum}; 0 keeps the statistics '
+                       'of the last batch.')
 
   @nn.compact
   def _affine(self, x, *, train=False, mask=None):

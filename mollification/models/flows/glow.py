@@ -15,8 +15,11 @@ def glow(event_shape, levels=3, steps=20, hidden=512, classes=0, memory='store',
   The defaults are the paper's CIFAR-10 model of 27.5 M parameters. The base of each level is a
   learned diagonal Gaussian per channel; `classes` makes it class-conditional. `memory` is that of
   `Repeat`, `dtype` the type of the activations in coupling nets ('float32' or 'bfloat16'),
-  `inverse_error` that of `Flow`. Raises ValueError for events that `levels` do not fit.
+  `inverse_error` that of `Flow`. Raises ValueError for events that `levels` do not fit, and for
+  less than one step.
   """
+  if steps < 1:
+    raise ValueError(f'steps must be at least 1, got {steps}.')
   shapes = latent_shapes(event_shape, levels, squeezes=levels)
   scales, bases = [], []
   for level, (_, _, channels) in enumerate(shapes):
@@ -25,5 +28,6 @@ def glow(event_shape, levels=3, steps=20, hidden=512, classes=0, memory='store',
                   ImageCoupling(GlowNet(width // 2, hidden, dtype))))
     scales.append(Chain((Squeeze(), Repeat(step, steps, memory))))
     bases.append(GaussianBase(classes))
-  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, inverse_error=inverse_error,
+  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, conditions=classes,
+              inverse_error=inverse_error, starts_from_data=True,
               bijector=MultiScale(tuple(scales), shapes, tuple(bases)))

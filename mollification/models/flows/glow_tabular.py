@@ -6,10 +6,10 @@ from mollification.models.flows.linear import LULinear
 
 
 def glow_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False,
-                 classes=0, axis_name=None):
+                 classes=0, inverse_error=0, axis_name=None):
   """The tabular GLOW: `num_blocks` × [BatchNorm, LU-decomposed linear map, masked affine coupling].
 
-  Masks, `momentum`, base and errors as in `realnvp_tabular`.
+  Masks, options and errors as in `realnvp_tabular`.
   """
   tabular.check(event_shape, num_blocks, hidden, 'a coupling')
 
@@ -17,4 +17,5 @@ def glow_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_bas
     return BatchNorm(axis_name, momentum), LULinear(), MaskedAffineCoupling(parity, hidden)
 
   return tabular.tabular_flow(event_shape, tabular.alternating(block, num_blocks),
-                              learned_base=learned_base, classes=classes, axis_name=axis_name)
+                              learned_base=learned_base, classes=classes,
+                              inverse_error=inverse_error, axis_name=axis_name)

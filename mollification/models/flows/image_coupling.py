@@ -23,6 +23,11 @@ class ImageCoupling(Bijector):
   a traced bool) the second. `net` is called as net(x, train=..., mask=...) and returns both
   [B, H, W, F], F channels of the changed part. `norm`, if any, follows. Raises ValueError for an
   odd number of channels, unless the mask is a checkerboard.
+
+  Convolutions in `net` have the default precision, on accelerators less than float32's: both
+  directions apply the same function to the same kept part, whatever it is, so that the inverse
+  inverts and the log-determinant is that of the map which is computed. The sums, e^{log s} and
+  log det outside of `net` are float32. The same holds for the nets of tabular couplings and MADE.
   """
   net: nn.Module
   mask: str = 'half'

@@ -37,12 +37,13 @@ class MaskedAutoregressive(Bijector):
 
 
 def maf(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False, classes=0,
-        axis_name=None):
+        inverse_error=0, axis_name=None):
   """The tabular MAF: `num_blocks` × [MADE, BatchNorm, Reverse] on the flat event.
 
   Each MADE has two hidden layers of `hidden` ReLU units. `momentum` is that of the running
-  statistics; base as in `tabular_flow`. Raises ValueError for events of fewer than two numbers
-  and for less than one block or hidden unit.
+  statistics; the other options are those of `tabular_flow` (an `inverse_error` takes D passes
+  through every MADE). Raises ValueError for events of fewer than two numbers and for less than one
+  block or hidden unit.
   """
   tabular.check(event_shape, num_blocks, hidden, 'an autoregressive flow')
 
@@ -50,4 +51,5 @@ def maf(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False, 
     return MaskedAutoregressive((hidden, hidden)), BatchNorm(axis_name, momentum), Reverse()
 
   return tabular.tabular_flow(event_shape, tabular.alternating(block, num_blocks),
-                              learned_base=learned_base, classes=classes, axis_name=axis_name)
+                              learned_base=learned_base, classes=classes,
+                              inverse_error=inverse_error, axis_name=axis_name)

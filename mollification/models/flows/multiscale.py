@@ -37,9 +37,15 @@ class GaussianBase(Bijector):
 
   (Kingma & Dhariwal 2018, released code), all four [C] and starting at 0. As the last layer it
   makes N(mean, e^{2 log_scale}) the base. With `classes`, cond is one-hot [B, classes], and each
-  class adds a mean and a log scale of its own. Raises ValueError without that condition.
+  class adds a mean and a log scale of its own. Raises ValueError without that condition, and for
+  a negative number of classes.
   """
   classes: int = 0
+
+  def __post_init__(self):
+    super().__post_init__()
+    if self.classes < 0:
+      raise ValueError(f'classes must not be negative, got {self.classes}; 0 is without.')
 
   @nn.compact
   def _affine(self, x, cond):
@@ -55,7 +61,9 @@ class GaussianBase(Bijector):
       value = jnp.broadcast_to(value, x.shape)
       if self.classes:
         table = self.param(f'{name}_of_class', nn.initializers.zeros, (self.classes, *size))
-        per_class = (cond @ table).reshape(x.shape[0], *[1] * (x.ndim - 2), *size)
+        # A row of the table as it is, also where default products round what they are given.
+        chosen = jnp.matmul(cond, table, precision='highest')
+        per_class = chosen.reshape(x.shape[0], *[1] * (x.ndim - 2), *size)
         value += jnp.broadcast_to(per_class, x.shape)
       return value
 
@@ -110,17 +118,18 @@ class MultiScale(Bijector):
     return x, total
 
 
-def latent_shapes(event_shape, levels, *, squeezes):
+def latent_shapes(event_shape, levels, *, squeezes, name='levels'):
   """Shape of what each of `levels` gives to its base, for images [H, W, C].
 
   Each of the first `squeezes` levels (all, or all but the last) halves the sides. Raises ValueError
-  for events that are no images, or whose sides cannot be halved so often.
+  for events that are no images, or whose sides cannot be halved so often; `name` is what errors
+  call the levels.
   """
   if len(event_shape) != 3:
     raise ValueError(f'a flow of several scales needs images [H, W, C], got {tuple(event_shape)}; '
                      'use a tabular flow.')
   if levels < 1:
-    raise ValueError(f'levels must be at least 1, got {levels}.')
+    raise ValueError(f'{name} must be at least 1, got {levels}.')
   height, width, channels = event_shape
   if min(event_shape) < 1:
     raise ValueError(f'a flow of several scales needs images that are not empty, got '
@@ -128,9 +137,9 @@ def latent_shapes(event_shape, levels, *, squeezes):
   factor = 2**squeezes
   if height % factor or width % factor:
     most = _most_levels(height, width) + levels - squeezes
-    raise ValueError(f'{levels} levels need sides that are multiples of {factor}, got {height}×'
+    raise ValueError(f'{levels} {name} need sides that are multiples of {factor}, got {height}×'
                      f'{width}; take {_nearest(height, factor)}×{_nearest(width, factor)}, or '
-                     + (f'at most {most} levels.' if most else 'a tabular flow.'))
+                     + (f'at most {most} {name}.' if most else 'a tabular flow.'))
   shapes = []
   for level in range(levels):
     if level < squeezes:

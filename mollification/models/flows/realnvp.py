@@ -5,11 +5,11 @@ from mollification.models.flows.coupling import MaskedAffineCoupling
 
 
 def realnvp_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False,
-                    classes=0, axis_name=None):
+                    classes=0, inverse_error=0, axis_name=None):
   """The tabular RealNVP: `num_blocks` × [masked affine coupling, BatchNorm] on the flat event.
 
   The mask alternates between even and odd coordinates from block to block. `momentum` is that of
-  the running statistics; base as in `tabular_flow`. Raises ValueError for
+  the running statistics; the other options are those of `tabular_flow`. Raises ValueError for
   events of fewer than two numbers, where no coordinate is left to condition on, and for less than
   one block or hidden unit.
   """
@@ -19,4 +19,5 @@ def realnvp_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_
     return MaskedAffineCoupling(parity, hidden), BatchNorm(axis_name, momentum)
 
   return tabular.tabular_flow(event_shape, tabular.alternating(block, num_blocks),
-                              learned_base=learned_base, classes=classes, axis_name=axis_name)
+                              learned_base=learned_base, classes=classes,
+                              inverse_error=inverse_error, axis_name=axis_name)

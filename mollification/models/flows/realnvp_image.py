@@ -3,27 +3,31 @@ from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Chain
 from mollification.models.flows.flow import Flow
 from mollification.models.flows.image_coupling import ImageCoupling, ResidualNet
-from mollification.models.flows.multiscale import MultiScale, Squeeze, latent_shapes
+from mollification.models.flows.multiscale import GaussianBase, MultiScale, Squeeze, latent_shapes
 from mollification.models.flows.repeat import Repeat
 
 
 def realnvp_image(event_shape, scales=2, features=64, blocks=8, doubling=False, gain_penalty=5e-5,
-                  dtype='float32', inverse_error=0, axis_name=None):
+                  classes=0, memory='store', dtype='float32', inverse_error=0, axis_name=None):
   """RealNVP: per scale 3 checkerboard couplings, squeeze, 3 by channels; 4 checkerboard at last.
 
   Each coupling is followed by a BatchNorm with its log-determinant; those in a row are one traced
-  body. The defaults are the paper's
-  CIFAR-10 form: 2 scales, residual nets of 8 blocks with 64 features. The generic form has
-  `doubling`, features that double from scale to scale: 4 scales, 32 features, 4 blocks for 32 px;
-  5 scales, 2 blocks for 64 px. `gain_penalty` times the sum of squared gains of the
-  weight-normalised kernels is added to the loss. The base is N(0, I). Raises ValueError for events
-  that `scales` do not fit.
+  body. The defaults are the paper's CIFAR-10 form: 2 scales, residual nets of 8 blocks with 64
+  features. The generic form has `doubling`, features that double from scale to scale: 4 scales, 32
+  features, 4 blocks for 32 px; 5 scales, 2 blocks for 64 px. (Within a scale all couplings are
+  equally wide. In the code of the paper's authors those by channels are twice as wide as those
+  before the squeeze, as if the squeeze began the next scale; the paper does not say so.)
+  `gain_penalty` times the sum of squared gains of the weight-normalised kernels is added to the
+  loss. The base is N(0, I), with `classes` a learned Gaussian per level, channel and class.
+  `memory` is that of `Repeat`; 'invertible' cannot be, since couplings have batch statistics.
+  Raises ValueError for that, and for events that `scales` do not fit.
   """
-  shapes = latent_shapes(event_shape, scales, squeezes=scales - 1)
+  shapes = latent_shapes(event_shape, scales, squeezes=scales - 1, name='scales')
+  bases = tuple(GaussianBase(classes) for _ in range(scales)) if classes else ()
 
   def couplings(mask, count, channels, width):
     net = ResidualNet(channels, width, blocks, axis_name, dtype)
-    return Repeat(ImageCoupling(net, mask, BatchNorm(axis_name)), count, alternate=True)
+    return Repeat(ImageCoupling(net, mask, BatchNorm(axis_name)), count, memory, alternate=True)
 
   levels, channels = [], event_shape[-1]
   for scale in range(scales):
@@ -35,5 +39,6 @@ def realnvp_image(event_shape, scales=2, features=64, blocks=8, doubling=False, 
                 couplings('half', 3, 2 * channels, width)]
       channels *= 2
     levels.append(Chain(tuple(layers)))
-  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, gain_penalty=gain_penalty,
-              inverse_error=inverse_error, bijector=MultiScale(tuple(levels), shapes))
+  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, conditions=classes,
+              gain_penalty=gain_penalty, inverse_error=inverse_error,
+              bijector=MultiScale(tuple(levels), shapes, bases))

@@ -22,7 +22,11 @@ class Repeat(Bijector):
     remat       the inputs of the copies, from which each copy's activations are computed again;
     invertible  the output of the last copy alone, from which each copy's input is recomputed by
                 its inverse (Gomez et al. 2017): memory does not grow with `count`. Not for a copy
-                with batch statistics, whose inverse in training is not that of the forward map.
+                with batch statistics, whose inverse in training is not that of the forward map,
+                and for reverse-mode derivatives alone: jvp, jacfwd and hence Hessian-vector
+                products raise TypeError, as of every `jax.custom_vjp`. The gradients are as good
+                as the inverse: a copy that float32 cannot invert makes them NaN or wrong, which
+                metric 'inverse_error' shows.
 
   With `alternate`, every second copy is called with swap=True, the others with False (traced).
   """

@@ -10,16 +10,18 @@ from mollification.models.flows.flow import Flow
 from mollification.models.flows.multiscale import GaussianBase
 
 
-def tabular_flow(event_shape, bijectors, *, learned_base=False, classes=0, axis_name=None):
+def tabular_flow(event_shape, bijectors, *, learned_base=False, classes=0, inverse_error=0,
+                 axis_name=None):
   """The Flow of `bijectors` on the flattened event, onto N(0, I) or a learned base.
 
   `learned_base` makes the base a learned diagonal Gaussian; `classes` makes it class-conditional,
-  with cond one-hot [B, classes], which the bijectors get too.
+  with cond one-hot [B, classes], which the bijectors get too. `inverse_error` is that of `Flow`.
   """
   layers = [Reshape(tuple(event_shape), (math.prod(event_shape),)), *bijectors]
   if learned_base or classes:
     layers.append(GaussianBase(classes))
-  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, bijector=Chain(tuple(layers)))
+  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, conditions=classes,
+              inverse_error=inverse_error, bijector=Chain(tuple(layers)))
 
 
 def alternating(make, num_blocks):

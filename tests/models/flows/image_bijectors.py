@@ -35,8 +35,13 @@ BIJECTORS = {
     'repeat_alternating': (
         lambda: Repeat(ImageCoupling(GlowNet(1, 4)), 3, alternate=True), (2, 2, 2), None),
     'repeat_remat': (lambda: Repeat(_step(), 2, 'remat'), (2, 2, 4), None),
+    'repeat_invertible': (lambda: Repeat(_step(), 2, 'invertible'), (2, 2, 4), None),
     'multiscale_without_bases': (
         lambda: MultiScale((Squeeze(), Squeeze()), ((2, 2, 2), (1, 1, 8))), (4, 4, 1), None),
     'glow': (lambda: glow((4, 4, 1), 2, 2, 4).bijector, (4, 4, 1), None),
+    'glow_of_classes': (lambda: glow((2, 2, 1), 1, 2, 4, classes=2).bijector, (2, 2, 1), 2),
     'realnvp_image': (lambda: realnvp_image((4, 2, 1), 2, 2, 1).bijector, (4, 2, 1), None),
+    'realnvp_image_of_classes': (
+        lambda: realnvp_image((4, 2, 1), 2, 2, 1, classes=2, memory='remat').bijector,
+        (4, 2, 1), 2),
 }

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from mollification import models
+from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.flow import Flow
 from mollification.models.flows.realnvp import realnvp_tabular
 from tests.models.support import jit, random_variables
 
 
-def _flow(event, **options):
-  flow = realnvp_tabular(event, **{'num_blocks': 2, 'hidden': 8, **options})
+def _flow(event, name='realnvp_tabular', **options):
+  flow = models.create(name, event, **{'num_blocks': 2, 'hidden': 8, **options})
   x = jax.random.normal(jax.random.key(0), (3, *event))
   variables = random_variables(lambda: flow.init(
       jax.random.key(1), x, None, train=True, method='loss'), scale=.2)
@@ -21,8 +23,9 @@ def _jitted(flow, variables, method):
   return jit(lambda *args, **kwargs: flow.apply(variables, *args, method=method, **kwargs))
 
 
-def test_density_of_a_two_dimensional_flow_integrates_to_one():
-  flow, variables, _ = _flow((2,))
+@pytest.mark.parametrize('name', ['realnvp_tabular', 'maf', 'glow_tabular'])
+def test_density_of_a_two_dimensional_flow_integrates_to_one(name):
+  flow, variables, _ = _flow((2,), name)
   keys = jax.random.split(jax.random.key(3), 2000)
   samples = np.asarray(_jitted(flow, variables, 'sample')(keys))
   low, high = samples.min(0) - 4., samples.max(0) + 4.
@@ -61,7 +64,7 @@ def test_score_is_the_finite_difference_of_the_log_density(event):
 
 
 def test_score_is_jittable_and_can_be_differentiated_by_the_parameters():
-  flow, variables, x = _flow((3,))
+  flow, variables, x = _flow((3,), num_blocks=1)
   norm = lambda v: (flow.apply(v, x, method='score')**2).sum()
   gradient = jit(jax.grad(norm))(variables)
   assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
@@ -83,7 +86,7 @@ def test_temperature_scales_the_base():
 
 
 def test_a_conditioned_flow_is_a_density_for_each_condition():
-  flow, (x, cond) = realnvp_tabular((2,), 1, 8), (jnp.ones((3, 2)), jnp.eye(3))
+  flow, (x, cond) = realnvp_tabular((2,), 1, 8, classes=3), (jnp.ones((3, 2)), jnp.eye(3))
   variables = random_variables(lambda: flow.init(
       jax.random.key(1), x, None, train=True, cond=cond, method='loss'))
   log_prob = _jitted(flow, variables, 'log_prob')(x, cond)
@@ -142,3 +145,91 @@ def test_a_batch_of_another_shape_is_an_error():
     for method in ('log_prob', 'score'):
       with pytest.raises(ValueError, match=r'events \(3,\), got a batch of shape'):
         flow.apply(variables, jnp.zeros(shape), method=method)
+
+
+@pytest.mark.parametrize('name', ['realnvp_tabular', 'maf', 'glow_tabular', 'glow',
+                                  'realnvp_image'])
+def test_a_condition_that_would_be_ignored_or_is_missing_is_an_error(name):
+  """Before anything is computed, by every method."""
+  event = (8, 8, 1) if name in ('glow', 'realnvp_image') else (3,)
+  x, keys = jnp.zeros((2, *event)), jax.random.split(jax.random.key(0), 2)
+
+  def calls(flow, cond):
+    yield lambda: flow.apply({}, x, None, train=True, cond=cond, method='loss')
+    yield lambda: flow.apply({}, x, None, cond, method='log_likelihood')
+    yield lambda: flow.apply({}, x, cond, method='score')
+    yield lambda: flow.apply({}, keys, cond=cond, method='sample')
+
+  for call in calls(models.create(name, event), jnp.eye(2)):
+    with pytest.raises(ValueError, match=r'takes no condition, got cond of shape \(2, 2\); leave'):
+      call()
+  for cond, found in ((None, 'None'), (jnp.eye(2), r'\(2, 2\)'), (jnp.ones(2), r'\(2,\)')):
+    for call in calls(models.create(name, event, classes=3), cond):
+      with pytest.raises(ValueError, match=rf'of 3 numbers: pass cond \[B, 3\], got {found}'):
+        call()
+
+
+@pytest.mark.parametrize(('name', 'options', 'message'), [
+    *((name, {'momentum': value}, rf'^momentum must lie in \[0, 1\), got {value}; 0 keeps')
+      for name in ('realnvp_tabular', 'maf', 'glow_tabular') for value in (2., 1., -.5)),
+    *((name, {'inverse_error': -1}, '^inverse_error must not be negative, got -1; 0 is without')
+      for name in ('realnvp_tabular', 'maf', 'glow_tabular', 'glow', 'realnvp_image')),
+    *((name, {'classes': -1}, '^classes must not be negative, got -1; 0 is without')
+      for name in ('realnvp_tabular', 'maf', 'glow_tabular', 'glow', 'realnvp_image')),
+    ('realnvp_image', {'gain_penalty': -1.}, '^gain_penalty must not be negative, got -1.0'),
+    ('realnvp_image', {'memory': 'invertible'}, "^memory 'invertible' is not for .*; use remat"),
+    ('realnvp_image', {'memory': 'disk'}, "^memory must be one of .*, got 'disk'"),
+    ('realnvp_image', {'scales': 0}, '^scales must be at least 1, got 0'),
+    ('glow', {'steps': 0}, '^steps must be at least 1, got 0')])
+def test_bad_options_begin_with_their_name(name, options, message):
+  """`build` puts the config's group before it: model.momentum."""
+  event = (8, 8, 1) if name in ('glow', 'realnvp_image') else (3,)
+  with pytest.raises(ValueError, match=message):
+    models.create(name, event, **options)
+
+
+class _Doubling(Bijector):
+  """z = x, with an 'inverse' that is off by |x|, and NaN where x is 99."""
+
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    return x, jnp.zeros(x.shape[0])
+
+  def inverse_and_log_det(self, z, *, cond=None):
+    return jnp.where(z == 99., jnp.nan, 2. * z), jnp.zeros(z.shape[0])
+
+
+def test_inverse_error_is_the_largest_of_the_first_examples_on_any_number_of_devices():
+  x = np.array([[1., -2.], [7., 0.], [-5., 3.], [8., 8.], *[[50., 50.]] * 4], np.float32)
+  flow = Flow(event_shape=(2,), bijector=_Doubling(), inverse_error=3, axis_name='batch')
+
+  loss = lambda x, mask: flow.apply({}, x, None, train=True, mask=mask, method='loss')[1]
+  run = jit(jax.vmap(loss, axis_name='batch'))
+
+  def error(x, mask, shards):
+    split = lambda a: a.reshape(shards, -1, *a.shape[1:])
+    found = np.asarray(run(split(x), split(mask))['inverse_error']).ravel()
+    assert found.shape == (8,)
+    # As an update makes one number of it: the mean over the rows that are not padded.
+    return found[mask].mean()
+
+  everything, some, poisoned = np.ones(8, bool), np.arange(8) != 1, x.copy()
+  poisoned[2] = 99.
+  for shards in (1, 2, 4):
+    assert error(x, everything, shards) == 7.
+    assert error(x, some, shards) == 5.
+    assert error(poisoned, everything, shards) == np.inf
+
+
+@pytest.mark.parametrize('name', ['realnvp_tabular', 'maf', 'glow_tabular'])
+def test_inverse_error_of_a_table_is_small_and_has_no_gradient(name):
+  _, variables, x = _flow((3,), name, num_blocks=1)
+  flow = models.create(name, (3,), 'batch', num_blocks=1, hidden=8, inverse_error=2)
+
+  def error(params, x):
+    _, metrics = flow.apply({**variables, 'params': params}, x, None, train=True, method='loss')
+    return metrics['inverse_error'].mean()
+
+  found, gradient = jit(jax.vmap(jax.value_and_grad(error), (None, 0), axis_name='batch'))(
+      variables['params'], x[None])
+  assert 0. <= found[0] < 1e-4
+  assert all((g == 0.).all() for g in jax.tree.leaves(gradient))

@@ -12,11 +12,12 @@ from mollification.models.flows import multiscale
 from mollification.models.flows.actnorm import ActNorm
 from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Chain
+from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.glow import glow
-from mollification.models.flows.image_coupling import GlowNet, ImageCoupling
+from mollification.models.flows.image_coupling import GlowNet, ImageCoupling, ResidualNet
 from mollification.models.flows.linear import LULinear, decompose
 from mollification.models.flows.repeat import Repeat
-from tests.models.support import jit, random_variables
+from tests.models.support import equations, jit, random_variables
 
 forward_of = functools.partial(dict, method='forward_and_log_det')
 
@@ -77,26 +78,57 @@ def test_matrices_that_cannot_be_inverted_are_errors(weight, message):
     decompose(weight)
 
 
-def _loss_and_gradients(memory, cond=None):
-  """Of three GLOW steps with random parameters, by parameters and input."""
-  step = Chain((ActNorm(), LULinear(), ImageCoupling(GlowNet(2, 8))))
-  repeat, x = Repeat(step, 3, memory), _draw(2, 4, 4, 4)
-  variables = random_variables(lambda: repeat.init(jax.random.key(0), x, **forward_of()))
+def _loss_and_gradients(coupling, x, cond, memory):
+  """Of twenty steps with random parameters: by parameters, input and condition."""
+  repeat = Repeat(Chain((ActNorm(), LULinear(), coupling)), 20, memory)
+  variables = random_variables(
+      lambda: repeat.init(jax.random.key(0), x, cond=cond, **forward_of()), scale=.1)
   weights = _draw(*x.shape, seed=2)
 
-  def loss(params, x):
-    z, log_det = repeat.apply({**variables, 'params': params}, x, train=True, **forward_of())
+  def loss(params, x, cond):
+    z, log_det = repeat.apply({**variables, 'params': params}, x, train=True, cond=cond,
+                              **forward_of())
     return (weights * z).sum() + jnp.sin(log_det).sum()
-  return jit(jax.value_and_grad(loss, (0, 1)))(variables['params'], x)
+  return jit(jax.value_and_grad(loss, (0, 1, 2)))(variables['params'], x, cond)
 
 
-def test_gradients_of_all_memory_modes_are_those_of_plain_autodiff():
-  value, gradients = _loss_and_gradients('store')
+@pytest.mark.parametrize('kind', ['table', pytest.param('image', marks=pytest.mark.slow)])
+def test_gradients_of_all_memory_modes_are_those_of_plain_autodiff(kind):
+  """At the depth of the paper's levels; tables have a condition too."""
+  given = {'table': (MaskedAffineCoupling(0, 8), _draw(2, 4), _draw(2, 3, seed=3)),
+           'image': (ImageCoupling(GlowNet(2, 8)), _draw(2, 4, 4, 4), None)}[kind]
+  value, gradients = _loss_and_gradients(*given, 'store')
+  assert all((g != 0.).any() for g in jax.tree.leaves(gradients))
   for memory in ('remat', 'invertible'):
-    other, found = _loss_and_gradients(memory)
+    other, found = _loss_and_gradients(*given, memory)
     np.testing.assert_allclose(other, value, rtol=1e-5)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(gradients)):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(gradients), strict=True):
       np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
+
+
+def test_the_invertible_mode_has_no_forward_derivatives():
+  repeat, x = Repeat(ActNorm(), 2, 'invertible'), _draw(2, 3)
+  variables = repeat.init(jax.random.key(0), x, **forward_of())
+  run = lambda x: repeat.apply(variables, x, **forward_of())[0]
+  with pytest.raises(TypeError, match='forward-mode'):
+    jax.jvp(run, (x,), (x,))
+
+
+@pytest.mark.slow
+def test_gradients_and_statistics_of_a_rematerialised_realnvp_are_those_of_a_stored_one():
+  def update(memory):
+    flow = models.create('realnvp_image', (2, 2, 1), scales=1, features=2, blocks=1, memory=memory)
+    x = _draw(3, 2, 2, 1)
+    variables = random_variables(lambda: flow.init(
+        jax.random.key(0), x, None, train=True, method='loss'))
+
+    def loss(params):
+      (loss, _), state = flow.apply({**variables, 'params': params}, x, None, train=True,
+                                    method='loss', mutable=['batch_stats'])
+      return loss.sum(), state
+    return jit(jax.grad(loss, has_aux=True))(variables['params'])
+  for a, b in zip(jax.tree.leaves(update('remat')), jax.tree.leaves(update('store')), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
 
 
 def test_memory_of_the_invertible_mode_does_not_grow_with_depth():
@@ -185,7 +217,7 @@ def test_a_coupling_by_channels_needs_an_even_number_of_them():
     ('glow', (64,), {}, r'needs images \[H, W, C\], got \(64,\); use a tabular flow'),
     ('glow', (8, 8, 1), {'levels': 0}, 'levels must be at least 1, got 0'),
     ('realnvp_image', (28, 28, 1), {'scales': 4},
-     '4 levels need sides that are multiples of 8, got 28×28; take 32×32, or at most 3 levels')])
+     '4 scales need sides that are multiples of 8, got 28×28; take 32×32, or at most 3 scales')])
 def test_events_that_do_not_fit_name_the_sizes_that_do(name, event, options, message):
   with pytest.raises(ValueError, match=message):
     models.create(name, event, **options)
@@ -207,6 +239,86 @@ def _parameters(name, event, **options):
 
 def test_full_size_glow_has_the_papers_parameters():
   assert round(_parameters('glow', (32, 32, 3)) / 1e6, 1) == 27.5
+
+
+def _layers(level):
+  """('squeeze',) or (mask, couplings in a row, channels of t, features) of a level's layers."""
+  for layer in level.bijectors:
+    if isinstance(layer, multiscale.Squeeze):
+      yield ('squeeze',)
+      continue
+    # The masks of a row alternate, beginning with the first part kept; a BatchNorm follows each.
+    coupling = layer.bijector
+    assert (type(layer), layer.alternate) == (Repeat, True)
+    assert (type(coupling), type(coupling.norm)) == (ImageCoupling, BatchNorm)
+    yield (coupling.mask, layer.count, coupling.net.outputs, coupling.net.features)
+
+
+@pytest.mark.parametrize(('event', 'options', 'widths'), [
+    ((32, 32, 3), {}, (64, 64)),
+    ((32, 32, 3), {'scales': 4, 'features': 32, 'blocks': 4, 'doubling': True}, (32, 64, 128, 256)),
+    ((64, 64, 3), {'scales': 5, 'features': 32, 'blocks': 2, 'doubling': True},
+     (32, 64, 128, 256, 512))], ids=['cifar10', 'generic_32', 'generic_64'])
+def test_realnvp_has_the_couplings_of_both_published_forms(event, options, widths):
+  flow = models.create('realnvp_image', event, **options)
+  levels, channels = flow.bijector.levels, 3
+  assert len(levels) == len(widths)
+  for level, width in zip(levels[:-1], widths):
+    # A squeeze makes four times the channels, of which a coupling changes half, and so many go on.
+    assert list(_layers(level)) == [('checkerboard', 3, channels, width), ('squeeze',),
+                                    ('half', 3, 2 * channels, width)]
+    channels *= 2
+  assert list(_layers(levels[-1])) == [('checkerboard', 4, channels, widths[-1])]
+  nets = [m.bijector.net for level in levels for m in level.bijectors if isinstance(m, Repeat)]
+  assert {net.blocks for net in nets} == {options.get('blocks', 8)}
+  assert all(isinstance(net, ResidualNet) for net in nets)
+
+
+def test_couplings_in_a_row_keep_the_two_parts_in_turn():
+  """Three by channels: the first half is kept, then the second, then the first again."""
+  x = _draw(1, 2, 2, 2)
+  repeat = Repeat(ImageCoupling(GlowNet(1, 4)), 3, alternate=True)
+  variables = random_variables(lambda: repeat.init(jax.random.key(0), x, **forward_of()))
+  layer = ImageCoupling(GlowNet(1, 4))
+  by_hand = x
+  for copy, swap in enumerate((False, True, False)):
+    params = jax.tree.map(lambda a, copy=copy: a[copy], variables['params']['bijector'])
+    by_hand, _ = layer.apply({'params': params}, by_hand, swap=swap, **forward_of())
+  z, _ = jit(lambda x: repeat.apply(variables, x, **forward_of()))(x)
+  np.testing.assert_allclose(z, by_hand, atol=1e-6)
+
+
+def test_full_size_realnvp_has_the_parameters_of_its_layers():
+  def coupling(seen, changed, channels, width=64, blocks=8):
+    conv = lambda size, a, b: size**2 * a * b + b     # a kernel and its gains
+    block = 2 * (2 * width + conv(3, width, width))   # each convolution behind a BatchNorm
+    net = 2 * seen + conv(3, 2 * seen, width) + blocks * block + 2 * width
+    return net + conv(1, width, 2 * changed) + 2 * changed + 2 * changed + 2 * channels
+  expected = 3 * coupling(3, 3, 3) + 3 * coupling(6, 6, 12) + 4 * coupling(6, 6, 6)
+  assert _parameters('realnvp_image', (32, 32, 3)) == expected
+
+
+def _precisions(fn, *args):
+  """Precisions of all matrix products of the program of `fn`, inner ones too."""
+  return [equation.params['precision'] for equation in equations(jax.make_jaxpr(fn)(*args).jaxpr)
+          if equation.primitive.name == 'dot_general']
+
+
+def test_matrices_are_multiplied_at_full_precision_where_they_are_to_be_inverted():
+  """On a TPU a default product rounds to bfloat16, and W^-1 W would miss 1 by 1e-2."""
+  x, layer = _draw(2, 3, 3, 4), LULinear()
+  variables = random_variables(lambda: layer.init(jax.random.key(0), x, **forward_of()))
+  run = lambda method: lambda v, x: layer.apply(v, x, method=method)
+  loss = lambda p, x: run('forward_and_log_det')({**variables, 'params': p}, x)[0].sum()
+  forward = _precisions(run('forward_and_log_det'), variables, x)
+  inverse = _precisions(run('inverse_and_log_det'), variables, x)
+  gradient = _precisions(jax.grad(loss, (0, 1)), variables['params'], x)
+  assert (len(forward), len(inverse), len(gradient)) == (2, 1, 6)
+  base, cond = multiscale.GaussianBase(3), jnp.eye(3)[:2]
+  table = random_variables(lambda: base.init(jax.random.key(0), x, cond=cond, **forward_of()))
+  classes = _precisions(lambda x: base.apply(table, x, cond=cond, **forward_of()), x)
+  highest = (jax.lax.Precision.HIGHEST,) * 2
+  assert {*forward, *inverse, *gradient, *classes} == {highest}
 
 
 def _glow(**options):

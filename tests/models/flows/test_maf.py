@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from mollification.models.base import refresh
 from mollification.models.flows import made
 from mollification.models.flows.batchnorm import BatchNorm
+from mollification.models.flows.bijector import Chain
+from mollification.models.flows.flow import Flow
 from mollification.models.flows.maf import MaskedAutoregressive, maf
 from mollification.models.flows.permutation import RandomPermutation
 from mollification.models.matmul import matmul
-from tests.models.support import jit, random_variables
+from tests.models.support import equations, jit, random_variables
 
 
 def _made(size, widths, outputs=2, condition=None):
@@ -115,6 +118,17 @@ def test_maf_and_its_inverse_agree(size):
   np.testing.assert_allclose(log_det, -inverse_log_det, rtol=1e-4, atol=1e-3)
 
 
+def test_the_inverse_is_one_scan_over_the_coordinates_and_its_log_det_takes_no_other_pass():
+  layer, z = MaskedAutoregressive((8, 8)), jnp.zeros((2, 5))
+  variables = random_variables(lambda: layer.init(
+      jax.random.key(0), z, method='forward_and_log_det'))
+  jaxpr = jax.make_jaxpr(lambda z: layer.apply(variables, z, method='inverse_and_log_det'))(z).jaxpr
+  (scan,) = (equation for equation in equations(jaxpr) if equation.primitive.name == 'scan')
+  assert scan.params['length'] == 5
+  products = lambda jaxpr: sum(e.primitive.name == 'dot_general' for e in equations(jaxpr))
+  assert products(jaxpr) == products(scan.params['jaxpr'].jaxpr) == 3   # one pass, of three layers
+
+
 def test_the_shift_and_the_log_scale_are_those_of_the_paper():
   layer, x = MaskedAutoregressive((8, 8)), jax.random.normal(jax.random.key(0), (3, 4))
   variables = random_variables(lambda: layer.init(
@@ -135,6 +149,29 @@ def test_a_batchnorm_variance_of_1e_6_is_seen_through_epsilon():
       variables, x, train=True, method='forward_and_log_det', mutable=['batch_stats']))(x)
   np.testing.assert_allclose(log_det, -np.log(1.1e-5), rtol=1e-5)
   np.testing.assert_allclose(z, x / np.sqrt(1.1e-5), rtol=1e-3, atol=1e-5)
+
+
+def test_a_batchnorm_variance_of_1e_6_is_seen_through_epsilon_in_evaluation_and_inverse():
+  """What is stored has the epsilon in it: neither left out nor added once more."""
+  rng = np.random.default_rng(0)
+  flow = Flow(event_shape=(2,), bijector=Chain((BatchNorm(momentum=0.),)))
+  x = rng.normal(size=(64, 2))
+  x = np.float32((x - x.mean(0)) / x.std(0) * [1e-3, 1.] + [.5, -2.])
+  variables = flow.init(jax.random.key(0), x, None, train=True, method='loss')
+  state = refresh(flow, variables, [(x, None)])
+  layer = BatchNorm()
+  own = {kind: value['bijector']['bijectors_0'] for kind, value in
+         {'params': variables['params'], **state}.items()}
+  z, log_det = layer.apply(own, x, method='forward_and_log_det')
+  scale = np.sqrt([1e-6 + 1e-5, 1. + 1e-5])
+  np.testing.assert_allclose(log_det, -np.log(scale).sum(), rtol=1e-4)
+  np.testing.assert_allclose(z, (x - x.mean(0, keepdims=True)) / scale[None], atol=1e-3)
+  back, inverse_log_det = layer.apply(own, z, method='inverse_and_log_det')
+  np.testing.assert_allclose(back, x, atol=1e-6)
+  np.testing.assert_allclose(inverse_log_det, -log_det, rtol=1e-6)
+  # A latent of 1 is a standard deviation, of what was seen and the epsilon.
+  one, _ = layer.apply(own, jnp.ones((1, 2)), method='inverse_and_log_det')
+  np.testing.assert_allclose(one[0] - x.mean(0), scale, rtol=1e-3)
 
 
 def test_random_permutations_are_of_their_seed():
