@@ -37,6 +37,14 @@ def parse_flags(argv):
     fail(_reason(str(error), argv))
 
 
+def config_of(flag):
+  """The config that a flag's file gives; one that cannot be loaded ends the process in one line."""
+  try:
+    return flag.value
+  except (flags.Error, OSError, ValueError) as error:   # ml_collections keeps it until now
+    fail(_reason(str(error), sys.argv))
+
+
 @contextlib.contextmanager
 def one_line_errors(debug=False):
   """Turn errors that name a rule, a value and a way out into one line; `debug` lets them pass.

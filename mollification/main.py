@@ -32,7 +32,7 @@ def main(argv):
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
-  _train(_CONFIG.value, _WORKDIR.value)
+  _train(cli.config_of(_CONFIG), _WORKDIR.value)
 
 
 def _train(config, folder):
