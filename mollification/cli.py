@@ -40,9 +40,10 @@ def parse_flags(argv):
 def config_of(flag):
   """The config that a flag's file gives; one that cannot be loaded ends the process in one line."""
   try:
-    return flag.value
-  except (flags.Error, OSError, ValueError) as error:   # ml_collections keeps it until now
+    flag.value.keys()   # ml_collections keeps an error of loading until the config is used
+  except (OSError, ValueError) as error:
     fail(_reason(str(error), sys.argv))
+  return flag.value
 
 
 @contextlib.contextmanager
