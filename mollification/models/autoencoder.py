@@ -1,15 +1,14 @@
 """What VAEs with one vector of latents share; they differ in the family of q(z | x) alone."""
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 
 from mollification import rng
 from mollification.models import decoders, gaussian, nets, objectives
-from mollification.models.base import Model, check_events
+from mollification.models.base import check_events
+from mollification.models.latent import LatentModel
 
 
-class Autoencoder(Model, kw_only=True):
+class Autoencoder(LatentModel, kw_only=True):
   """p(z) = N(0, I), p(x | z) of the decoder's output, q(z | x) of `make_posterior`. Abstract.
 
     log w_k = log p(x | z_k) - beta (log q(z_k | x) - log p(z_k)),  z_k ~ q
@@ -30,8 +29,6 @@ class Autoencoder(Model, kw_only=True):
   outside [0, 1], a `net` or `likelihood` that does not exist, an event that does not fit the net,
   and a condition.
   """
-  EXACT_LIKELIHOOD: ClassVar[bool] = False
-
   latent_dim: int = 16
   net: str = 'mlp'
   widths: tuple[int, ...] | None = None
@@ -73,24 +70,6 @@ class Autoencoder(Model, kw_only=True):
   def decode(self, z):
     """Mean [B, *event] of p(x | z) for z [B, Z]; running statistics."""
     return self.observation.mean(self.decoder(z, train=False))
-
-  def reconstruct(self, x, keys=None):
-    """Decoder mean [B, *event] at the encoder's mean of x [B, *event]; running statistics.
-
-    Nothing is drawn, so `keys`, which models with latents that are drawn take here, are not used.
-    """
-    del keys
-    return self.decode(self.encode(x)[0])
-
-  def interpolate(self, a, b, steps):
-    """Decoder means [steps, B, *event] on the straight line between the encoder's means of two.
-
-    a and b are [B, *event]; the ends are their reconstructions.
-    """
-    ends = jnp.stack([self.encode(a)[0], self.encode(b)[0]])              # [2, B, Z]
-    share = jnp.linspace(0., 1., steps)
-    z = jnp.einsum('sk,kbz->sbz', jnp.stack([1. - share, share], axis=1), ends)
-    return self.decode(z.reshape(-1, z.shape[-1])).reshape(steps, *a.shape)
 
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
     """See `Model.loss`.

@@ -114,6 +114,40 @@ def _gradient(model, variables, keys):
   return np.concatenate([g.reshape(len(keys), -1) for g in jax.tree.leaves(gradient)], axis=1)
 
 
+def _flat(gradient):
+  return np.concatenate([np.ravel(g) for g in jax.tree.leaves(gradient)])
+
+
+def _assert_mean_is(draws, exact, bias=0.):
+  """The mean of draws [N, P] is the exact [P], within 5 standard errors and `bias`."""
+  error = draws.std(0) / len(draws)**.5
+  assert np.abs(exact).max() > 10 * error.max(), 'too few draws to tell'
+  assert (np.abs(draws.mean(0) - exact) < 5 * error + bias + 1e-5).all(), (draws.mean(0), exact)
+
+
+def test_gradients_are_those_of_the_analytic_bound():
+  """Of encoder and decoder, two latents, a posterior that is off."""
+  model, variables = _linear(2)
+  variables = linear_gaussian.with_posterior(variables, widen=.4, shift=.3)
+  exact = jax.grad(lambda p: -linear_gaussian.analytic_elbo(p).mean())(variables['params'])
+  _assert_mean_is(_gradient(model, variables, jax.random.split(jax.random.key(9), 4000)),
+                  _flat(exact))
+
+
+@pytest.mark.parametrize('num_samples', [1, 32])
+def test_the_decoders_gradient_becomes_that_of_the_evidence(num_samples):
+  """At the exact posterior with one draw, elsewhere with many: their bias falls as 1 / K."""
+  model, variables = _linear(1, num_samples=num_samples)
+  off = dict(widen=.5, shift=.2) if num_samples > 1 else {}
+  variables = linear_gaussian.with_posterior(variables, **off)
+  found = _gradient(model, variables, jax.random.split(jax.random.key(9), 4000))
+  exact = jax.grad(lambda p: -linear_gaussian.log_evidence(p).mean())(variables['params'])
+  np.testing.assert_allclose(linear_gaussian.log_evidence(variables['params']), evidence(variables),
+                             rtol=1e-4)
+  exact = _flat(exact['decoder'])
+  _assert_mean_is(found[:, :len(exact)], exact, bias=.005 * (num_samples > 1))
+
+
 def test_estimators_agree_in_the_mean_and_dreg_is_steadier(iwae):
   variables, _ = iwae
   keys = jax.random.split(jax.random.key(7), 4000)
@@ -221,6 +255,7 @@ def test_interpolation_goes_from_one_reconstruction_to_the_other():
 
 BAD = [
     (dict(latent_dim=0), 'latent_dim must be at least 1, got 0'),
+    (dict(widths=(0,)), r'widths must be at least 1 each, got \(0,\); leave a layer out'),
     (dict(num_samples=0), 'num_samples must be at least 1, got 0'),
     (dict(num_samples=6, chunk=4), 'chunk must divide num_samples 6, got 4'),
     (dict(chunk=-1), 'chunk must divide'),
