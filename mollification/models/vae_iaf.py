@@ -54,14 +54,14 @@ class IAFPosterior(nn.Module):
     """Standard normal numbers that a draw takes."""
     return self.latent_dim
 
-  def __call__(self, stats, noise, log_joint, weights=None):
-    """(z [B, Z], log_q [B])."""
-    del log_joint, weights
+  def __call__(self, stats, noise, potential, weights=None):
+    """(z [B, Z], log_q [B], None)."""
+    del potential, weights
     mean, log_var = stats
     z = mean + jnp.exp(.5 * log_var) * noise
     log_q = decoders.gaussian_log_prob(z, mean, log_var)
     z, log_det = self.transform(z)
-    return z, log_q - log_det
+    return z, log_q - log_det, None
 
   def transform(self, z):
     """(z_T [B, Z], log |det dz_T/dz_0| [B]) of z_0 [B, Z]."""
