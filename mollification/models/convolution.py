@@ -3,7 +3,9 @@
 XLA's kernel gradients of both are slow on CPU: 1.0 s against 0.04 s for 512 -> 1024 channels at
 4×4 px (k4 s2, batch 16), 10 s against 0.5 s for the transposed 1024 -> 512 at 8×8 px. So on CPU
 both are written as one matmul and shifts, elsewhere as XLA's own convolution. Inside `lax.scan`
-the kernel gradient of every convolution is slow there; the matmul forms are not.
+the kernel gradient of every convolution is slow there; the matmul forms are not. A transposed one
+with a matmul per output phase, of gathered inputs, was slower: at the two layers of the 32 px
+decoder (batch 16, processor time on one core) .91 and .78 of the speed forward, .81 and .64 back.
 """
 from collections.abc import Callable
 

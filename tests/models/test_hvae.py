@@ -120,6 +120,7 @@ def test_held_forces_leave_the_loss_and_are_no_part_of_its_gradient():
   assert abs(exact - held) > .01 * abs(exact)
 
 
+@pytest.mark.slow
 def test_forces_share_passes_of_the_decoder():
   """3 steps: 4 forward, 4 back to z; in the gradient 4 for each force, which has that of the bound.
 

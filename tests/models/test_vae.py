@@ -211,6 +211,22 @@ def test_memory_grows_at_most_linearly_in_draws_and_not_at_all_in_chunks():
 
 
 @pytest.mark.slow
+def test_five_thousand_draws_at_full_size_take_the_memory_of_fifty():
+  """As --metrics=importance takes them of configs/cifar10_vae.py: what grows are log-weights."""
+  model = models.create('vae', (32, 32, 3), latent_dim=128, net='conv')
+  x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+  variables = jax.eval_shape(lambda: model.init(
+      jax.random.key(0), jnp.zeros(x.shape), jax.random.key(2), train=True, method='loss'))
+
+  def bytes_of(num_samples):
+    bound = jit(lambda variables, x: model.apply(
+        variables, x, jax.random.key(1), num_samples, 10, method='importance_bound'))
+    analysis = bound.lower(variables, x).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+  assert bytes_of(5000) < bytes_of(50) + 20 * 4 * 5000 * 2      # [K, B] floats, some of them
+
+
+@pytest.mark.slow
 def test_running_statistics_follow_the_first_chunk():
   options = dict(latent_dim=2, net='resnet', widths=(3,), num_samples=4)
   model = models.create('vae', (4, 4, 1), chunk=2, **options)
