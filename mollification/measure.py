@@ -22,13 +22,14 @@ from mollification.evaluation import (
   sources,
   statistics_file,
 )
-from mollification.models import autoencoder, latent
+from mollification.models import latent
 from mollification.training import checkpoint, workdir
 from mollification.training.run import Evaluation
 
 # In features: of the data set's own network unless another is named; 'frechet' is 'fid' there.
 IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
 GRID = 64   # samples in the picture of a measured checkpoint
+LISTED = 4096   # latents of which a record lists each; NVAE has more at the size of CIFAR-10
 # The record that is written last of a metric that has several, or another name.
 _LAST_RECORD = {'nll': 'log_likelihood', 'importance': 'importance_bound', 'mmd': 'mmd2',
                 'is': 'inception_score', 'pr': 'coverage', 'copies': 'far_share',
@@ -124,7 +125,9 @@ def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None)
 
   def has(metric):
     wanted, n, net = _settings(config), None, None
-    if metric not in ('nll', 'importance'):
+    if metric == 'importance':
+      wanted = wanted | _draws(config)
+    elif metric in ('mmd', *IN_FEATURES):
       n = num_samples or getattr(dataset, split).num_examples
       wanted = wanted | _sampling(config)
     if metric in IN_FEATURES:
@@ -258,7 +261,7 @@ def _importance(evaluation, variables, split, samples, config, common):
     'reference': _reference(evaluation, split), 'exact': False, 'n': result.n,
     'seconds': time.monotonic() - start,
     'extra': {'nonfinite': result.nonfinite},
-    'settings': common['settings'] | {'draws': config.eval.importance_samples}}
+    'settings': common['settings'] | _draws(config)}
   found = [records.Record(metric='importance_bound', value=result.mean, unit='nats',
                           standard_error=result.sem, **common)]
   if result.bits_per_dim is not None:
@@ -269,20 +272,24 @@ def _importance(evaluation, variables, split, samples, config, common):
 
 
 def _latents(evaluation, variables, split, samples, config, common):
-  """How many latents the encoder uses, and in `extra` the moments of the aggregated posterior."""
+  """How many latents the encoder uses, and in `extra` the moments of the aggregated posterior.
+
+  Those of each latent, where they are at most `LISTED`; else the means over latents.
+  """
   del samples
-  if not isinstance(evaluation.model, autoencoder.Autoencoder):
-    raise ValueError(f'latents is for VAEs with one vector of latents, got {config.model.name}; '
-                     'leave it out of --metrics.')
+  if not isinstance(evaluation.model, latent.LatentModel):
+    raise ValueError(f'latents is for VAEs, got {config.model.name}; leave it out of --metrics.')
   start = time.monotonic()
   encode = jax.jit(lambda variables, rows, keys: evaluation.model.apply(
     variables, evaluation.prepare(rows, keys), method='encode'))
   size, key = config.eval.batch_size, rng.purpose_key(config.seed, 'evaluate')
-  found = [encode(variables, rows, rng.range_keys(key, first, len(rows)))
-           for first in range(0, split.num_examples, size)
-           for rows in [np.asarray(split.x[first:first + size])]]
-  result = latent.aggregate(*map(np.concatenate, zip(*found)))
-  extra = {name: np.asarray(getattr(result, name)).tolist() for name in result._fields}
+  result = latent.aggregate(
+    encode(variables, rows, rng.range_keys(key, first, len(rows)))
+    for first in range(0, split.num_examples, size)
+    for rows in [np.asarray(split.x[first:first + size])])
+  each = {name: np.asarray(value) for name, value in result._asdict().items()}
+  extra = {name: value.tolist() if len(value) <= LISTED else float(value.mean())
+           for name, value in each.items()}
   return [records.Record(
     metric='active_units', value=float(result.active_units), standard_error=None, unit='1',
     n=split.num_examples, reference=_reference(evaluation, split),
@@ -359,6 +366,10 @@ def _flat(rows):
 
 def _nonfinite(samples):
   return {'nonfinite_samples': samples.nonfinite}
+
+
+def _draws(config):
+  return {'draws': config.eval.importance_samples}
 
 
 def _with_sampling(config, common):

@@ -100,6 +100,11 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   bound = measure.measure(run, ('importance',), write=False)
   assert [r.metric for r in bound] == ['importance_bound', 'importance_bits_per_dim']
   assert bound[0].settings['draws'] == 40
+  assert not measure.measured(run, ('importance',), step=8)
+  measure.measure(run, ('importance', 'latents'))
+  assert measure.measured(run, ('importance', 'latents'), step=8)
+  run.config.eval.importance_samples = 50   # a bound of more draws is another figure
+  assert not measure.measured(run, ('importance',), step=8)
   (units,) = measure.measure(run, ('latents',), write=False)
   assert units.value == sum(units.extra['active'])
   assert {name: len(v) for name, v in units.extra.items()} == dict.fromkeys(units.extra, 2)

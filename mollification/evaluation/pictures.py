@@ -3,7 +3,6 @@ import jax
 import numpy as np
 
 from mollification.evaluation import sampling
-from mollification.models.autoencoder import Autoencoder
 
 STEPS = 8   # images on the way from one to another, both ends included
 
@@ -11,11 +10,10 @@ STEPS = 8   # images on the way from one to another, both ends included
 def make_pictures(net, prepare, images, *, levels, batch_size):
   """(variables, key) -> {name: grid uint8 [H, W, C]} of stored `images` [n, H, W, C]; see below.
 
-  'reconstructions': each image beside the decoder's mean at its latents. 'interpolations', where
-  the latents are one vector: rows of `STEPS` from an image to the one half the images further on,
-  which in a split sorted by class is of another class. A model with an exact
-  likelihood has no latents to look at: no pictures. `prepare` and running statistics as in
-  evaluation.
+  'reconstructions': each image beside the decoder's mean at its latents. 'interpolations': rows of
+  `STEPS` from an image to the one half the images further on, which in a split sorted by class is
+  of another class. A model with an exact likelihood has no latents to look at: no pictures.
+  `prepare` and running statistics as in evaluation.
   """
   if net.EXACT_LIKELIHOOD:
     return lambda variables, key: {}
@@ -29,12 +27,9 @@ def make_pictures(net, prepare, images, *, levels, batch_size):
   def draw(variables, key):
     made = reconstruct(variables, key, len(images), cond=images).x
     beside = np.stack([images, made], axis=1).reshape(-1, *images.shape[1:])
-    found = {'reconstructions': sampling.grid(beside, columns, levels=levels, gap=1)}
-    if isinstance(net, Autoencoder):
-      walks = interpolate(variables, key, len(pairs), cond=pairs).x
-      found['interpolations'] = sampling.grid(walks.reshape(-1, *images.shape[1:]), STEPS,
-                                              levels=levels, gap=1)
-    return found
+    walks = interpolate(variables, key, len(pairs), cond=pairs).x.reshape(-1, *images.shape[1:])
+    return {'reconstructions': sampling.grid(beside, columns, levels=levels, gap=1),
+            'interpolations': sampling.grid(walks, STEPS, levels=levels, gap=1)}
 
   return draw
 
@@ -53,8 +48,8 @@ def _sampler(net, prepare, make, batch_size):
   return sampling.make_sampler(sample, prepare.invert, batch_size=batch_size, allow_nonfinite=True)
 
 
-def _reconstruct(net, variables, prepare, images, data_keys, model_keys):
-  return net.apply(variables, prepare(images, data_keys), model_keys, method='reconstruct')
+def _reconstruct(net, variables, prepare, images, keys, _):
+  return net.apply(variables, prepare(images, keys), method='reconstruct')
 
 
 def _interpolate(net, variables, prepare, pairs, *keys):

@@ -1,15 +1,16 @@
 """What VAEs with one vector of latents share; they differ in the family of q(z | x) alone."""
-from typing import ClassVar
-
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mollification import rng
 from mollification.models import decoders, gaussian, nets, objectives
-from mollification.models.base import Model, check_events
+from mollification.models.base import check_events
+from mollification.models.latent import LatentModel
+from mollification.models.posteriors import Potential
 
 
-class Autoencoder(Model, kw_only=True):
+class Autoencoder(LatentModel, kw_only=True):
   """p(z) = N(0, I), p(x | z) of the decoder's output, q(z | x) of `make_posterior`. Abstract.
 
     log w_k = log p(x | z_k) - beta (log q(z_k | x) - log p(z_k)),  z_k ~ q
@@ -30,8 +31,6 @@ class Autoencoder(Model, kw_only=True):
   outside [0, 1], a `net` or `likelihood` that does not exist, an event that does not fit the net,
   and a condition.
   """
-  EXACT_LIKELIHOOD: ClassVar[bool] = False
-
   latent_dim: int = 16
   net: str = 'mlp'
   widths: tuple[int, ...] | None = None
@@ -74,24 +73,6 @@ class Autoencoder(Model, kw_only=True):
     """Mean [B, *event] of p(x | z) for z [B, Z]; running statistics."""
     return self.observation.mean(self.decoder(z, train=False))
 
-  def reconstruct(self, x, keys=None):
-    """Decoder mean [B, *event] at the encoder's mean of x [B, *event]; running statistics.
-
-    Nothing is drawn, so `keys`, which models with latents that are drawn take here, are not used.
-    """
-    del keys
-    return self.decode(self.encode(x)[0])
-
-  def interpolate(self, a, b, steps):
-    """Decoder means [steps, B, *event] on the straight line between the encoder's means of two.
-
-    a and b are [B, *event]; the ends are their reconstructions.
-    """
-    ends = jnp.stack([self.encode(a)[0], self.encode(b)[0]])              # [2, B, Z]
-    share = jnp.linspace(0., 1., steps)
-    z = jnp.einsum('sk,kbz->sbz', jnp.stack([1. - share, share], axis=1), ends)
-    return self.decode(z.reshape(-1, z.shape[-1])).reshape(steps, *a.shape)
-
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
     """See `Model.loss`.
 
@@ -133,11 +114,6 @@ class Autoencoder(Model, kw_only=True):
     self._reject(cond)
     return self.decode(temperature * gaussian.standard_normal(keys, (self.latent_dim,)))
 
-  def log_joint(self, x, z, *, train=False, mask=None):
-    """log p(x | z) + log p(z) [B] in nats, for x [B, *event] and z [B, Z]."""
-    out = self.decoder(z, train=train, mask=mask)
-    return self.observation.log_prob(x, out) + gaussian.standard_normal_log_prob(z)
-
   def draw(self, x, stats, keys, index, weights=None, *, train=False, mask=None):
     """(log p(x | z), log q(z | x) - log p(z)), each [k, B], at the draws `index` [k] of q.
 
@@ -151,9 +127,10 @@ class Autoencoder(Model, kw_only=True):
     mask = None if mask is None else tile(mask)
     x, stats = tile(x), jax.tree.map(tile, stats)
     weights = None if weights is None else weights.reshape(-1, 1)
-    z, log_q = self.posterior(stats, noise.reshape(-1, noise.shape[-1]),
-                              self._detached_joint(x, train, mask), weights)
-    log_prob_x = self.observation.log_prob(x, self.decoder(z, train=train, mask=mask))
+    z, log_q, log_prob_x = self.posterior(stats, noise.reshape(-1, noise.shape[-1]),
+                                          self._potential(x, train, mask), weights)
+    if log_prob_x is None:
+      log_prob_x = self.log_prob(x, z, train=train, mask=mask)
     ratio = log_q - gaussian.standard_normal_log_prob(z)
     return log_prob_x.reshape(count, -1), ratio.reshape(count, -1)
 
@@ -188,16 +165,34 @@ class Autoencoder(Model, kw_only=True):
       return model.apply(variables, x, stats, keys, *part, train=train, mask=mask, method='draw')
     return jax.lax.map(lambda part: draw(variables, x, stats, part), (index, weights))
 
-  def _detached_joint(self, x, train, mask):
-    """z -> log p(x, z) as a pure function, which jax may differentiate within the module.
+  def log_prob(self, x, z, *, train=False, mask=None):
+    """log p(x | z) [B] in nats, for x [B, *event] and z [B, Z]."""
+    return self.observation.log_prob(x, self.decoder(z, train=train, mask=mask))
 
-    Padded rows have 0: their own would reach the kept rows' gradients by the batch statistics.
+  def _potential(self, x, train, mask):
+    """`posteriors.Potential` of x.
+
+    Padded rows have no force: their own would reach the kept rows' gradients by the batch
+    statistics.
     """
-    def log_joint(z):
+    options = dict(train=train, mask=mask)
+    kept = jnp.ones(x.shape[0]) if mask is None else mask.astype(x.dtype)
+
+    def force(pull, z):
+      # Of a sum over examples each gets its own gradient; batch statistics do couple them.
+      *_, slope = pull(kept)
+      return slope - kept[:, None] * z
+
+    def detached(z):
       model, variables = self.unbind()
-      found = model.apply(variables, x, z, train=train, mask=mask, method='log_joint')
-      return found if mask is None else jnp.where(mask, found, 0.)
-    return log_joint
+      _, pull = jax.vjp(lambda z: model.apply(variables, x, z, method='log_prob', **options), z)
+      return force(pull, z)
+
+    def last(z):
+      log_prob_x, pull = nn.vjp(lambda model, z: model.log_prob(x, z, **options), self, z,
+                                vjp_variables=False)
+      return log_prob_x, force(pull, z)
+    return Potential(detached, last)
 
   def _noise(self, keys, index):
     """Standard normal [k, B, N], each from its example's key and its index."""

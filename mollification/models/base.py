@@ -42,8 +42,9 @@ class Model(nn.Module, kw_only=True):
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
     """(loss [B] in nats, {name: [B]}) of x [B, *event]; its mean is what training minimises.
 
-    `keys` [B] is the noise, or one key, which is split over the batch. `train` chooses batch
-    (True) or running (False) statistics and nothing else: draws are made either way.
+    `keys` [B] is the noise, or one key, which is split over the batch. `train` says whether
+    statistics of the batch enter (True), by which its examples depend on each other, or not
+    (False: running ones where there are any), and nothing else: draws are made either way.
     `progress` [] is the share of updates done. `cond` is a condition, [B, K], for models that take
     one; others raise ValueError. `mask` [B] bool, or None, marks with False the padded rows of a
     last partial batch: they do not enter batch statistics, and their own entries mean nothing.

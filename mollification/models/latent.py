@@ -1,13 +1,45 @@
-"""What a trained VAE's latents are used for, from `encode` of many examples."""
-from typing import NamedTuple
+"""What a trained VAE's latents are used for: `LatentModel` has them, `aggregate` sums them up."""
+import functools
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mollification.models import objectives
+from mollification.models import moments, objectives
+from mollification.models.base import Model
 
 # Variance of a posterior mean over the data above which a latent counts as used, as in Burda et al.
 ACTIVE = .01
+
+
+class LatentModel(Model, kw_only=True):
+  """A VAE, whatever its latents: as vectors [B, Z] with the prior N(0, I). Abstract.
+
+  Nothing is drawn here, and statistics are the running ones.
+  """
+  EXACT_LIKELIHOOD: ClassVar[bool] = False
+
+  def encode(self, x):
+    """(mean [B, Z], log_var [B, Z]) of the Gaussian that q(z | x) starts from; x [B, *event]."""
+    raise NotImplementedError
+
+  def decode(self, z):
+    """Mean [B, *event] of p(x | z) for z [B, Z]."""
+    raise NotImplementedError
+
+  def reconstruct(self, x):
+    """Decoder mean [B, *event] at the encoder's mean of x [B, *event]."""
+    return self.decode(self.encode(x)[0])
+
+  def interpolate(self, a, b, steps):
+    """Decoder means [steps, B, *event] on the straight line between the encoder's means of two.
+
+    a and b are [B, *event]; the ends are their reconstructions.
+    """
+    ends = jnp.stack([self.encode(a)[0], self.encode(b)[0]])              # [2, B, Z]
+    share = jnp.linspace(0., 1., steps)
+    z = jnp.einsum('sk,kbz->sbz', jnp.stack([1. - share, share], axis=1), ends)
+    return self.decode(z.reshape(-1, z.shape[-1])).reshape(steps, *a.shape)
 
 
 class Aggregate(NamedTuple):
@@ -27,16 +59,29 @@ class Aggregate(NamedTuple):
     return self.active.sum()
 
 
-def aggregate(mean, log_var):
-  """Aggregate of the posteriors N(mean, exp(log_var)) of N examples, both [N, Z].
+def aggregate(posteriors):
+  """Aggregate of the posteriors N(mean, exp(log_var)) of N examples, in parts.
 
     var = E_n[exp(log_var_n)] + Var_n[mean_n]
 
-  Raises ValueError for other shapes and for fewer than two examples.
+  `posteriors` are (mean, log_var), both [n, Z]; their moments are pooled, so that one part at a
+  time is in memory. Raises ValueError for other shapes and for fewer than two examples in all.
   """
-  if mean.ndim != 2 or mean.shape != log_var.shape or len(mean) < 2:
-    raise ValueError('aggregate takes mean and log_var [N, Z] of at least two examples, got '
-                     f'{mean.shape} and {log_var.shape}.')
-  spread = jnp.var(mean, axis=0)
-  return Aggregate(mean.mean(0), jnp.exp(log_var).mean(0) + spread,
-                   objectives.gaussian_kl_terms(mean, log_var).mean(0), spread > ACTIVE)
+  empty = moments.Moments(0., 0., 0.)
+  found = functools.reduce(moments.merge, map(_moments, posteriors), empty)
+  if found.count < 2:
+    raise ValueError('aggregate takes mean and log_var [n, Z] of at least two examples, got '
+                     f'{int(found.count)}; pass more.')
+  mean, var, kl = jnp.split(found.mean, 3)
+  spread = jnp.split(found.var, 3)[0]
+  return Aggregate(mean, var + spread, kl, spread > ACTIVE)
+
+
+def _moments(posterior):
+  """Moments over the examples of mean, variance and KL, side by side [3 Z]."""
+  mean, log_var = posterior
+  if mean.ndim != 2 or mean.shape != log_var.shape:
+    raise ValueError('aggregate takes mean and log_var of one shape [n, Z], got '
+                     f'{mean.shape} and {log_var.shape}; flatten latents first.')
+  terms = objectives.gaussian_kl_terms(mean, log_var)
+  return moments.batch_moments(jnp.concatenate([mean, jnp.exp(log_var), terms], axis=1))

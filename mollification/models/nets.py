@@ -220,18 +220,28 @@ PAIRS = {
 
 
 def make_encoder(net, outputs, *, widths=None, axis_name=None):
-  """Encoder [B, *event] -> [B, outputs] of kind `net` of `PAIRS`; `widths` None: its default."""
+  """Encoder [B, *event] -> [B, outputs] of kind `net` of `PAIRS`; `widths` None: its default.
+
+  Raises ValueError for an unknown kind and for widths below 1.
+  """
   encoder, _, default = _pair(net)
-  return encoder(outputs, default if widths is None else widths, axis_name)
+  return encoder(outputs, _checked(default if widths is None else widths), axis_name)
 
 
 def make_decoder(net, event_shape, *, widths=None, axis_name=None):
   """Decoder [B, Z] -> [B, *event_shape] of kind `net`; `widths` are the encoder's, mirrored."""
   _, decoder, default = _pair(net)
-  return decoder(event_shape, default if widths is None else widths, axis_name)
+  return decoder(event_shape, _checked(default if widths is None else widths), axis_name)
 
 
 def _pair(net):
   if net not in PAIRS:
     raise ValueError(f'net must be one of {sorted(PAIRS)}, got {net!r}.')
   return PAIRS[net]
+
+
+def _checked(widths):
+  if min(widths, default=1) < 1:
+    raise ValueError(f'widths must be at least 1 each, got {tuple(widths)}; leave a layer out by '
+                     'giving fewer, () for an affine MLP.')
+  return widths

@@ -1,6 +1,6 @@
 """NVAE (Vahdat & Kautz 2020, arXiv 2007.03898): a hierarchy of groups of latent images."""
+import itertools
 import math
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,14 @@ from flax import traverse_util
 from mollification import rng
 from mollification.models import decoders, gaussian, moments, objectives
 from mollification.models.autoencoder import check_samples
-from mollification.models.base import Model, check_events
+from mollification.models.base import check_events
+from mollification.models.latent import LatentModel
 from mollification.models.nvae_cells import BottomUp, TopDown
 
 POWER_ITERATIONS = 10
 
 
-class NVAE(Model, kw_only=True):
+class NVAE(LatentModel, kw_only=True):
   """p(z) = prod_l p(z_l | z_<l), q(z | x) = prod_l q(z_l | z_<l, x), p(x | z) of the last features.
 
     -loss = log p(x | z) - weight sum_l gamma_l KL(q_l || p_l),  q_l relative to p_l (eq. 2)
@@ -28,14 +29,13 @@ class NVAE(Model, kw_only=True):
 
   The KL's weight reaches `beta` after the share `warmup` of the updates; until then, with
   `balance`, gamma_l is the batch's mean KL of the group over the mean of all groups' (§3.2), which
-  keeps groups from dying; then 1. `spectral` weighs the sum of the kernels' largest singular values
+  keeps groups from dying; then 1. It is a statistic of the batch without a running one: where
+  `train` is False it is 1 too. `spectral` weighs the sum of the kernels' largest singular values
   (§3.2), see `penalty`. Before sampling, let `base.refresh` recompute running statistics.
 
   Raises ValueError for sizes below 1, images that cannot be halved once per scale, a negative beta
   or spectral, a warmup outside [0, 1], and a condition.
   """
-  EXACT_LIKELIHOOD: ClassVar[bool] = False
-
   groups: tuple[int, ...] = (30,)
   latents: int = 20
   width: int = 128
@@ -100,7 +100,7 @@ class NVAE(Model, kw_only=True):
     """
     check_events(self, x)
     features = self.bottom_up(x, train=train, mask=mask)
-    out, kl, ratio = self.top_down(self._noise(keys), features, train=train, mask=mask)
+    out, kl, ratio, _ = self.top_down(self._noise(keys), features, train=train, mask=mask)
     return self.observation.log_prob(x, out), kl, ratio
 
   def sample(self, keys, *, temperature=1., cond=None):
@@ -109,12 +109,22 @@ class NVAE(Model, kw_only=True):
     noise = [temperature * n for n in self._noise(keys)]
     return self.observation.mean(self.top_down(noise, None, train=False)[0])
 
-  def reconstruct(self, x, keys):
-    """Decoder mean [B, *event] at one draw of z for each x [B, *event]; running statistics."""
+  def encode(self, x):
+    """(mean [B, Z], log_var [B, Z]) of q(z | x) in coordinates whose prior is N(0, I); running
+    statistics.
+
+    Those of z_l = mean_p + sigma_p e_l, for all Z latents e of the groups, coarsest first. Where q
+    of a group depends on the draws before it, it is that after their means: nothing is drawn.
+    """
     check_events(self, x)
     features = self.bottom_up(x, train=False)
-    noise = self._noise(rng.batch_keys(keys, x.shape[0]))
-    return self.observation.mean(self.top_down(noise, features, train=False)[0])
+    means = self._split(jnp.zeros((x.shape[0], self._size)))
+    *_, stats = self.top_down(means, features, train=False)
+    return tuple(map(self._join, zip(*stats)))
+
+  def decode(self, z):
+    """Decoder mean [B, *event] at latents z [B, Z] in the coordinates of `encode`."""
+    return self.observation.mean(self.top_down(self._split(z), None, train=False)[0])
 
   def penalty(self):
     """spectral * sum over kernels of their largest singular value [], as matrices [K K C, F].
@@ -140,12 +150,32 @@ class NVAE(Model, kw_only=True):
   def _noise(self, keys):
     """Per scale, coarsest first, standard normal [G, B, H, W, latents]."""
     noise = []
-    for scale, count in enumerate(self.groups):
+    for scale, shape in enumerate(self._shapes):
       each = jax.vmap(jax.random.fold_in, (0, None))(keys, scale)
-      sides = [n >> (len(self.groups) - scale) for n in self.event_shape[:2]]
-      draws = gaussian.standard_normal(each, (count, *sides, self.latents))
-      noise.append(jnp.moveaxis(draws, 1, 0))
+      noise.append(jnp.moveaxis(gaussian.standard_normal(each, shape), 1, 0))
     return noise
+
+  @property
+  def _shapes(self):
+    """(groups, H, W, latents) of each scale, coarsest first."""
+    return [(count, *(n >> (len(self.groups) - scale) for n in self.event_shape[:2]), self.latents)
+            for scale, count in enumerate(self.groups)]
+
+  @property
+  def _size(self):
+    """Z, the number of latents in all."""
+    return sum(map(math.prod, self._shapes))
+
+  def _split(self, z):
+    """z [B, Z] -> per scale [G, B, H, W, latents]."""
+    ends = list(itertools.accumulate(map(math.prod, self._shapes)))
+    return [jnp.moveaxis(part.reshape(-1, *shape), 1, 0)
+            for part, shape in zip(jnp.split(z, ends[:-1], axis=1), self._shapes)]
+
+  def _join(self, parts):
+    """The inverse of `_split`."""
+    return jnp.concatenate([jnp.moveaxis(part, 0, 1).reshape(part.shape[1], -1) for part in parts],
+                           axis=1)
 
   def _check(self):
     sizes = (*self.groups, self.latents, self.width, self.expansion)

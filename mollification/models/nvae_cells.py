@@ -3,7 +3,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mollification.models import decoders, moments
+from mollification.models import decoders, gaussian, moments, objectives
 from mollification.models.convolution import Conv
 from mollification.models.nets import BatchNorm
 
@@ -33,10 +33,11 @@ class BottomUp(nn.Module):
 
 
 class TopDown(nn.Module):
-  """(output [B, *net_shape], KL [B, G], log-ratio [B, G]) of noise and features.
+  """(output [B, *net_shape], KL [B, G], log-ratio [B, G], stats) of noise and features.
 
   `noise` is a list of [G, B, H, W, latents], `features` that of `BottomUp`, or None to draw from
-  the prior; the last two of the result are 0 then.
+  the prior; KL and log-ratio are 0 then. `stats` are per scale (mean, log_var) of q in the
+  coordinates of `Group`, each like `noise`.
   """
   groups: tuple[int, ...]
   width: int
@@ -51,25 +52,32 @@ class TopDown(nn.Module):
     start = (*noise[0].shape[2:4], self.width * 2**(len(self.groups) - 1))
     h = self.param('start', nn.initializers.normal(1.), start)
     h = jnp.broadcast_to(h, (noise[0].shape[1], *start))
-    terms = []
+    terms, stats = [], []
     for scale, count in enumerate(self.groups):
       if scale:
         h = Conv(h.shape[-1] // 2, 1)(_enlarge(nn.swish(h)))
       group = _repeat(Group, count)(self.latents, self.expansion, **norm, name=f'groups_{scale}')
-      h, found = group(h, (noise[scale], None if features is None else features[scale]), mask)
-      terms.append(found)
+      h, (kl, ratio, found) = group(
+          h, (noise[scale], None if features is None else features[scale]), mask)
+      terms.append((kl, ratio))
+      stats.append(found)
     h = Conv(self.width, 1)(_enlarge(nn.swish(h)))
     h = DownCell(self.expansion, **norm)(h, mask)
     out = Conv(self.net_shape[-1], 3, padding=1)(nn.elu(h))
     kl, ratio = (jnp.concatenate(t).T for t in zip(*terms))
-    return out, kl, ratio
+    return out, kl, ratio, stats
 
 
 class Group(nn.Module):
   """One group: p(z | h), q(z | h, features), a draw, and its cell; a body of `_repeat`.
 
-    q = N(mean_p + d_mean, (sigma_p d_sigma)^2),
+  With z = mean_p + sigma_p e, in the coordinates e, p is N(0, I) and
+
+    q = N(d_mean / sigma_p, d_sigma^2),
     KL = 1/2 sum [d_mean^2 / sigma_p^2 + d_sigma^2 - log d_sigma^2 - 1]        (eqs. 2 and 3)
+
+  Both heads start at zero, so that q = p = N(0, I): deviations that are exponentials of random
+  features blow up from group to group, and four of them made the first loss NaN.
   """
   latents: int
   expansion: int
@@ -78,29 +86,23 @@ class Group(nn.Module):
 
   @nn.compact
   def __call__(self, h, inputs, mask):
-    """(h, (KL [B], log q(z) - log p(z) [B])); inputs are (noise, features or None)."""
+    """(h, (KL [B], log q(z) - log p(z) [B], (mean, log_var) of e)); inputs: (noise, features)."""
     noise, features = inputs
-    mean, log_sd = _halves(Conv(2 * self.latents, 1, name='prior')(nn.elu(h)))
-    kl = ratio = jnp.zeros(h.shape[0])
-    if features is None:
-      z = mean + jnp.exp(log_sd) * noise
-    else:
+    head = dict(kernel_init=nn.initializers.zeros)
+    mean_p, log_sd = _halves(Conv(2 * self.latents, 1, name='prior', **head)(nn.elu(h)))
+    mean = log_var = jnp.zeros_like(noise)
+    if features is not None:
       both = features + Conv(features.shape[-1], 1, name='down')(h)
-      d_mean, d_log_sd = _halves(Conv(2 * self.latents, 3, padding=1,
-                                      name='posterior')(nn.elu(both)))
-      z = mean + d_mean + jnp.exp(log_sd + d_log_sd) * noise
-      kl = relative_kl(d_mean, d_log_sd, log_sd)
-      log_q = decoders.gaussian_log_prob(z, mean + d_mean, 2. * (log_sd + d_log_sd))
-      ratio = log_q - decoders.gaussian_log_prob(z, mean, 2. * log_sd)
+      d_mean, d_log_sd = _halves(Conv(2 * self.latents, 3, padding=1, name='posterior',
+                                      **head)(nn.elu(both)))
+      mean, log_var = d_mean * jnp.exp(-log_sd), 2. * d_log_sd
+    e = mean + jnp.exp(.5 * log_var) * noise
+    kl = jnp.sum(objectives.gaussian_kl_terms(mean, log_var), axis=(1, 2, 3))
+    ratio = decoders.gaussian_log_prob(e, mean, log_var) - gaussian.standard_normal_log_prob(e)
+    z = mean_p + jnp.exp(log_sd) * e
     h = Conv(h.shape[-1], 1, name='join')(jnp.concatenate([h, z], axis=-1))
     h = DownCell(self.expansion, self.axis_name, self.train)(h, mask)
-    return h, (kl, ratio)
-
-
-def relative_kl(d_mean, d_log_sd, log_sd):
-  """KL [B] in nats of N(m + d_mean, exp(log_sd + d_log_sd)^2) from N(m, exp(log_sd)^2)."""
-  terms = d_mean**2 * jnp.exp(-2. * log_sd) + jnp.expm1(2. * d_log_sd) - 2. * d_log_sd
-  return .5 * jnp.sum(terms, axis=tuple(range(1, terms.ndim)))
+    return h, (kl, ratio, (mean, log_var))
 
 
 class UpCell(nn.Module):

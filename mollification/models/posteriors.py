@@ -1,18 +1,32 @@
 """Families of q(z | x), as modules.
 
-  z, log_q = posterior(stats, noise, log_joint, weights)
+  z, log_q, log_prob_x = posterior(stats, noise, potential, weights)
 
 turns `noise` [B, noise_dim], standard normal, into draws z [B, Z] and log q(z | x) [B], such that
-E[p(x, z) / q(z | x)] = p(x). `stats` are (mean, log_var) [B, Z] of the encoder, `log_joint` maps z
-to log p(x, z) [B]. `weights` [B, 1], or None, multiply gradients that reach `stats` through z, for
+E[p(x, z) / q(z | x)] = p(x). `stats` are (mean, log_var) [B, Z] of the encoder; `potential` knows
+log p(x, z), see `Potential`. A family that found log p(x | z) [B] at z on its way returns it, any
+other None. `weights` [B, 1], or None, multiply gradients that reach `stats` through z, for
 a family whose `estimator` is 'dreg'. `kl(stats, draw)` gives (KL [B], the KL as it is penalised
 [B]), in closed form where there is one, else the `draw` [B] of it.
 """
+from collections.abc import Callable
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from mollification.models import decoders, objectives
+
+
+class Potential(NamedTuple):
+  """What a family may ask about p(x, z): `force` and `last` of z [B, Z].
+
+  `force(z)` [B, Z] is the gradient of log p(x, z) by z, a pure function. `last(z)` is (log p(x | z)
+  [B], force): from one pass of the decoder, which moves running statistics; to be called once.
+  """
+  force: Callable
+  last: Callable
 
 
 class GaussianPosterior(nn.Module):
@@ -44,16 +58,16 @@ class GaussianPosterior(nn.Module):
     """Standard normal numbers that a draw takes."""
     return self.latent_dim
 
-  def __call__(self, stats, noise, log_joint, weights=None):
+  def __call__(self, stats, noise, potential, weights=None):
     """See the module's text."""
-    del log_joint
+    del potential
     mean, log_var = stats
     z = mean + jnp.exp(.5 * log_var) * noise
     if weights is not None:
       z = objectives.scale_gradient(z, weights)
     if self.estimator != 'standard':
       mean, log_var = jax.lax.stop_gradient(stats)
-    return z, decoders.gaussian_log_prob(z, mean, log_var)
+    return z, decoders.gaussian_log_prob(z, mean, log_var), None
 
   def kl(self, stats, draw):
     """See the module's text."""

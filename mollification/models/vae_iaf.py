@@ -13,7 +13,8 @@ class VAEIAF(Autoencoder, kw_only=True):
   """`Autoencoder` with q(z | x) a Gaussian that `flows` autoregressive steps transform.
 
   `flow_widths` are the hidden layers of each step's MADE. Raises ValueError for fewer than one
-  step, and for fewer than two latents, of which none could depend on another.
+  step, for no or empty layers, and for fewer than two latents, of which none could depend on
+  another.
   """
   flows: int = 3
   flow_widths: tuple[int, ...] = (128, 128)
@@ -43,6 +44,9 @@ class IAFPosterior(nn.Module):
     if self.latent_dim < 2:
       raise ValueError(f'latent_dim must be at least 2 here, got {self.latent_dim}: a single '
                        "latent has no other to depend on; use 'vae'.")
+    if not self.widths or min(self.widths) < 1:
+      raise ValueError('flow_widths must be at least one number, each at least 1, got '
+                       f'{self.widths}; the default is (128, 128).')
     self.nets = [MADE(2, self.widths) for _ in range(self.flows)]
 
   @property
@@ -50,14 +54,14 @@ class IAFPosterior(nn.Module):
     """Standard normal numbers that a draw takes."""
     return self.latent_dim
 
-  def __call__(self, stats, noise, log_joint, weights=None):
-    """(z [B, Z], log_q [B])."""
-    del log_joint, weights
+  def __call__(self, stats, noise, potential, weights=None):
+    """(z [B, Z], log_q [B], None)."""
+    del potential, weights
     mean, log_var = stats
     z = mean + jnp.exp(.5 * log_var) * noise
     log_q = decoders.gaussian_log_prob(z, mean, log_var)
     z, log_det = self.transform(z)
-    return z, log_q - log_det
+    return z, log_q - log_det, None
 
   def transform(self, z):
     """(z_T [B, Z], log |det dz_T/dz_0| [B]) of z_0 [B, Z]."""

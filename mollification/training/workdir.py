@@ -21,7 +21,8 @@ SCORED_BY = ('eval.best_metric', 'eval.params', 'eval.refresh', 'eval.refresh_ex
 # Keys that came after records had been written -> the value at which all is as it was before: a run
 # of then, which lacks the key, and one of now that leaves it there are the same run.
 CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0,
-              'data.curvature': 0., 'data.noise': 0., 'model.inverse_error': 0}
+              'data.curvature': 0., 'data.noise': 0., 'model.inverse_error': 0,
+              'model.through_forces': True}
 # The same, of keys that other models had from the start.
 CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'}}
 

@@ -34,6 +34,26 @@ def evidence(variables, variance=.5):
   return stats.multivariate_normal(bias, covariance).logpdf(np.asarray(X, np.float64))
 
 
+def log_evidence(params, variance=.5):
+  """log p(x) [4] of X, as a function of the parameters that jax may differentiate."""
+  dense = params['decoder']['MLP_0']['Dense_0']
+  covariance = dense['kernel'].T @ dense['kernel'] + variance * jnp.eye(3)
+  centred = X - dense['bias'][None]
+  squares = jnp.sum(centred * jnp.linalg.solve(covariance, centred.T).T, axis=1)
+  return -.5 * (squares + jnp.linalg.slogdet(2 * jnp.pi * covariance)[1])
+
+
+def analytic_elbo(params, variance=.5):
+  """E_q[log p(x | z)] - KL(q(z | x) || p(z)) [4] of X, both expectations in closed form."""
+  dense = {net: params[net]['MLP_0']['Dense_0'] for net in ('encoder', 'decoder')}
+  affine_of = lambda net, v: v @ dense[net]['kernel'] + dense[net]['bias'][None]
+  mean, log_var = jnp.split(affine_of('encoder', X), 2, axis=1)
+  error = jnp.sum((X - affine_of('decoder', mean))**2, axis=1)
+  spread = jnp.exp(log_var) @ jnp.sum(dense['decoder']['kernel']**2, axis=1)
+  reconstruction = -.5 * ((error + spread) / variance + 3 * jnp.log(2 * jnp.pi * variance))
+  return reconstruction - .5 * jnp.sum(mean**2 + jnp.exp(log_var) - log_var - 1., axis=1)
+
+
 def with_posterior(variables, variance=.5, widen=0., shift=0.):
   """Variables whose encoder gives the posterior's mean + shift and log-variances + widen.
 

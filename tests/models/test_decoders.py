@@ -114,6 +114,14 @@ def test_bernoulli_probabilities_sum_to_one_also_at_extreme_logits():
     np.testing.assert_allclose(jnp.exp(log_prob).sum(), 1., rtol=1e-5)
 
 
+def test_bernoulli_of_grey_levels_integrates_to_at_most_a_half():
+  """So a bound made of it stays one."""
+  x = np.linspace(0., 1., 2001)[:, None]
+  for logit in (-9., -1., 0., 3.):
+    density = np.exp(decoders.bernoulli_log_prob(x, np.full_like(x, logit)))
+    assert np.trapezoid(density, dx=1 / 2000) < .5 + 1e-5
+
+
 @pytest.mark.parametrize(('mean', 'log_var'), [((3, 4), (4,)), ((4,), ()), ((3, 4), (3, 1))])
 def test_shapes_that_would_broadcast_are_errors(mean, log_var):
   with pytest.raises(ValueError, match='broadcast them first'):

@@ -8,6 +8,7 @@ import pytest
 
 from mollification import models
 from mollification.models import hvae
+from mollification.models.posteriors import Potential
 from tests.models import linear_gaussian
 from tests.models.support import jit
 
@@ -19,8 +20,12 @@ def _force(z):
   return jax.grad(lambda z: -jnp.sum(jnp.cosh(z) + .3 * z[:, :1] * z[:, 1:]**2))(z)
 
 
+POTENTIAL = Potential(_force, lambda z: (jnp.zeros(len(z)), _force(z)))
+
+
 def _step(z, rho):
-  return hvae.leapfrog(_force, z, rho, .3, _force(z))[:2]
+  """One step that is not cooled."""
+  return hvae.dynamics(POTENTIAL, z, rho, .3, 1., 1)[:2]
 
 
 def test_leapfrog_is_reversible_and_keeps_volumes_and_nearly_the_energy():
@@ -40,7 +45,7 @@ def test_tempering_contracts_volume_by_what_the_start_expanded():
   """det of the whole map is beta0^(Z/2): it cancels against the variance of the first momentum."""
   def flat(state):
     return jnp.concatenate(
-        hvae.dynamics(_force, state[None, :2], state[None, 2:], .2, .3**.5, 3), axis=1)[0]
+        hvae.dynamics(POTENTIAL, state[None, :2], state[None, 2:], .2, .3**.5, 3)[:2], axis=1)[0]
   jacobian = jit(jax.vmap(jax.jacfwd(flat)))(jax.random.normal(jax.random.key(0), (3, 4)))
   np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], np.log(.3), atol=1e-5)
 
@@ -77,8 +82,64 @@ def test_step_size_and_temperature_are_learned_from_where_they_were_set():
     loss, _ = model.apply({'params': params}, linear_gaussian.X, jax.random.key(3), train=True,
                           method='loss')
     return loss.mean()
-  gradient = jit(jax.grad(mean_loss))(variables['params'])
+  params = linear_gaussian.with_posterior(variables, widen=.3, shift=.2)['params']
+  params = {**params, 'posterior': start}
+  gradient = jit(jax.grad(mean_loss))(params)
   assert all(jnp.isfinite(g).all() and (g != 0.).any() for g in jax.tree.leaves(gradient))
+  # Through the forces too: along each leaf's own gradient, against differences.
+  slopes = jax.tree.map(lambda g: float(jnp.linalg.norm(g)), gradient)
+  leaves, tree = jax.tree.flatten(params)
+  moved = jit(jax.vmap(mean_loss))
+  for i, (g, slope) in enumerate(zip(jax.tree.leaves(gradient), jax.tree.leaves(slopes))):
+    at = lambda step, i=i, g=g, slope=slope: tree.unflatten(
+        [leaf + (step * g / slope if j == i else 0.) for j, leaf in enumerate(leaves)])
+    up, down = moved(jax.tree.map(lambda *a: jnp.stack(a), at(.02), at(-.02)))
+    np.testing.assert_allclose((up - down) / .04, slope, rtol=.01)
+
+
+def test_held_forces_leave_the_loss_and_are_no_part_of_its_gradient():
+  """Then z_K moves as z_0 does, and the momentum not at all."""
+  found = {}
+  for through in (True, False):
+    model, variables = linear_gaussian.make('hvae', step_size=.3, through_forces=through, **FIXED)
+
+    def log_w(log_var, model=model, variables=variables):
+      """Sum of the log-weights, and what log_var moves z_0 and by how much that raises log p."""
+      def run(model):
+        stats = (jnp.zeros((4, 2)), jnp.broadcast_to(log_var, (4, 2)))
+        noise = jax.random.normal(jax.random.key(3), (4, 4))
+        potential = model._potential(linear_gaussian.X, False, None)
+        z, log_q, log_prob_x = model.posterior(stats, noise, potential)
+        moved = .5 * jnp.exp(.5 * log_var) * noise[:, :2]
+        return (log_prob_x - log_q - .5 * (z**2).sum(1)).sum(), (potential.force(z) * moved).sum()
+      return model.apply(variables, method=run)
+    found[through] = jit(jax.value_and_grad(log_w, has_aux=True))(.1)
+  ((value, _), exact), ((same, raised), held) = found[True], found[False]
+  np.testing.assert_allclose(value, same, rtol=1e-6)
+  np.testing.assert_allclose(held, raised + 8 * .5, rtol=1e-4)      # log q of 8 numbers
+  assert abs(exact - held) > .01 * abs(exact)
+
+
+@pytest.mark.slow
+def test_forces_share_passes_of_the_decoder():
+  """3 steps: 4 forward, 4 back to z; in the gradient 4 for each force, which has that of the bound.
+
+  Held: 2 for the bound in place of 16. In units of the products of one pass of the decoder.
+  """
+  def passes(**options):
+    model = models.create('hvae', (256,), latent_dim=2, widths=(256,), leapfrog_steps=3, **options)
+    x = jnp.zeros((256, 256))
+    variables = jax.eval_shape(lambda: model.init(
+        jax.random.key(0), x, jax.random.key(2), train=True, method='loss'))
+
+    def mean_loss(params):
+      loss, _ = model.apply({'params': params}, x, jax.random.key(1), train=True, method='loss')
+      return loss.mean()
+    compiled = jax.jit(jax.grad(mean_loss)).lower(variables['params']).compile()
+    encoder = 2 * 2 * 256**3     # forward and its kernel's gradient: x has none
+    return (compiled.cost_analysis()['flops'] - encoder) / (2 * 256**3)
+  assert passes() < 24.5 + 1.
+  assert passes(through_forces=False) < 10.5 + 1.
 
 
 @pytest.mark.parametrize('options, message', [

@@ -10,7 +10,8 @@ def test_aggregated_moments_are_those_of_draws_and_unused_latents_are_not_active
   rng = np.random.default_rng(0)
   mean = rng.normal(size=(500, 3)) * [2., .5, .05] + [1., 0., 0.]
   log_var = np.broadcast_to([-1., -.5, 0.], mean.shape)
-  found = latent.aggregate(jnp.asarray(mean), jnp.asarray(log_var))
+  found = latent.aggregate((jnp.asarray(mean[rows]), jnp.asarray(log_var[rows]))
+                           for rows in (slice(150), slice(150, 151), slice(151, 500)))
   draws = rng.normal(mean, np.exp(log_var / 2), (400, *mean.shape)).reshape(-1, 3)
   np.testing.assert_allclose(found.mean, draws.mean(0), atol=.02)
   np.testing.assert_allclose(found.var, draws.var(0), rtol=.02)
@@ -19,6 +20,9 @@ def test_aggregated_moments_are_those_of_draws_and_unused_latents_are_not_active
   assert found.kl[2] < .01 < found.kl[1]
 
 
-def test_other_shapes_are_errors():
-  with pytest.raises(ValueError, match='at least two examples'):
-    latent.aggregate(jnp.zeros((1, 3)), jnp.zeros((1, 3)))
+def test_other_shapes_and_too_few_examples_are_errors():
+  for parts in ([], [(jnp.zeros((1, 3)), jnp.zeros((1, 3)))]):
+    with pytest.raises(ValueError, match=f'at least two examples, got {len(parts)}'):
+      latent.aggregate(parts)
+  with pytest.raises(ValueError, match=r'of one shape \[n, Z\], got \(4, 3\) and \(4, 2\)'):
+    latent.aggregate([(jnp.zeros((4, 3)), jnp.zeros((4, 2)))])

@@ -114,6 +114,40 @@ def _gradient(model, variables, keys):
   return np.concatenate([g.reshape(len(keys), -1) for g in jax.tree.leaves(gradient)], axis=1)
 
 
+def _flat(gradient):
+  return np.concatenate([np.ravel(g) for g in jax.tree.leaves(gradient)])
+
+
+def _assert_mean_is(draws, exact, bias=0.):
+  """The mean of draws [N, P] is the exact [P], within 5 standard errors and `bias`."""
+  error = draws.std(0) / len(draws)**.5
+  assert np.abs(exact).max() > 10 * error.max(), 'too few draws to tell'
+  assert (np.abs(draws.mean(0) - exact) < 5 * error + bias + 1e-5).all(), (draws.mean(0), exact)
+
+
+def test_gradients_are_those_of_the_analytic_bound():
+  """Of encoder and decoder, two latents, a posterior that is off."""
+  model, variables = _linear(2)
+  variables = linear_gaussian.with_posterior(variables, widen=.4, shift=.3)
+  exact = jax.grad(lambda p: -linear_gaussian.analytic_elbo(p).mean())(variables['params'])
+  _assert_mean_is(_gradient(model, variables, jax.random.split(jax.random.key(9), 4000)),
+                  _flat(exact))
+
+
+@pytest.mark.parametrize('num_samples', [1, 32])
+def test_the_decoders_gradient_becomes_that_of_the_evidence(num_samples):
+  """At the exact posterior with one draw, elsewhere with many: their bias falls as 1 / K."""
+  model, variables = _linear(1, num_samples=num_samples)
+  off = dict(widen=.5, shift=.2) if num_samples > 1 else {}
+  variables = linear_gaussian.with_posterior(variables, **off)
+  found = _gradient(model, variables, jax.random.split(jax.random.key(9), 4000))
+  exact = jax.grad(lambda p: -linear_gaussian.log_evidence(p).mean())(variables['params'])
+  np.testing.assert_allclose(linear_gaussian.log_evidence(variables['params']), evidence(variables),
+                             rtol=1e-4)
+  exact = _flat(exact['decoder'])
+  _assert_mean_is(found[:, :len(exact)], exact, bias=.005 * (num_samples > 1))
+
+
 def test_estimators_agree_in_the_mean_and_dreg_is_steadier(iwae):
   variables, _ = iwae
   keys = jax.random.split(jax.random.key(7), 4000)
@@ -177,6 +211,22 @@ def test_memory_grows_at_most_linearly_in_draws_and_not_at_all_in_chunks():
 
 
 @pytest.mark.slow
+def test_five_thousand_draws_at_full_size_take_the_memory_of_fifty():
+  """As --metrics=importance takes them of configs/cifar10_vae.py: what grows are log-weights."""
+  model = models.create('vae', (32, 32, 3), latent_dim=128, net='conv')
+  x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+  variables = jax.eval_shape(lambda: model.init(
+      jax.random.key(0), jnp.zeros(x.shape), jax.random.key(2), train=True, method='loss'))
+
+  def bytes_of(num_samples):
+    bound = jit(lambda variables, x: model.apply(
+        variables, x, jax.random.key(1), num_samples, 10, method='importance_bound'))
+    analysis = bound.lower(variables, x).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+  assert bytes_of(5000) < bytes_of(50) + 20 * 4 * 5000 * 2      # [K, B] floats, some of them
+
+
+@pytest.mark.slow
 def test_running_statistics_follow_the_first_chunk():
   options = dict(latent_dim=2, net='resnet', widths=(3,), num_samples=4)
   model = models.create('vae', (4, 4, 1), chunk=2, **options)
@@ -221,6 +271,7 @@ def test_interpolation_goes_from_one_reconstruction_to_the_other():
 
 BAD = [
     (dict(latent_dim=0), 'latent_dim must be at least 1, got 0'),
+    (dict(widths=(0,)), r'widths must be at least 1 each, got \(0,\); leave a layer out'),
     (dict(num_samples=0), 'num_samples must be at least 1, got 0'),
     (dict(num_samples=6, chunk=4), 'chunk must divide num_samples 6, got 4'),
     (dict(chunk=-1), 'chunk must divide'),

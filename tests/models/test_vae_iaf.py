@@ -41,6 +41,8 @@ def test_mean_weight_is_the_evidence_and_the_bound_lies_below():
 @pytest.mark.parametrize('options, message', [
     (dict(flows=0), "flows must be at least 1, got 0; without any, use 'vae'"),
     (dict(latent_dim=1), "latent_dim must be at least 2 here, got 1: .*use 'vae'"),
+    (dict(flow_widths=(0,)), r'flow_widths must be .* got \(0,\)'),
+    (dict(flow_widths=()), r'flow_widths must be .* got \(\)'),
     (dict(latent_dim=0), 'latent_dim must be at least 1, got 0')])
 def test_options_that_make_no_sense_are_errors(options, message):
   with pytest.raises(ValueError, match=message):
