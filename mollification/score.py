@@ -32,7 +32,7 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   exists and says the same is left alone, one that says otherwise is an error. A run that was
   killed goes on where it last saved, beside `out`. `drawn` are options of `measure.drawn`.
   """
-  source = _open(where, split, data_dir, drawn)
+  source = _open(where, extractor, split, data_dir, drawn)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n, 'content': source.content}
   out = pathlib.Path(out)
@@ -106,7 +106,7 @@ def _side(where, metrics, extractor, groups, split, data_dir, drawn):
       print(f'note: {note}', file=sys.stderr, flush=True)
     return found, meta or {'name': str(where), 'n': found.n}
   there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
-  source = _open(where, '' if there else split, data_dir, drawn)
+  source = _open(where, extractor, '' if there else split, data_dir, drawn)
   with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, metrics, groups=groups, progress=progress.show,
                        rows_folder=tempfile.gettempdir())
@@ -115,12 +115,12 @@ def _side(where, metrics, extractor, groups, split, data_dir, drawn):
                 'seconds': done.seconds}
 
 
-def _open(where, split, data_dir, drawn):
+def _open(where, extractor, split, data_dir, drawn):
   """The Source of either side, its notes stated."""
   if measure.is_workdir(where):
     source = measure.drawn(where, **drawn)
   else:
-    source = sources.open_images(where, split=split, data_dir=data_dir)
+    source = sources.open_images(where, split=split, data_dir=data_dir, grey=extractor.grey)
   sources.state_notes(source)
   return source
 

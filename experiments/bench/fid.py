@@ -202,8 +202,8 @@ def network_share():
 def _network_alone(extractor):
   """Seconds of the network over 500 images that are prepared and on the devices."""
   size = features.piece_size(BATCH)
-  images = _images(size).reshape(jax.local_device_count(), BATCH, 32, 32, 3)
-  x = extractor.prepared((), images)
+  (block,) = features._blocks(extractor, _images(size), size)
+  x = features._prepared(extractor, [block])
   variables = features.parallel.place(extractor.variables)
 
   def one():

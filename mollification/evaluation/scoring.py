@@ -113,8 +113,7 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
   spatial = moments.Moments(groups) if 'sfid' in wanted else None
   score = inception_score.InceptionScore(source.n) if 'is' in wanted else None
   rows, start, saved, waited = None, time.monotonic(), time.monotonic(), 0.
-  hashed = sources.Hashed(source.pieces(features.piece_size(device_batch), done), done, sha256)
-  outputs = features.stream(extractor, hashed, device_batch)
+  outputs = features.stream(extractor, source, start=done, device_batch=device_batch)
   while True:
     before = time.monotonic()
     out = next(outputs, None)
@@ -131,7 +130,7 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
       rows = _rows(rows_folder, source.n, block.shape[1]) if rows is None else rows
       rows[done:done + len(block)] = block
     done += len(block)
-    sha256 = hashed.at(done)
+    sha256 = sources.chained(sha256, out['image_sha256'])
     if progress:
       progress(done)
     if state_file and time.monotonic() - saved > SAVE_SECONDS:
