@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from mollification import npz
 
 WEIGHTS = pathlib.Path(__file__).parent / 'weights'
 
@@ -73,8 +74,7 @@ def read_weights(path, sha256):
   if found != sha256:
     raise ValueError(f'{path} must have sha256 {sha256}, got {found}; restore the file, or '
                      'retrain and commit both.')
-  with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-    return {name: arrays[name] for name in arrays.files}
+  return npz.read(io.BytesIO(content))
 
 
 def _conv(x, kernel, bias):

@@ -4,13 +4,12 @@ import json
 import pathlib
 import tempfile
 import time
-import zipfile
-import zlib
 
 import jax
 import numpy as np
 
 from mollification import metrics as writers
+from mollification import npz
 from mollification.evaluation import (
   features,
   frechet,
@@ -154,11 +153,10 @@ def _restored(state_file, extractor, source, groups):
   if not state_file or not pathlib.Path(state_file).exists():
     return moments.Moments(groups), 0, ''
   try:
-    with np.load(state_file, allow_pickle=False) as archive:
-      arrays = dict(archive)
-    found, found_groups = str(arrays['identity']), int(arrays['groups'])
-    own, sha256 = moments.Moments.restore(arrays), str(arrays['sha256'])
-  except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    kept = npz.read(state_file)
+    found, found_groups = str(kept['identity']), int(kept['groups'])
+    own, sha256 = moments.Moments.restore(kept), str(kept['sha256'])
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{state_file} is no state of a run that was cut ({error}); delete it to '
                      'begin anew.') from error
   wanted = str(_state_identity(extractor, source))

@@ -14,12 +14,11 @@ import pathlib
 import sys
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 
-from mollification import data
+from mollification import data, npz
 from mollification.data import dataset
 from mollification.data import images as image_data
 from mollification.evaluation import resize
@@ -127,15 +126,15 @@ def _dataset(name, split, data_dir):
 
 
 def _array(path):
+  def choose(names):
+    found = [name for name in ('arr_0', 'images', 'x') if name in names] or names
+    if len(found) != 1:
+      raise ValueError(f'one array of images wanted among {names}')
+    return found[0]
+
   try:
-    if path.suffix.lower() == '.npy':
-      return np.load(path, mmap_mode='r', allow_pickle=False)
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
-      names = [name for name in ('arr_0', 'images', 'x') if name in archive] or archive.files
-      if len(names) != 1:
-        raise ValueError(f'one array of images wanted among {archive.files}')
-      return archive[names[0]]
-  except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    return npz.mapped(path, choose)
+  except ValueError as error:
     raise ValueError(f'{path} holds no array of images: {error}; write it with '
                      'np.savez(path, arr_0=images).') from error
 

@@ -14,7 +14,7 @@ import pickle
 
 import numpy as np
 
-from mollification import files
+from mollification import files, npz
 from mollification.evaluation import graph_file, inception, torch_file
 
 TORCH_NAME = 'pt_inception-2015-12-05-6726825d.pth'
@@ -167,19 +167,17 @@ def _is_npz(content):
 
 def _read_npz(content):
   try:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-    header = json.loads(str(arrays.pop('header')))
-    fits = header['format'] == FORMAT and header['content_sha256'] == content_sha256(arrays)
+    found = npz.read(io.BytesIO(content))
+    header = json.loads(str(found.pop('header')))
+    fits = header['format'] == FORMAT and header['content_sha256'] == content_sha256(found)
     sha256 = str(header['source_sha256'])
-  # Whatever zipfile, zlib, numpy and json raise on damaged bytes.
-  except Exception as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'not an npz of convert-weights: {error}; convert the original again.'
                      ) from error
   if not fits:
     raise ValueError('its arrays are not those that its header describes; convert the original '
                      'again.')
-  return arrays, sha256
+  return found, sha256
 
 
 def _from_torch(tensors):
