@@ -4,6 +4,7 @@ import pathlib
 import sys
 import tempfile
 import time
+import warnings
 
 import jax
 
@@ -52,10 +53,11 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
            'seconds': done.seconds, 'versions': records.versions(), 'device': records.device()}
   if jax.process_index() == 0:
     statistics_file.write(out, statistics, meta)
-  few = (f'; fewer images than the {len(statistics.mean)} features, so the covariance is singular'
-         if done.n <= len(statistics.mean) else '')
+  few = frechet.few_samples(statistics)
+  if few:
+    warnings.warn(few, frechet.FewSamples, stacklevel=2)
   return (f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s, of which '
-          f'{100 * done.network_seconds / done.seconds:.0f} % in the network{few}')
+          f'{100 * done.network_seconds / done.seconds:.0f} % in the network')
 
 
 def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GROUPS, **drawn):
@@ -73,12 +75,13 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
       statistics_file.check(where, meta, scoring.identity(extractor))
   start = time.monotonic()
   own, own_set = _side(a, metrics, extractor, groups, split, data_dir, drawn)
-  reference, reference_set = _side(b, [m for m in metrics if m != 'is'] or ['fid'], extractor, 0,
-                                   split, data_dir, drawn)
+  other, reference_set = _side(b, scoring.needed(metrics), extractor, 0, split, data_dir, drawn)
+  if not isinstance(other, scoring.Reference):
+    other = scoring.reference(other)
   if isinstance(own, scoring.Pass):
-    found = scoring.figures(metrics, own, reference, extractor)
+    found = scoring.figures(metrics, own, other, extractor)
   else:
-    found = _of_statistics(a, own, reference, metrics, extractor)
+    found = _of_statistics(a, own, other, metrics, extractor)
   return {
     'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
                  **f.extra} for f in found],
@@ -87,26 +90,26 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
     'device': records.device()}
 
 
-def _of_statistics(where, own, reference, metrics, extractor):
+def _of_statistics(where, own, other, metrics, extractor):
   if set(metrics) != {'fid'}:
     raise ValueError(f'{where} holds statistics, which give the Fréchet distance alone; pass '
                      'images for other metrics.')
-  if isinstance(reference, scoring.Pass):
-    reference = reference.moments.statistics()
-  value = frechet.frechet_distance(own, reference)
+  value = frechet.frechet_distance(own.statistics, other.statistics)
   return [scoring.Figure(scoring.name_of('fid', extractor), value, None)]
 
 
 def _side(where, metrics, extractor, groups, split, data_dir, drawn):
-  """(Pass or Statistics, what it is of) of one side of a score."""
+  """(Pass or, of statistics and where no metric needs its features, Reference; what it is of)."""
   if statistics_file.is_statistics(where):
     found, meta = statistics_file.read(where)
     note = statistics_file.check(where, meta, scoring.identity(extractor))
     if note:
       print(f'note: {note}', file=sys.stderr, flush=True)
-    return found, meta or {'name': str(where), 'n': found.n}
+    return scoring.Reference(found), meta or {'name': str(where), 'n': found.n}
   there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
   source = _open(where, extractor, '' if there else split, data_dir, drawn)
+  if not metrics:
+    return scoring.Reference(), {'name': source.name, 'split': source.split, 'n': source.n}
   with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, metrics, groups=groups, progress=progress.show,
                        rows_folder=tempfile.gettempdir())

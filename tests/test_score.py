@@ -224,6 +224,41 @@ def test_every_metric_of_inception(digits):
   assert values['inception_score'] > 1
 
 
+def passes(monkeypatch):
+  """The names of the sets that the network is run over from now on."""
+  names, run = [], scoring.run
+  monkeypatch.setattr(scoring, 'run', lambda extractor, source, *args, **options: (
+    names.append((source.name, source.split)), run(extractor, source, *args, **options))[1])
+  return names
+
+
+def test_inception_score_needs_no_reference(digits, monkeypatch, tmp_path):
+  names, toy = passes(monkeypatch), Toy.extractor()
+  result = score.score('digits', 'digits', ['is'], toy)
+  assert names == [('digits', 'test')]
+  assert [f['metric'] for f in result['figures']] == ['inception_score']
+  assert (result['reference']['name'], result['reference']['n']) == ('digits', 360)
+  with pytest.raises(FileNotFoundError, match='nowhere is no folder'):   # still looked for
+    score.score('digits', 'nowhere', ['is'], toy)
+
+
+def test_error_bars_that_take_long_show_how_far_they_are(digits, monkeypatch, capsys, extractor):
+  arguments = 'digits', 'digits', ['fid'], extractor
+  score.score(*arguments)
+  assert 'error bar' not in capsys.readouterr().err
+  monkeypatch.setattr(scoring, 'QUICK_SECONDS', -1.)
+  score.score(*arguments)
+  assert 'error bar of frechet 1/35' in capsys.readouterr().err
+
+
+def test_a_folder_of_grey_files_suits_a_network_of_grey_images(tmp_path, digits, extractor):
+  for i, image in enumerate(digits.test.x[:80]):
+    Image.fromarray(image[..., 0]).save(tmp_path / f'{i:03}.png')
+  score.stats(str(tmp_path), tmp_path / 'out.npz', extractor)
+  found, _ = statistics_file.read(tmp_path / 'out.npz')
+  np.testing.assert_array_equal(found.cov, plain_statistics(extractor, digits.test.x[:80]).cov)
+
+
 def binary(*args):
   return subprocess.run([sys.executable, '-m', 'mollification.evaluate', *args],
                         capture_output=True, text=True)

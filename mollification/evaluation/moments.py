@@ -60,23 +60,20 @@ class Moments:
   def statistics(self):
     """`Statistics` of all rows; ValueError for fewer than 2. Nothing can be added afterwards."""
     self._close()
-    centred = None
-    if self._kept is not None:
-      rows = np.concatenate(self._kept).astype(np.float64)
-      centred = rows - (self._centre + self._total / self.n)
-    return self._of(self.n, self._total, self._scatter, centred)
+    return self._of(self.n, self._total, self._scatter, lambda group: group >= 0)
 
   def without(self, group):
     """`Statistics` of all rows but those of one group."""
     self._close()
     return self._of(self.n - self._count(group), self._total - self._totals[group],
-                    self._scatter - self._scatters[group])
+                    self._scatter - self._scatters[group], lambda groups: groups != group)
 
   def of_first(self, count):
     """`Statistics` of the rows of groups 0, ..., count - 1."""
     self._close()
     return self._of(sum(map(self._count, range(count))), self._totals[:count].sum(0),
-                    sum(self._scatters[1:count], start=self._scatters[0]))
+                    sum(self._scatters[1:count], start=self._scatters[0]),
+                    lambda groups: groups < count)
 
   def merge(self, other):
     """Take in the rows of another accumulator as if they came next; exact up to rounding.
@@ -170,9 +167,14 @@ class Moments:
         _sum(own - self._centre, self._totals[g], self._scatters[g])
     self._held = 0
 
-  def _of(self, n, total, scatter, centred=None):
+  def _of(self, n, total, scatter, is_own):
+    """`is_own(groups [n])` says which rows they are, where the rows are still there."""
+    mean, centred = self._centre + total / n, None
+    if self._kept is not None:
+      rows = np.concatenate(self._kept)[is_own(np.arange(self.n) % max(self.groups, 1))]
+      centred = rows.astype(np.float64) - mean
     cov = (scatter - np.outer(total, total / n)) / max(n - 1, 1)
-    return Statistics(n, self._centre + total / n, (cov + cov.T) / 2, centred)
+    return Statistics(n, mean, (cov + cov.T) / 2, centred)
 
 
 def of(features, groups=0):
