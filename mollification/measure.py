@@ -80,7 +80,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   unless `allow_nonfinite`. Samples that are images leave a grid of them in samples/. Raises
   ValueError on unknown names and FileNotFoundError where there is no such checkpoint.
   """
-  _check_names(metrics, split)
+  check_names(metrics, split)
   evaluation, config = run.evaluation, run.config
   state = _restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
@@ -112,7 +112,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
 
 def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None):
   """Whether the workdir has records of all `metrics` of a checkpoint, as `measure` writes them."""
-  _check_names(metrics, split)
+  check_names(metrics, split)
   config, dataset = run.config, run.evaluation.dataset
   there = [r for r in records.read_all(run.folder / 'records')
            if (r.step, r.params, r.reference['split'], r.config_sha256)
@@ -167,33 +167,8 @@ def steps(folder):
     return sorted(manager.all_steps())
 
 
-def watch(folder, measure_step, *, poll_seconds=2.):
-  """Call `measure_step(step)` for each checkpoint as it appears, in order.
-
-  Returns once nothing trains in `folder` and none is left. Training keeps the newest few only: a
-  checkpoint that is deleted while it is read is skipped with one line.
-  """
-  done = set()
-  if workdir.read_config(folder) is None and not workdir.in_use(folder):
-    raise FileNotFoundError(f'{folder} holds no run, and nothing trains there; check --workdir.')
-  while True:
-    training = workdir.in_use(folder)   # before the look, so that a last one is not missed
-    fresh = [step for step in steps(folder) if step not in done]
-    for step in fresh:
-      try:
-        measure_step(step)
-      except Exception as error:   # what is raised depends on the file that went first
-        if step in steps(folder):
-          raise
-        reason = str(error).splitlines()[0][:100]
-        print(f'step {step:,} is gone, skipped ({reason})', flush=True)
-      done.add(step)
-    if not fresh and not training:
-      return
-    time.sleep(poll_seconds)
-
-
-def _check_names(metrics, split):
+def check_names(metrics, split):
+  """Raise ValueError for metrics that are unknown, and for what does not go with the split."""
   unknown = [m for m in metrics if m not in (*_MEASURES, *IN_FEATURES)]
   if unknown or not metrics:
     raise ValueError(f'unknown metric {unknown[0] if unknown else ""!r}; known: '

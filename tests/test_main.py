@@ -137,36 +137,6 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
     measure.measure(run, ('nll',), split='dev')
 
 
-def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, monkeypatch, capsys):
-  # One look per poll, and one more where a checkpoint was not there any more.
-  (tmp_path / 'config.json').write_text('{}')
-  looks = iter([[], [2], [2, 4], [2, 6], [2, 6, 8], [6, 8]])
-  training = iter([True, True, True, False, False])
-  monkeypatch.setattr(measure, 'steps', lambda folder: next(looks))
-  monkeypatch.setattr(measure.workdir, 'in_use', lambda folder: next(training))
-  seen = []
-
-  def measure_step(step):
-    if step == 4:
-      raise ValueError('NOT_FOUND: Error opening "zarr" driver')   # what Orbax makes of it
-    seen.append(step)
-
-  measure.watch(tmp_path, measure_step, poll_seconds=0.)
-  assert seen == [2, 6, 8]
-  assert 'step 4 is gone, skipped (NOT_FOUND' in capsys.readouterr().out
-
-
-def test_watch_does_not_hide_a_broken_checkpoint(tmp_path, monkeypatch):
-  monkeypatch.setattr(measure, 'steps', lambda folder: [2])
-  (tmp_path / 'config.json').write_text('{}')
-
-  def measure_step(step):
-    raise FileNotFoundError('half of it is missing')
-
-  with pytest.raises(FileNotFoundError, match='half of it'):
-    measure.watch(tmp_path, measure_step, poll_seconds=0.)
-
-
 def _check_metrics_in_features(run, before):
   """All that needs features; reference statistics that are kept; the figure over two steps."""
   folder = run.folder
@@ -251,8 +221,6 @@ def _check_samples_of_a_workdir(run, before):
 
 
 def test_no_run_to_evaluate(tmp_path):
-  with pytest.raises(FileNotFoundError, match='nothing trains there; check --workdir'):
-    measure.watch(tmp_path, None)
   with pytest.raises(FileNotFoundError, match='holds no run'):
     measure.open_run(tmp_path)
   result = _run('evaluate', f'--workdir={tmp_path}')

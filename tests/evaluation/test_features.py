@@ -55,6 +55,7 @@ def check_classifier(dataset, least):
   path = classifiers.WEIGHTS / f'{dataset.name}.npz'
   metadata = json.loads(str(np.load(path)['metadata']))
   assert metadata['test_accuracy'] == pytest.approx(accuracy, abs=1 / len(test.x))
+  assert (pathlib.Path(__file__).parents[2] / metadata['script']).is_file()
   assert metadata['train_sha256'] == dataset.train.sha256
   assert metadata['test_sha256'] == test.sha256
   assert path.stat().st_size < 500_000
@@ -225,6 +226,7 @@ def test_efficientnet_knows_what_is_on_photographs():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings('ignore::mollification.evaluation.frechet.FewSamples')
 @pytest.mark.parametrize('corrupt', ['noise', 'blur', 'jpeg'])
 def test_real_features_see_corruption_grow(corrupt):
   """Fréchet distance in pretrained features, between patches of photographs and worse ones."""
