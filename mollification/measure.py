@@ -294,8 +294,9 @@ def _in_features(metrics, extractor, dataset, split, samples, config, common, fo
     'reference': {'dataset': dataset.name, 'split': split.name, 'n': split.num_examples,
                   'sha256': split.sha256},
     'features': scoring.identity(extractor) | {'quantisation': config.eval.quantize}}
+  extra = _nonfinite(samples()) | ({'weights': extractor.origin} if extractor.origin else {})
   return [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
-                         extra=f.extra | _nonfinite(samples()), **common) for f in found]
+                         extra=f.extra | extra, **common) for f in found]
 
 
 def _flat(rows):

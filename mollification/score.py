@@ -23,7 +23,7 @@ def convert_weights(source, out, *, allow_unverified=False):
   """Write the Inception weights in `source`, of any known form, as npz; returns what to print."""
   found = weights.load(source, allow_unverified=allow_unverified)
   weights.save(found, out)
-  return f'{out}: weights of {found.source}, sha256 of the original {found.sha256}'
+  return f'{out}: weights of {found.origin}; of the arrays {found.sha256}'
 
 
 def stats(where, out, extractor, *, split='', data_dir='', **drawn):
@@ -49,8 +49,9 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
     done = scoring.run(extractor, source, progress=progress.show,
                        state_file=out.with_name(f'.{out.name}.state'))
   statistics = done.moments.statistics()
-  meta |= {'images_sha256': done.sha256, 'notes': list(source.notes), 'ddof': 1,
-           'seconds': done.seconds, 'versions': records.versions(), 'device': records.device()}
+  meta |= {'images_sha256': done.sha256, 'weights': extractor.origin, 'notes': list(source.notes),
+           'ddof': 1, 'seconds': done.seconds, 'versions': records.versions(),
+           'device': records.device()}
   if jax.process_index() == 0:
     statistics_file.write(out, statistics, meta)
   few = frechet.few_samples(statistics)
@@ -86,6 +87,7 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
     'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
                  **f.extra} for f in found],
     'set': own_set, 'reference': reference_set, 'features': scoring.identity(extractor),
+    'weights': extractor.origin,
     'seconds': time.monotonic() - start, 'versions': records.versions(),
     'device': records.device()}
 

@@ -165,6 +165,26 @@ def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, di
   assert first['device'].endswith('x 2')   # both had part in it
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [1, 2, 8])
+def test_any_number_of_devices_gives_the_same_bits(tmp_path, extractor, digits, count):
+  """Over 32 x 8 images and a rest, in one's own process."""
+  names = [str(tmp_path / name) for name in ('images.npz', 'theirs.npz', 'ours.npz')]
+  np.savez(names[0], arr_0=digits.test.x[:300])
+  env = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}'}
+  done = subprocess.run(
+    [sys.executable, '-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+     '--features=digits_cnn_8x8'], env=env, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  score.stats(names[0], names[2], extractor)
+  (theirs, meta), (ours, other) = map(statistics_file.read, names[1:])
+  assert meta['device'].endswith(f'x {count}')
+  assert other['device'].endswith('x 4')
+  np.testing.assert_array_equal(theirs.mean, ours.mean)
+  np.testing.assert_array_equal(theirs.cov, ours.cov)
+  assert meta['images_sha256'] == other['images_sha256']
+
+
 def test_score_of_images_and_of_statistics(tmp_path, extractor, digits):
   np.save(tmp_path / 'a.npy', digits.test.x)
   np.save(tmp_path / 'b.npy', digits.validation.x)

@@ -38,8 +38,9 @@ class Extractor:
   `resize.bucket` of the images' sides, with the weights of `resize.resample`, and `apply(variables,
   x)`, compiled once. The output 'features' is there always; inception has 'logits_unbiased' and
   'spatial' besides.
-  `name` says the network and its input size, `sha256` is that of the weights' file and `input_mode`
-  how images become its input; all three belong in the record of every figure made of them.
+  `name` says the network and its input size, `sha256` is that of the weights (of their file, or of
+  Inception's arrays) and `input_mode` how images become its input; all three belong in the record
+  of every figure made of them. `origin` is where the weights come from, if that is a question.
   """
   name: str
   sha256: str
@@ -49,6 +50,7 @@ class Extractor:
   prepare: Callable | None = dataclasses.field(default=None, repr=False)
   resizing: tuple = ()
   input_mode: str = 'uint8'
+  origin: str = ''
 
   @functools.cached_property
   def mapped(self):
@@ -256,7 +258,7 @@ def _inception(name, path, allow_unverified):
 
   return Extractor(
     name, found.sha256, None, inception.fuse(found.params), apply,
-    functools.partial(resize.scaled, mode=mode), (mode, inception.SIZE), mode)
+    functools.partial(resize.scaled, mode=mode), (mode, inception.SIZE), mode, found.origin)
 
 
 def _efficientnet(name, size):
