@@ -44,7 +44,7 @@ def _extractor():
 
   return features.Extractor(
     'inception_pytorch', 'random', None, fused, apply,
-    lambda images: resize.prepare(images, 'pytorch', inception.SIZE), 'pytorch')
+    functools.partial(resize.scaled, mode='pytorch'), ('pytorch', inception.SIZE), 'pytorch')
 
 
 def _images(count):
@@ -83,7 +83,7 @@ def _compare_networks():
 
   @jax.jit
   def forward(variables, images):
-    return extractor.apply(variables, extractor.prepare(images))['features']
+    return extractor.apply(variables, resize.prepare(images, 'pytorch', inception.SIZE))['features']
 
   def ours():
     jax.block_until_ready(forward(variables, images))

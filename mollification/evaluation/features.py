@@ -158,11 +158,12 @@ def _rounds(extractor, source, start, size):
 
   with concurrent.futures.ThreadPoolExecutor(1) as reader:
     pending = [reader.submit(read, taken) for taken in rounds[:1]]
-    for following in [*rounds[1:], None]:
+    for following in rounds[1:]:
       done = pending.pop().result()
-      if following is not None:
-        pending.append(reader.submit(read, following))
+      pending.append(reader.submit(read, following))
       yield done
+    for last in pending:   # none, where a run was cut after its last image
+      yield last.result()
 
 
 def _blocks(extractor, images, size):

@@ -91,6 +91,7 @@ def test_features_are_the_same_bits_on_any_devices_in_any_batches(digits, extrac
       assert found.shape == (45, 64)
       expected = found if expected is None else expected
       np.testing.assert_array_equal(found, expected)
+  assert list(features.stream(extractor, Images(images, []), start=45)) == []
   direct = extractor.apply(extractor.variables, images)['features']
   np.testing.assert_allclose(expected, direct, atol=2e-6)
 
