@@ -13,8 +13,8 @@ files of statistics, names of data sets, or workdirs, of which samples are drawn
 With JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set, several processes that are
 given the same command share `stats` and `score`; the figures are the same bits.
 
-Exit status: 0 measured, 2 a mistake in the command or the workdir, 130 interrupted
-(--watch).
+Exit status: 0 measured, 2 a mistake in the command or the workdir; of --watch, 4 where checkpoints
+could not be measured, 75 stopped by SIGTERM and 130 by SIGINT: the same command goes on.
 """
 import functools
 import sys
@@ -27,7 +27,6 @@ except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
 
-_INTERRUPTED = 130
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run of mollification.main.')
 _METRICS = flags.DEFINE_list('metrics', ['nll'],
                              'Any of nll, importance, latents, mmd, frechet, fid, is, kid, pr, '
@@ -75,12 +74,12 @@ def main(argv):
 
 
 def _watch():
-  from mollification import measure
-  try:
-    measure.watch(_WORKDIR.value, _measure_unless_measured)
-  except KeyboardInterrupt:   # records are written whole or not at all: nothing is left half done
-    print('stopped; the same command goes on', flush=True)
-    sys.exit(_INTERRUPTED)
+  from mollification import measure, watch
+  measure.check_names(_METRICS.value, _SPLIT.value)   # mistakes that every checkpoint would repeat
+  _named_extractor()
+  status = watch.until_the_end(_WORKDIR.value, _measure_unless_measured)
+  if status:
+    sys.exit(status)
 
 
 def _measure_unless_measured(step):

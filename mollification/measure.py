@@ -17,10 +17,10 @@ from mollification.evaluation import (
   frechet,
   mmd,
   records,
+  reference,
   sampling,
   scoring,
   sources,
-  statistics_file,
 )
 from mollification.models import latent
 from mollification.training import checkpoint, workdir
@@ -82,7 +82,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   Samples that are images leave a grid of them in samples/. Raises
   ValueError on unknown names and FileNotFoundError where there is no such checkpoint.
   """
-  _check_names(metrics, split)
+  check_names(metrics, split)
   evaluation, config = run.evaluation, run.config
   state = _restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
@@ -117,7 +117,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
 
 def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None):
   """Whether the workdir has records of all `metrics` of a checkpoint, as `measure` writes them."""
-  _check_names(metrics, split)
+  check_names(metrics, split)
   config, dataset = run.config, run.evaluation.dataset
   there = [r for r in records.read_all(run.folder / 'records')
            if (r.step, r.params, r.reference['split'], r.config_sha256)
@@ -174,33 +174,8 @@ def steps(folder):
     return sorted(manager.all_steps())
 
 
-def watch(folder, measure_step, *, poll_seconds=2.):
-  """Call `measure_step(step)` for each checkpoint as it appears, in order.
-
-  Returns once nothing trains in `folder` and none is left. Training keeps the newest few only: a
-  checkpoint that is deleted while it is read is skipped with one line.
-  """
-  done = set()
-  if workdir.read_config(folder) is None and not workdir.in_use(folder):
-    raise FileNotFoundError(f'{folder} holds no run, and nothing trains there; check --workdir.')
-  while True:
-    training = workdir.in_use(folder)   # before the look, so that a last one is not missed
-    fresh = [step for step in steps(folder) if step not in done]
-    for step in fresh:
-      try:
-        measure_step(step)
-      except Exception as error:   # what is raised depends on the file that went first
-        if step in steps(folder):
-          raise
-        reason = str(error).splitlines()[0][:100]
-        print(f'step {step:,} is gone, skipped ({reason})', flush=True)
-      done.add(step)
-    if not fresh and not training:
-      return
-    time.sleep(poll_seconds)
-
-
-def _check_names(metrics, split):
+def check_names(metrics, split):
+  """Raise ValueError for metrics that are unknown, and for what does not go with the split."""
   unknown = [m for m in metrics if m not in (*_MEASURES, *IN_FEATURES)]
   if unknown or not metrics:
     raise ValueError(f'unknown metric {unknown[0] if unknown else ""!r}; known: '
@@ -300,12 +275,12 @@ def _mmd(evaluation, variables, split, samples, config, common):
   """Squared RBF-MMD between samples and the split, in stored units."""
   del variables
   start = time.monotonic()
-  reference = mmd.reference(_flat(split.x))
-  estimate = mmd.mmd2(_flat(samples().x), reference)
+  unseen = mmd.reference(_flat(split.x))
+  estimate = mmd.mmd2(_flat(samples().x), unseen)
   return [records.Record(
     metric='mmd2', value=estimate.value, standard_error=estimate.standard_error, unit='1',
     n=estimate.n, reference=_reference(evaluation, split), seconds=time.monotonic() - start,
-    extra={'bandwidths': list(reference.bandwidths)} | _nonfinite(samples()),
+    extra={'bandwidths': list(unseen.bandwidths)} | _nonfinite(samples()),
     **_with_sampling(config, common))]
 
 
@@ -315,49 +290,24 @@ def _in_features(metrics, extractor, dataset, split, samples, config, common, fo
   plain = list(dict.fromkeys('fid' if m == 'frechet' else m for m in metrics if m != 'copies'))
   passes = plain + ['kid'] * ('copies' in metrics)   # copies need features, as kid does
   scoring.check_metrics(passes, extractor)
-  where = {'rows_folder': folder / 'features' if write else None}
-  own = _pass(extractor, sources.from_array(samples().x, 'samples'), passes,
-              groups=frechet.GROUPS, **where)
-  if set(passes) <= {'fid', 'is'}:
-    reference = _cached(extractor, dataset, split, folder / 'statistics' if write else None)
-  else:
-    reference = _pass(extractor, sources.from_array(split.x, split.name),
-                      [m for m in passes if m != 'is'], **where)
-  found = scoring.figures(plain, own, reference, extractor)
+  source = sources.from_array(samples().x, 'samples')
+  with scoring.Progress(source) as progress:
+    own = scoring.run(extractor, source, passes, groups=frechet.GROUPS, progress=progress.show,
+                      rows_folder=folder / 'features' if write else None)
+  kept = functools.partial(reference.of_split, extractor, dataset.name,
+                           folder=folder if write else None)
+  unseen = kept(split, passes)
+  found = scoring.figures(plain, own, unseen, extractor)
   if 'copies' in metrics:
-    found += scoring.copies(extractor, own, reference,
-                            sources.from_array(dataset.train.x, 'train'), **where)
+    found += scoring.copies(own.rows, kept(dataset.train, ['kid']).rows, unseen.rows)
   common = _with_sampling(config, common) | {
     'n': own.n, 'unit': '1', 'seconds': time.monotonic() - start,
     'reference': {'dataset': dataset.name, 'split': split.name, 'n': split.num_examples,
                   'sha256': split.sha256},
     'features': scoring.identity(extractor) | {'quantisation': config.eval.quantize}}
+  extra = _nonfinite(samples()) | ({'weights': extractor.origin} if extractor.origin else {})
   return [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
-                         extra=f.extra | _nonfinite(samples()), **common) for f in found]
-
-
-def _pass(extractor, source, *args, **options):
-  with scoring.Progress(source) as progress:
-    return scoring.run(extractor, source, *args, progress=progress.show, **options)
-
-
-def _cached(extractor, dataset, split, folder):
-  """`Statistics` of a split, read from `folder` or made and kept there; None keeps nothing.
-
-  Raises ValueError where the file there is of other data or other features.
-  """
-  meta = {'features': scoring.identity(extractor), 'name': dataset.name, 'split': split.name,
-          'n': split.num_examples, 'data_sha256': split.sha256}
-  path = folder and folder / f'{split.name}-{extractor.name}.npz'
-  if path and path.exists():
-    found, kept = statistics_file.read(path)
-    if kept != meta:
-      raise ValueError(f'{path} must be of {meta}, got {kept}; delete it.')
-    return found
-  own = _pass(extractor, sources.from_array(split.x, split.name))
-  if path:
-    statistics_file.write(path, own.moments.statistics(), meta)
-  return own.moments.statistics()
+                         extra=f.extra | extra, **common) for f in found]
 
 
 def _flat(rows):

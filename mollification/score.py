@@ -4,6 +4,7 @@ import pathlib
 import sys
 import tempfile
 import time
+import warnings
 
 import jax
 
@@ -22,7 +23,7 @@ def convert_weights(source, out, *, allow_unverified=False):
   """Write the Inception weights in `source`, of any known form, as npz; returns what to print."""
   found = weights.load(source, allow_unverified=allow_unverified)
   weights.save(found, out)
-  return f'{out}: weights of {found.source}, sha256 of the original {found.sha256}'
+  return f'{out}: weights of {found.origin}; of the arrays {found.sha256}'
 
 
 def stats(where, out, extractor, *, split='', data_dir='', **drawn):
@@ -32,7 +33,7 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   exists and says the same is left alone, one that says otherwise is an error. A run that was
   killed goes on where it last saved, beside `out`. `drawn` are options of `measure.drawn`.
   """
-  source = _open(where, split, data_dir, drawn)
+  source = _open(where, extractor, split, data_dir, drawn)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n, 'content': source.content}
   out = pathlib.Path(out)
@@ -48,14 +49,16 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
     done = scoring.run(extractor, source, progress=progress.show,
                        state_file=out.with_name(f'.{out.name}.state'))
   statistics = done.moments.statistics()
-  meta |= {'images_sha256': done.sha256, 'notes': list(source.notes), 'ddof': 1,
-           'seconds': done.seconds, 'versions': records.versions(), 'device': records.device()}
+  meta |= {'images_sha256': done.sha256, 'weights': extractor.origin, 'notes': list(source.notes),
+           'ddof': 1, 'seconds': done.seconds, 'versions': records.versions(),
+           'device': records.device()}
   if jax.process_index() == 0:
     statistics_file.write(out, statistics, meta)
-  few = (f'; fewer images than the {len(statistics.mean)} features, so the covariance is singular'
-         if done.n <= len(statistics.mean) else '')
+  few = frechet.few_samples(statistics)
+  if few:
+    warnings.warn(few, frechet.FewSamples, stacklevel=2)
   return (f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s, of which '
-          f'{100 * done.network_seconds / done.seconds:.0f} % in the network{few}')
+          f'{100 * done.network_seconds / done.seconds:.0f} % in the network')
 
 
 def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GROUPS, **drawn):
@@ -73,40 +76,42 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
       statistics_file.check(where, meta, scoring.identity(extractor))
   start = time.monotonic()
   own, own_set = _side(a, metrics, extractor, groups, split, data_dir, drawn)
-  reference, reference_set = _side(b, [m for m in metrics if m != 'is'] or ['fid'], extractor, 0,
-                                   split, data_dir, drawn)
+  other, reference_set = _side(b, scoring.needed(metrics), extractor, 0, split, data_dir, drawn)
+  if not isinstance(other, scoring.Reference):
+    other = scoring.reference(other)
   if isinstance(own, scoring.Pass):
-    found = scoring.figures(metrics, own, reference, extractor)
+    found = scoring.figures(metrics, own, other, extractor)
   else:
-    found = _of_statistics(a, own, reference, metrics, extractor)
+    found = _of_statistics(a, own, other, metrics, extractor)
   return {
     'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
                  **f.extra} for f in found],
     'set': own_set, 'reference': reference_set, 'features': scoring.identity(extractor),
+    'weights': extractor.origin,
     'seconds': time.monotonic() - start, 'versions': records.versions(),
     'device': records.device()}
 
 
-def _of_statistics(where, own, reference, metrics, extractor):
+def _of_statistics(where, own, other, metrics, extractor):
   if set(metrics) != {'fid'}:
     raise ValueError(f'{where} holds statistics, which give the Fréchet distance alone; pass '
                      'images for other metrics.')
-  if isinstance(reference, scoring.Pass):
-    reference = reference.moments.statistics()
-  value = frechet.frechet_distance(own, reference)
+  value = frechet.frechet_distance(own.statistics, other.statistics)
   return [scoring.Figure(scoring.name_of('fid', extractor), value, None)]
 
 
 def _side(where, metrics, extractor, groups, split, data_dir, drawn):
-  """(Pass or Statistics, what it is of) of one side of a score."""
+  """(Pass or, of statistics and where no metric needs its features, Reference; what it is of)."""
   if statistics_file.is_statistics(where):
     found, meta = statistics_file.read(where)
     note = statistics_file.check(where, meta, scoring.identity(extractor))
     if note:
       print(f'note: {note}', file=sys.stderr, flush=True)
-    return found, meta or {'name': str(where), 'n': found.n}
+    return scoring.Reference(found), meta or {'name': str(where), 'n': found.n}
   there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
-  source = _open(where, '' if there else split, data_dir, drawn)
+  source = _open(where, extractor, '' if there else split, data_dir, drawn)
+  if not metrics:
+    return scoring.Reference(), {'name': source.name, 'split': source.split, 'n': source.n}
   with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, metrics, groups=groups, progress=progress.show,
                        rows_folder=tempfile.gettempdir())
@@ -115,12 +120,12 @@ def _side(where, metrics, extractor, groups, split, data_dir, drawn):
                 'seconds': done.seconds}
 
 
-def _open(where, split, data_dir, drawn):
+def _open(where, extractor, split, data_dir, drawn):
   """The Source of either side, its notes stated."""
   if measure.is_workdir(where):
     source = measure.drawn(where, **drawn)
   else:
-    source = sources.open_images(where, split=split, data_dir=data_dir)
+    source = sources.open_images(where, split=split, data_dir=data_dir, grey=extractor.grey)
   sources.state_notes(source)
   return source
 

@@ -13,10 +13,10 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 SCRIPTS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'experiments').rglob('*.py')])
 # A room may import rooms of a lower number, and of its own where that is the same room.
 ORDER = {
-  'files': 0, 'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
+  'files': 0, 'npz': 0, 'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
   'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
   'evaluation': 3, 'training': 4, 'check': 4, 'overview': 4, 'build': 5, 'build_sweep': 6,
-  'measure': 6, 'score': 7,
+  'measure': 6, 'score': 7, 'watch': 7,
   'main': 8, 'evaluate': 8,
 }
 # Models are jax and flax, so that one may be lifted out of here.

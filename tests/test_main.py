@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from mollification import cli, main, measure, metrics, score
-from mollification.evaluation import features, records, statistics_file
+from mollification.evaluation import features, frechet, records, statistics_file
 from mollification.training import loop, workdir
+from tests.test_score import Toy, passes
 from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -142,41 +143,19 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
     measure.measure(run, ('nll',), split='dev')
 
 
-def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, monkeypatch, capsys):
-  # One look per poll, and one more where a checkpoint was not there any more.
-  (tmp_path / 'config.json').write_text('{}')
-  looks = iter([[], [2], [2, 4], [2, 6], [2, 6, 8], [6, 8]])
-  training = iter([True, True, True, False, False])
-  monkeypatch.setattr(measure, 'steps', lambda folder: next(looks))
-  monkeypatch.setattr(measure.workdir, 'in_use', lambda folder: next(training))
-  seen = []
-
-  def measure_step(step):
-    if step == 4:
-      raise ValueError('NOT_FOUND: Error opening "zarr" driver')   # what Orbax makes of it
-    seen.append(step)
-
-  measure.watch(tmp_path, measure_step, poll_seconds=0.)
-  assert seen == [2, 6, 8]
-  assert 'step 4 is gone, skipped (NOT_FOUND' in capsys.readouterr().out
-
-
-def test_watch_does_not_hide_a_broken_checkpoint(tmp_path, monkeypatch):
-  monkeypatch.setattr(measure, 'steps', lambda folder: [2])
-  (tmp_path / 'config.json').write_text('{}')
-
-  def measure_step(step):
-    raise FileNotFoundError('half of it is missing')
-
-  with pytest.raises(FileNotFoundError, match='half of it'):
-    measure.watch(tmp_path, measure_step, poll_seconds=0.)
-
-
 def _check_metrics_in_features(run, before):
   """All that needs features; reference statistics that are kept; the figure over two steps."""
   folder = run.folder
   names = ('frechet', 'kid', 'pr', 'copies')
-  found = {r.metric: r for r in measure.measure(run, names)}
+  with pytest.MonkeyPatch.context() as patch:
+    passed = passes(patch)
+    found = {r.metric: r for r in measure.measure(run, names)}
+    assert [name for name, _ in passed] == ['samples', 'test', 'train']
+    passed.clear()
+    again = {r.metric: r for r in measure.measure(run, names)}   # as of another checkpoint
+    measure.measure(run, ('is',), write=False, extractor=Toy.extractor())
+    assert [name for name, _ in passed] == ['samples', 'samples']
+  assert {name: r.value for name, r in again.items()} == {n: r.value for n, r in found.items()}
   assert list(found) == ['frechet', 'kernel_distance', 'precision', 'recall', 'density', 'coverage',
                          'near_share', 'far_share']
   assert found['frechet'].value == pytest.approx(before.value, rel=1e-9)
@@ -189,7 +168,8 @@ def _check_metrics_in_features(run, before):
   assert (folder / 'figures' / 'frechet-test-raw-n360-digits_cnn_8x8.png').stat().st_size > 1000
   with Image.open(folder / 'samples' / 'measured-raw-00000004.png') as image:
     assert image.size == (504, 504)   # 8 x 8 samples of 8 x 8 pixels and a gap, sevenfold
-  assert list((folder / 'features').iterdir()) == []   # mapped, and gone with their use
+  assert sorted(p.name for p in (folder / 'features').iterdir()) == [   # the samples' are gone
+    f'{split}-digits_cnn_8x8.{kind}' for split in ('test', 'train') for kind in ('json', 'npy')]
   _check_measured(run)
   cache = folder / 'statistics' / 'test-digits_cnn_8x8.npz'
   statistics, meta = statistics_file.read(cache)
@@ -197,6 +177,16 @@ def _check_metrics_in_features(run, before):
   with pytest.raises(ValueError, match=r'digits_cnn_8x8\.npz must be of .*delete it'):
     measure.measure(run, ('fid',), step=4)
   statistics_file.write(cache, statistics, meta)
+  rows = folder / 'features' / 'test-digits_cnn_8x8.npy'
+  content, meta = rows.read_bytes(), rows.with_suffix('.json').read_text()
+  rows.write_bytes(content[:-100])
+  with pytest.raises(ValueError, match=r'x8\.npy cannot be read .*delete it and .*\.json'):
+    measure.measure(run, ('kid',), step=4)
+  rows.write_bytes(content)
+  rows.with_suffix('.json').write_text(meta.replace('uint8', 'tf1'))
+  with pytest.raises(ValueError, match=r'x8\.npy must be of .*tf1.*delete it'):
+    measure.measure(run, ('kid',), step=4)
+  rows.with_suffix('.json').write_text(meta)
   with pytest.raises(ValueError, match='sfid is made of the Inception network alone'):
     measure.measure(run, ('sfid',))
 
@@ -227,7 +217,8 @@ def _check_samples_of_a_workdir(run, before):
   assert result['figures'][0]['value'] == pytest.approx(before.value, rel=1e-9)
   assert result['set']['split'].startswith('samples of step 8, raw, seed 0, ')
   out = run.folder / 'stats.npz'
-  score.stats(where, out, net, step=4, num_samples=50)
+  with pytest.warns(frechet.FewSamples, match='50 samples for 64 features'):
+    score.stats(where, out, net, step=4, num_samples=50)
   _, meta = statistics_file.read(out)
   assert meta['n'] == 50
   assert meta['split'].startswith('samples of step 4, ')
@@ -236,8 +227,6 @@ def _check_samples_of_a_workdir(run, before):
 
 
 def test_no_run_to_evaluate(tmp_path):
-  with pytest.raises(FileNotFoundError, match='nothing trains there; check --workdir'):
-    measure.watch(tmp_path, None)
   with pytest.raises(FileNotFoundError, match='holds no run'):
     measure.open_run(tmp_path)
   result = _run('evaluate', f'--workdir={tmp_path}')

@@ -165,6 +165,26 @@ def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, di
   assert first['device'].endswith('x 2')   # both had part in it
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [1, 2, 8])
+def test_any_number_of_devices_gives_the_same_bits(tmp_path, extractor, digits, count):
+  """Over 32 x 8 images and a rest, in one's own process."""
+  names = [str(tmp_path / name) for name in ('images.npz', 'theirs.npz', 'ours.npz')]
+  np.savez(names[0], arr_0=digits.test.x[:300])
+  env = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}'}
+  done = subprocess.run(
+    [sys.executable, '-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+     '--features=digits_cnn_8x8'], env=env, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  score.stats(names[0], names[2], extractor)
+  (theirs, meta), (ours, other) = map(statistics_file.read, names[1:])
+  assert meta['device'].endswith(f'x {count}')
+  assert other['device'].endswith('x 4')
+  np.testing.assert_array_equal(theirs.mean, ours.mean)
+  np.testing.assert_array_equal(theirs.cov, ours.cov)
+  assert meta['images_sha256'] == other['images_sha256']
+
+
 def test_score_of_images_and_of_statistics(tmp_path, extractor, digits):
   np.save(tmp_path / 'a.npy', digits.test.x)
   np.save(tmp_path / 'b.npy', digits.validation.x)
@@ -222,6 +242,41 @@ def test_every_metric_of_inception(digits):
   values = {f['metric']: f['value'] for f in result['figures']}
   assert max(values['fid'], values['sfid']) < 1e-9
   assert values['inception_score'] > 1
+
+
+def passes(monkeypatch):
+  """The names of the sets that the network is run over from now on."""
+  names, run = [], scoring.run
+  monkeypatch.setattr(scoring, 'run', lambda extractor, source, *args, **options: (
+    names.append((source.name, source.split)), run(extractor, source, *args, **options))[1])
+  return names
+
+
+def test_inception_score_needs_no_reference(digits, monkeypatch, tmp_path):
+  names, toy = passes(monkeypatch), Toy.extractor()
+  result = score.score('digits', 'digits', ['is'], toy)
+  assert names == [('digits', 'test')]
+  assert [f['metric'] for f in result['figures']] == ['inception_score']
+  assert (result['reference']['name'], result['reference']['n']) == ('digits', 360)
+  with pytest.raises(FileNotFoundError, match='nowhere is no folder'):   # still looked for
+    score.score('digits', 'nowhere', ['is'], toy)
+
+
+def test_error_bars_that_take_long_show_how_far_they_are(digits, monkeypatch, capsys, extractor):
+  arguments = 'digits', 'digits', ['fid'], extractor
+  score.score(*arguments)
+  assert 'error bar' not in capsys.readouterr().err
+  monkeypatch.setattr(scoring, 'QUICK_SECONDS', -1.)
+  score.score(*arguments)
+  assert 'error bar of frechet 1/35' in capsys.readouterr().err
+
+
+def test_a_folder_of_grey_files_suits_a_network_of_grey_images(tmp_path, digits, extractor):
+  for i, image in enumerate(digits.test.x[:80]):
+    Image.fromarray(image[..., 0]).save(tmp_path / f'{i:03}.png')
+  score.stats(str(tmp_path), tmp_path / 'out.npz', extractor)
+  found, _ = statistics_file.read(tmp_path / 'out.npz')
+  np.testing.assert_array_equal(found.cov, plain_statistics(extractor, digits.test.x[:80]).cov)
 
 
 def binary(*args):

@@ -44,7 +44,7 @@ def _extractor():
 
   return features.Extractor(
     'inception_pytorch', 'random', None, fused, apply,
-    lambda images: resize.prepare(images, 'pytorch', inception.SIZE), 'pytorch')
+    functools.partial(resize.scaled, mode='pytorch'), ('pytorch', inception.SIZE), 'pytorch')
 
 
 def _images(count):
@@ -83,7 +83,7 @@ def _compare_networks():
 
   @jax.jit
   def forward(variables, images):
-    return extractor.apply(variables, extractor.prepare(images))['features']
+    return extractor.apply(variables, resize.prepare(images, 'pytorch', inception.SIZE))['features']
 
   def ours():
     jax.block_until_ready(forward(variables, images))
@@ -202,8 +202,8 @@ def network_share():
 def _network_alone(extractor):
   """Seconds of the network over 500 images that are prepared and on the devices."""
   size = features.piece_size(BATCH)
-  images = _images(size).reshape(jax.local_device_count(), BATCH, 32, 32, 3)
-  x = extractor.prepared((), images)
+  (block,) = features._blocks(extractor, _images(size), size)
+  x = features._prepared(extractor, [block])
   variables = features.parallel.place(extractor.variables)
 
   def one():

@@ -10,11 +10,10 @@ import hashlib
 import pathlib
 import re
 import urllib.parse
-import zipfile
-import zlib
 
 import numpy as np
 
+from mollification import npz
 from mollification.data import cache, dataset
 
 CARVE = 5_000  # validation examples taken from the end of train, or a tenth of it if that is less
@@ -303,21 +302,19 @@ def load_npz(path):
   if not path.is_file():
     raise FileNotFoundError(f'no file {path}; set data.data_dir to an .npz archive.')
   try:
-    # Opened here: np.load leaves the file open where it turns out to be damaged.
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
-      arrays = dict(archive)
-  except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    found = npz.read(path)
+  except ValueError as error:
     raise ValueError(f'{path}: not an .npz archive of plain arrays ({error}); write it with '
                      'np.savez(path, train=..., test=...).') from error
-  missing = [name for name in ('train', 'test') if name not in arrays]
+  missing = [name for name in ('train', 'test') if name not in found]
   if missing:
-    raise ValueError(f'{path}: no array {missing[0]!r} among {sorted(arrays)}; name the arrays '
+    raise ValueError(f'{path}: no array {missing[0]!r} among {sorted(found)}; name the arrays '
                      'train, test and, optionally, validation and <split>_labels.')
   for name in dataset.SPLITS:
-    if name in arrays:
-      dataset.check_images(arrays[name], f'{path}, array {name}')
-  splits = {name: dataset.Split(name, arrays[name], arrays.get(f'{name}_labels'))
-            for name in dataset.SPLITS if name in arrays}
+    if name in found:
+      dataset.check_images(found[name], f'{path}, array {name}')
+  splits = {name: dataset.Split(name, found[name], found.get(f'{name}_labels'))
+            for name in dataset.SPLITS if name in found}
   if 'validation' not in splits:
     splits |= carve_arrays(splits['train'])
   return dataset.Dataset(f'npz/{path.stem}', **splits, levels=256)

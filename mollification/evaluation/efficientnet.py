@@ -17,6 +17,7 @@ SHA256 = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
 EPS = 1e-3
 WIDTH = 1280
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)   # of the 16 blocks
+RESIZE = 'clean'
 INPUT_MODE = 'bicubic antialiased; (x - 127) / 128'
 
 
@@ -59,9 +60,12 @@ def _folded(tensors, conv, norm):
           'bias': (bias - mean * factor).astype(np.float32)}
 
 
-def prepare(images, size):
-  """uint8 [B, H, W, 1 or 3] -> [B, size, size, 3], scaled to about [-1, 1]."""
-  x = resize.resize(images.astype(jnp.float32), 'clean', size)
+def prepare(images, rows, columns):
+  """uint8 [B, H, W, 1 or 3] -> [B, size, size, 3], scaled to about [-1, 1].
+
+  `rows` and `columns` are the weights of `resize.resample` in the mode `RESIZE`.
+  """
+  x = resize.resample(images.astype(jnp.float32), rows, columns)
   return jnp.broadcast_to((jnp.clip(x, 0, 255) - 127) / 128, (*x.shape[:3], 3))
 
 

@@ -1,9 +1,10 @@
 """Feature extractors: uint8 [B, H, W, C] -> float32 [B, F], each known by name and sha256."""
+import concurrent.futures
 import dataclasses
 import functools
-import itertools
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from mollification.evaluation import (
   efficientnet,
   inception,
   resize,
+  sources,
   weights,
 )
 
@@ -31,19 +33,24 @@ NAMES = (*FIXED, *(f'inception_{mode}' for mode in resize.MODES), 'efficientnet_
 class Extractor:
   """A fixed network: uint8 images [B, *image_shape] -> {output: float32 [B, F]}.
 
-  `image_shape` is None where the network takes images of any size, grey or RGB. Two stages:
-  `prepare(images)`, compiled once per image size, and `apply(variables, x)`, compiled once. The
-  output 'features' is there always; inception has 'logits_unbiased' and 'spatial' besides.
-  `name` says the network and its input size, `sha256` is that of the weights' file and `input_mode`
-  how images become its input; all three belong in the record of every figure made of them.
+  `image_shape` is None where the network takes images of any size, grey or RGB; `resizing` is then
+  (mode of `resize`, side). Two stages: `prepare(images, rows, columns)`, compiled once per
+  `resize.bucket` of the images' sides, with the weights of `resize.resample`, and `apply(variables,
+  x)`, compiled once. The output 'features' is there always; inception has 'logits_unbiased' and
+  'spatial' besides.
+  `name` says the network and its input size, `sha256` is that of the weights (of their file, or of
+  Inception's arrays) and `input_mode` how images become its input; all three belong in the record
+  of every figure made of them. `origin` is where the weights come from, if that is a question.
   """
   name: str
   sha256: str
   image_shape: tuple | None
   variables: dict = dataclasses.field(repr=False)
   apply: Callable = dataclasses.field(repr=False)
-  prepare: Callable = dataclasses.field(default=lambda images: images, repr=False)
+  prepare: Callable | None = dataclasses.field(default=None, repr=False)
+  resizing: tuple = ()
   input_mode: str = 'uint8'
+  origin: str = ''
 
   @functools.cached_property
   def mapped(self):
@@ -53,7 +60,12 @@ class Extractor:
   @functools.cached_property
   def prepared(self):
     """`prepare` over all local devices."""
-    return parallel.pmap_examples(lambda _, images: self.prepare(images))
+    return parallel.pmap_examples(lambda _, *inputs: self.prepare(*inputs))
+
+  @property
+  def grey(self):
+    """Whether the network takes images of one channel alone."""
+    return bool(self.image_shape) and self.image_shape[-1] == 1
 
   def check(self, images):
     """Raise ValueError unless `images` are what the network takes.
@@ -67,25 +79,38 @@ class Extractor:
     if images.dtype != np.uint8 or not fits:
       wanted = shape or ('H', 'W', '1 or 3')
       raise ValueError(f'{self.name} takes uint8 images [N, *{wanted}], got {images.dtype} '
-                       f'{images.shape}; quantise samples with Prepare.invert.')
+                       f'{images.shape}; convert them, quantise samples with Prepare.invert, or '
+                       'choose other --features.')
 
 
-def stream(extractor, pieces, device_batch=DEVICE_BATCH):
-  """Yields {output: float32 [b, F]} of the images in `pieces`, in their order, padding dropped.
+class _Block(NamedTuple):
+  """Images of one bucket, each at its own place in a batch, as `prepare` takes them.
 
-  `pieces` is an iterable of uint8 [b, H, W, C], b at most `piece_size(device_batch)`; image sizes
-  may differ from piece to piece. Of several processes, which must all be given the same pieces,
-  each runs the network on its share of the batches, and all yield the features of all: what is
-  summed, and in which order, is the same bits for any number of processes.
+  `own` [B] says which places; nobody reads the others.
+  """
+  own: np.ndarray
+  images: np.ndarray
+  rows: np.ndarray | None = None
+  columns: np.ndarray | None = None
+
+
+def stream(extractor, source, *, start=0, device_batch=DEVICE_BATCH):
+  """Yields {output: float32 [b, F]} of images start, ..., source.n - 1 in order, padding dropped.
+
+  `source` has `n` and `piece(start, stop)`, the uint8 images [H, W, C] of those numbers, as an
+  array or, of several sizes, a list; 'image_sha256' uint32 [b, 8] is among the outputs. Of several
+  processes, which must all be given the same source, each reads its share of the batches and runs
+  the network on it, and all yield the features of all: what is summed, and in which order, is the
+  same bits for any number of processes. Raises ValueError as `Extractor.check`.
   """
   size = piece_size(device_batch)
   variables = parallel.place(extractor.variables)
   pending = None
-  for counts, x in _rounds(_batches(extractor, pieces, size)):
-    outputs = extractor.mapped(variables, x)
+  for counts, digests, blocks in _rounds(extractor, source, start, size):
+    outputs = extractor.mapped(variables, _prepared(extractor, blocks))
     if pending is not None:   # one batch is in flight while the one before is read
       yield from _read(*pending)
-    pending = counts, outputs
+    pending = counts, digests, outputs
   if pending is not None:
     yield from _read(*pending)
 
@@ -103,46 +128,86 @@ def extract(extractor, images, device_batch=DEVICE_BATCH):
   extractor.check(images)
   if not len(images):
     raise ValueError(f'{extractor.name} takes uint8 images [N, ...], N > 0, got {images.shape}.')
-  size = piece_size(device_batch)
-  pieces = (images[i:i + size] for i in range(0, len(images), size))
-  return np.concatenate([out['features'] for out in stream(extractor, pieces, device_batch)])
+  source = _Images(len(images), lambda start, stop: images[start:stop])
+  return np.concatenate(
+    [out['features'] for out in stream(extractor, source, device_batch=device_batch)])
 
 
-def _batches(extractor, pieces, size):
-  """(number of images, prepared batch on the devices) in order, all batches of `size` rows.
+class _Images(NamedTuple):
+  n: int
+  piece: Callable
 
-  A full piece stays on the devices. Others, where image sizes change and at the end, are gathered
-  on the host until they fill a batch.
+
+def _rounds(extractor, source, start, size):
+  """(images in each batch of a round, digests [size, 8] and blocks of this process's): a batch a
+  process.
+
+  In a last round that is short, those without a batch run the last one, and nobody reads it. The
+  next batch is read while one is worked on.
   """
-  held = []
-  for piece in pieces:
-    extractor.check(piece)
-    x = extractor.prepared((), *parallel.shard([batching.pad(np.asarray(piece), size)]))
-    if len(piece) == size and not held:
-      yield size, x
-      continue
-    held.append(parallel.gather(x)[:len(piece)])
-    if sum(map(len, held)) >= size:
-      rows = np.concatenate(held)
-      held = [rows[size:]] if len(rows) > size else []
-      yield size, parallel.shard(rows[:size])
-  if held:
-    rows = np.concatenate(held)
-    yield len(rows), parallel.shard(batching.pad(rows, size))
+  processes, starts = jax.process_count(), range(start, source.n, size)
+  rounds = [starts[i:i + processes] for i in range(0, len(starts), processes)]
+
+  def read(taken):
+    first = taken[min(jax.process_index(), len(taken) - 1)]
+    images = source.piece(first, min(first + size, source.n))
+    blocks = _blocks(extractor, images, size)
+    digests = np.zeros((size, 8), np.uint32)
+    digests[:len(images)] = [sources.digest(image) for image in images]
+    return [min(size, source.n - first) for first in taken], digests, blocks
+
+  with concurrent.futures.ThreadPoolExecutor(1) as reader:
+    pending = [reader.submit(read, taken) for taken in rounds[:1]]
+    for following in rounds[1:]:
+      done = pending.pop().result()
+      pending.append(reader.submit(read, following))
+      yield done
+    for last in pending:   # none, where a run was cut after its last image
+      yield last.result()
 
 
-def _rounds(batches):
-  """(counts of the batches of a round, the one that is this process's): a batch a process.
+def _blocks(extractor, images, size):
+  """[_Block] of one batch: a block a bucket, so one, as a rule."""
+  for image in (images,) if isinstance(images, np.ndarray) else images:
+    extractor.check(image if image.ndim == 4 else image[None])
+  if not extractor.resizing:
+    return [_Block(np.arange(size) < len(images), batching.pad(np.stack(images), size))]
+  mode, side = extractor.resizing
+  members = {}
+  for i, image in enumerate(images):
+    height, width, channels = image.shape
+    key = tuple(n if n == side else resize.bucket(n) for n in (height, width))
+    members.setdefault((key, height == side, width == side, channels), []).append(i)
+  blocks = []
+  for (padded, _, _, channels), own in members.items():
+    block = np.zeros((size, *padded, channels), np.uint8)
+    for i in own:
+      block[i, :images[i].shape[0], :images[i].shape[1]] = images[i]
+    shapes = [images[own[0]].shape] * size   # of the other places: nobody reads them
+    for i in own:
+      shapes[i] = images[i].shape
+    blocks.append(_Block(np.isin(np.arange(size), own), block, *(
+      resize.weights(mode, [shape[axis] for shape in shapes], side, padded[axis])
+      for axis in (0, 1))))
+  return blocks
 
-  In a last round that is short, those without a batch run the last one, and nobody reads it.
-  """
-  batches = iter(batches)
-  while taken := list(itertools.islice(batches, jax.process_count())):
-    yield [count for count, _ in taken], taken[min(jax.process_index(), len(taken) - 1)][1]
+
+def _prepared(extractor, blocks):
+  """The batch on the devices, [n, B/n, ...], each image from its own block."""
+  if extractor.prepare is None:
+    return parallel.shard(blocks[0].images)
+  done = [extractor.prepared((), *parallel.shard(block[1:])) for block in blocks]
+  if len(done) == 1:
+    return done[0]
+  x = np.array(parallel.gather(done[0]))
+  for block, other in zip(blocks[1:], done[1:]):
+    x[block.own] = parallel.gather(other)[block.own]
+  return parallel.shard(x)
 
 
-def _read(counts, outputs):
-  for count, found in zip(counts, parallel.all_processes(parallel.gather(outputs))):
+def _read(counts, digests, outputs):
+  outputs = parallel.gather(outputs) | {'image_sha256': digests}
+  for count, found in zip(counts, parallel.all_processes(outputs)):
     yield jax.tree.map(lambda a, count=count: a[:count], found)
 
 
@@ -194,11 +259,11 @@ def _inception(name, path, allow_unverified):
 
   return Extractor(
     name, found.sha256, None, inception.fuse(found.params), apply,
-    lambda images: resize.prepare(images, mode, inception.SIZE), mode)
+    functools.partial(resize.scaled, mode=mode), (mode, inception.SIZE), mode, found.origin)
 
 
 def _efficientnet(name, size):
   return Extractor(
     name, efficientnet.SHA256, None, efficientnet.load(),
     lambda variables, x: {'features': efficientnet.forward(variables, x)},
-    lambda images: efficientnet.prepare(images, size), efficientnet.INPUT_MODE)
+    efficientnet.prepare, (efficientnet.RESIZE, size), efficientnet.INPUT_MODE)

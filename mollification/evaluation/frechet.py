@@ -10,6 +10,7 @@ of the digits wherever a covariance is near singular, as those of features are.
 import dataclasses
 import functools
 import math
+import warnings
 
 import numpy as np
 
@@ -49,6 +50,10 @@ class Statistics:
     return _factor(self.cov)
 
 
+class FewSamples(UserWarning):
+  """No more feature vectors than features: the covariance is singular."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimate:
   """A distance with its error: `value` is the plain one, as published figures are.
@@ -67,8 +72,25 @@ def frechet_distance(a, b):
 
   A value below zero by rounding is returned as 0. Raises ArithmeticError where it is further
   below, which a covariance that is not positive semi-definite does, and ValueError where the
-  features differ in number.
+  features differ in number. Warns with `FewSamples` where either is of too few.
   """
+  for found in (a, b):
+    text = few_samples(found)
+    if text:
+      warnings.warn(text, FewSamples, stacklevel=2)
+  return _distance(a, b)
+
+
+def few_samples(statistics):
+  """What to say where a covariance is singular for want of samples, else ''."""
+  n, d = statistics.n, len(statistics.mean)
+  if n is None or n > d:
+    return ''
+  return (f'{n:,} samples for {d:,} features: the covariance is singular and a Fréchet distance '
+          'far too large; take more samples, or compare at equal numbers only.')
+
+
+def _distance(a, b):
   if a.mean.shape != b.mean.shape:
     raise ValueError(f'both statistics must have the same features, got {a.mean.size} and '
                      f'{b.mean.size}.')
@@ -82,43 +104,68 @@ def frechet_distance(a, b):
   return max(value, 0.)
 
 
-def jackknife(moments, reference):
+def jackknife(moments, reference, progress=None):
   """Estimate of the distance of `Moments` with K >= 2 groups to the `Statistics` of a reference.
 
   Jackknife over the interleaved groups: with f the distance and f_g the one without group g,
   SE² = (K - 1) / K Σ (f_g - mean f_g)² and the bias-corrected value is K f - (K - 1) mean f_g. The
-  reference counts as fixed, as in published figures. Raises ValueError for fewer groups and for
-  fewer than 2 K rows.
+  reference counts as fixed, as in published figures. `progress(1)` is called after each distance: K
+  factors and K sets of singular values are what it takes, for groups of more rows than features are
+  no small change of a factor; with fewer rows than features in all, the rows serve as factors.
+  Raises ValueError for fewer groups and for fewer than 2 K rows.
   """
   groups = moments.groups
   if groups < 2 or moments.n < 2 * groups:
     raise ValueError(f'the jackknife needs at least 2 groups of 2 rows, got {groups} groups and '
                      f'{moments.n} rows; use fewer groups or more samples.')
   value = frechet_distance(moments.statistics(), reference)
-  left_out = np.array([
-    frechet_distance(moments.without(g), reference) for g in range(groups)])
+  left_out = np.array(_distances((moments.without(g) for g in range(groups)), reference, progress))
   centre = left_out.mean()
   error = math.sqrt((groups - 1) / groups * np.square(left_out - centre).sum())
   return Estimate(value, error, float(groups * value - (groups - 1) * centre), moments.n,
                   reference.n)
 
 
-def extrapolated(moments, reference):
+def extrapolated(moments, reference, *, whole=None, progress=None):
   """The distance at infinitely many samples: intercept of a line in 1 / n (FID-infinity).
 
   Chong & Forsyth 2020 (arXiv 1911.07023), eq. 6: the bias of the distance falls as 1 / n. The
   points are the unions of the first k of the K groups, K / 4 <= k <= K: nested subsets where the
   paper draws at random, so no features need be kept, and none below a quarter, where the paper
-  begins at a tenth: there the bias is not yet linear. Raises ValueError for fewer than 8 groups
-  or fewer than 2 rows in one.
+  begins at a tenth: there the bias is not yet linear. `whole`, the distance of all rows,
+  is not taken again where it is known; `progress` is as in `jackknife`. Raises ValueError for fewer
+  than 8 groups or fewer than 2 rows in one.
   """
   groups = moments.groups
   if groups < 8 or moments.n < 2 * groups:
     raise ValueError(f'the extrapolation needs at least 8 groups of 2 rows, got {groups} groups '
                      f'and {moments.n} rows; use more samples.')
-  points = [moments.of_first(k) for k in range(groups // 4, groups + 1)]
-  values = [frechet_distance(point, reference) for point in points]
-  return float(np.polyfit([1 / point.n for point in points], values, 1)[1])
+  sizes = []
+
+  def points():
+    for k in range(groups // 4, groups):
+      point = moments.of_first(k)
+      sizes.append(point.n)
+      yield point
+
+  values = _distances(points(), reference, progress)
+  values.append(_distance(moments.statistics(), reference) if whole is None else whole)
+  return float(np.polyfit([1 / n for n in (*sizes, moments.n)], values, 1)[1])
+
+
+def distances_of(groups):
+  """How many distances `jackknife` and `extrapolated` take beyond the plain one."""
+  return groups + (groups - groups // 4 if groups >= 8 else 0)
+
+
+def _distances(statistics, reference, progress):
+  """Distances of Statistics that are made one by one: each holds a covariance."""
+  found = []
+  for own in statistics:
+    found.append(_distance(own, reference))
+    if progress:
+      progress(1)
+  return found
 
 
 def _factor(cov):

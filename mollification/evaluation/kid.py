@@ -1,4 +1,7 @@
-"""Kernel Inception distance: the squared MMD with a cubic kernel, unbiased, in float64."""
+"""Kernel Inception distance: the squared MMD with a cubic kernel, unbiased, in float64.
+
+In blocks, so that memory does not grow with the sets, which may be mapped from files.
+"""
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +28,9 @@ def kid(x, y):
   The full U-statistic, so no draw of subsets is part of the figure; the standard error is the
   jackknife's over both sets. May be negative. Raises ValueError as `mmd.mmd2` does.
   """
-  x, y = mmd.checked_rows(x), mmd.checked_rows(y)
-  if x.shape[1] != y.shape[1]:
+  for rows in (x, y):
+    mmd.check_rows(rows)
+  if x.shape[1:] != y.shape[1:]:
     raise ValueError(f'both sets must have the same features, got {x.shape[1]} and {y.shape[1]}.')
   return mmd.from_sums(mmd.own_sums(x, kernel), mmd.own_sums(y, kernel),
                        *mmd.cross_sums(x, y, kernel))

@@ -6,7 +6,7 @@ import numpy as np
 
 # Of the reference's median distance: one kernel near it, others for finer and coarser differences.
 MULTIPLES = (.25, .5, 1., 2., 4.)
-BLOCK = 1024           # rows of a kernel matrix in memory at once
+BLOCK = 1024           # rows and columns of a kernel matrix in memory at once
 MEDIAN_ROWS = 2000     # rows that the median is taken over
 
 
@@ -104,16 +104,21 @@ def _combine(own_x, own_y, cross, n, m):
 
 
 def checked_rows(x):
-  """x [N, *event] as float64 [N, D]; ValueError for N < 3 and for rows that are not finite."""
+  """x [N, *event] as float64 [N, D]; ValueError as `check_rows`."""
   x = np.asarray(x)
+  check_rows(x)
+  return x.reshape(len(x), -1).astype(np.float64)
+
+
+def check_rows(x):
+  """ValueError for fewer than 3 rows [N, *event], and for rows that are not finite."""
   if x.ndim < 2 or len(x) < 3:
     raise ValueError(f'MMD needs at least 3 rows [N, *event], got shape {x.shape}; take more '
                      'samples.')
-  x = x.reshape(len(x), -1).astype(np.float64)
-  if not np.isfinite(x).all():
-    bad = int((~np.isfinite(x).all(1)).sum())
+  bad = sum(int((~np.isfinite(x[i:i + BLOCK].reshape(-1, math.prod(x.shape[1:]))).all(1)).sum())
+            for i in range(0, len(x), BLOCK))
+  if bad:
     raise ValueError(f'MMD needs finite rows, got {bad} that are not; count and report them.')
-  return x
 
 
 def _squared_distances(x, y):
@@ -130,20 +135,35 @@ def _gaussian(bandwidths):
 
 
 def own_sums(x, kernel):
-  """Σ_{j≠i} k(x_i, x_j) [N] of a kernel ([B, D], [N, D]) -> [B, N], in blocks of rows."""
-  sums = np.empty(len(x))
-  for start in range(0, len(x), BLOCK):
-    values = kernel(x[start:start + BLOCK], x)
-    np.fill_diagonal(values[:, start:], 0)
-    sums[start:start + BLOCK] = values.sum(1)
+  """Σ_{j≠i} k(x_i, x_j) [N] of a symmetric kernel ([B, D], [C, D]) -> [B, C].
+
+  In blocks against blocks, each made float64 in its turn: the rows may be mapped from a file.
+  """
+  sums = np.zeros(len(x))
+  for rows, a in _blocks(x):
+    for columns, b in _blocks(x, rows.start):
+      values = kernel(a, b)
+      if columns == rows:
+        np.fill_diagonal(values, 0)
+      else:
+        sums[columns] += values.sum(0)
+      sums[rows] += values.sum(1)
   return sums
 
 
 def cross_sums(x, y, kernel):
-  """(Σ_j k(x_i, y_j) [N], Σ_i k(x_i, y_j) [M]), in blocks of rows."""
-  by_x, by_y = np.empty(len(x)), np.zeros(len(y))
-  for start in range(0, len(x), BLOCK):
-    values = kernel(x[start:start + BLOCK], y)
-    by_x[start:start + BLOCK] = values.sum(1)
-    by_y += values.sum(0)
+  """(Σ_j k(x_i, y_j) [N], Σ_i k(x_i, y_j) [M]), in blocks as `own_sums`."""
+  by_x, by_y = np.zeros(len(x)), np.zeros(len(y))
+  for rows, a in _blocks(x):
+    for columns, b in _blocks(y):
+      values = kernel(a, b)
+      by_x[rows] += values.sum(1)
+      by_y[columns] += values.sum(0)
   return by_x, by_y
+
+
+def _blocks(x, first=0):
+  """(slice, its rows in float64) from row `first` on."""
+  for start in range(first, len(x), BLOCK):
+    rows = slice(start, min(start + BLOCK, len(x)))
+    yield rows, np.asarray(x[rows], np.float64)

@@ -5,6 +5,8 @@ the statistics are the same bits for every batch size and number of devices that
 features. A block's rows are taken relative to the mean of the first one: without that, features
 with a large mean would lose digits.
 """
+import tempfile
+import weakref
 
 import numpy as np
 
@@ -60,31 +62,33 @@ class Moments:
   def statistics(self):
     """`Statistics` of all rows; ValueError for fewer than 2. Nothing can be added afterwards."""
     self._close()
-    centred = None
-    if self._kept is not None:
-      rows = np.concatenate(self._kept).astype(np.float64)
-      centred = rows - (self._centre + self._total / self.n)
-    return self._of(self.n, self._total, self._scatter, centred)
+    return self._of(self.n, self._total, self._scatter, lambda group: group >= 0)
 
   def without(self, group):
     """`Statistics` of all rows but those of one group."""
     self._close()
     return self._of(self.n - self._count(group), self._total - self._totals[group],
-                    self._scatter - self._scatters[group])
+                    self._scatter - self._scatters[group], lambda groups: groups != group)
 
   def of_first(self, count):
     """`Statistics` of the rows of groups 0, ..., count - 1."""
     self._close()
     return self._of(sum(map(self._count, range(count))), self._totals[:count].sum(0),
-                    sum(self._scatters[1:count], start=self._scatters[0]))
+                    sum(self._scatters[1:count], start=self._scatters[0]),
+                    lambda groups: groups < count)
 
   def merge(self, other):
-    """Take in the rows of another accumulator as if they came next; exact up to rounding.
+    """Take in the rows of another shard of a data set as if they came next; returns self.
 
-    For shards of a data set, and processes, in their order. Group g of the union is made of groups
-    g of both. Neither can be added to afterwards. Raises ValueError where groups or features
-    differ.
+    Those of a `Shard`: the statistics are the same bits as if the whole had been added here, and
+    more may be. Those of other Moments, in constant memory, but exact only up to rounding, for sums
+    know no order: group g of the union is made of groups g of both, and neither can be added to
+    afterwards. Raises ValueError where groups or features differ.
     """
+    if isinstance(other, Shard):
+      for rows in other.pieces():
+        self.add(rows)
+      return self
     self._close()
     other._close()
     if (self.groups, self._total.shape) != (other.groups, other._total.shape):
@@ -170,9 +174,48 @@ class Moments:
         _sum(own - self._centre, self._totals[g], self._scatters[g])
     self._held = 0
 
-  def _of(self, n, total, scatter, centred=None):
+  def _of(self, n, total, scatter, is_own):
+    """`is_own(groups [n])` says which rows they are, where the rows are still there."""
+    mean, centred = self._centre + total / n, None
+    if self._kept is not None:
+      rows = np.concatenate(self._kept)[is_own(np.arange(self.n) % max(self.groups, 1))]
+      centred = rows.astype(np.float64) - mean
     cov = (scatter - np.outer(total, total / n)) / max(n - 1, 1)
-    return Statistics(n, self._centre + total / n, (cov + cov.T) / 2, centred)
+    return Statistics(n, mean, (cov + cov.T) / 2, centred)
+
+
+class Shard:
+  """Features of a later part of a data set, until the moments of what comes before are there.
+
+  The rows themselves, 4 d bytes each, in a nameless file in `folder` (None: where temporary files
+  are): rounding follows the order of sums, so no sum over a part is, bit for bit, one of the whole.
+  """
+
+  def __init__(self, folder=None):
+    self.n, self._width, self._dtype = 0, None, None
+    self._file = tempfile.TemporaryFile(dir=folder)   # noqa: SIM115 (lives as long as the shard)
+    weakref.finalize(self, self._file.close)
+
+  def add(self, features):
+    """Rows [b, d], the next ones in order; returns self. ValueError for others than before."""
+    features = np.ascontiguousarray(features)
+    kind = features.shape[1:], features.dtype
+    if features.ndim != 2 or (self.n and kind != (self._width, self._dtype)):
+      raise ValueError(f'features of a shard must be [b, d] as the first were, got '
+                       f'{features.dtype} {features.shape}.')
+    self._width, self._dtype = kind
+    self._file.seek(0, 2)
+    self._file.write(features.data)
+    self.n += len(features)
+    return self
+
+  def pieces(self):
+    """The rows in order, in pieces [at most `BUFFER`, d]."""
+    self._file.seek(0)
+    for start in range(0, self.n, BUFFER):
+      count = min(BUFFER, self.n - start) * self._width[0]
+      yield np.frombuffer(self._file.read(count * self._dtype.itemsize), self._dtype).reshape(
+        -1, *self._width)
 
 
 def of(features, groups=0):

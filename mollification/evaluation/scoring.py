@@ -1,16 +1,16 @@
 """One pass over a set of images, and the figures that two passes give."""
+import contextlib
 import dataclasses
 import json
 import pathlib
 import tempfile
 import time
-import zipfile
-import zlib
 
 import jax
 import numpy as np
 
 from mollification import metrics as writers
+from mollification import npz
 from mollification.evaluation import (
   features,
   frechet,
@@ -24,6 +24,7 @@ from mollification.evaluation import (
 METRICS = ('fid', 'is', 'kid', 'pr', 'sfid')
 KEEP = ('kid', 'pr')            # need all features of both sets
 SAVE_SECONDS = 60.
+QUICK_SECONDS = 2.   # what takes less shows no progress
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +43,28 @@ class Pass:
   rows: np.ndarray | None = None
   seconds: float = 0.
   network_seconds: float = 0.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reference:
+  """What is left of a reference set; None where it was not asked for, or is not known.
+
+  `statistics` and `spatial` are `Statistics`, `rows` the features [n, F].
+  """
+  statistics: frechet.Statistics | None = None
+  spatial: frechet.Statistics | None = None
+  rows: np.ndarray | None = None
+
+
+def reference(done):
+  """The `Reference` that a `Pass` leaves."""
+  return Reference(done.moments.statistics(), done.spatial and done.spatial.statistics(), done.rows)
+
+
+def needed(metrics):
+  """What a reference is asked for, as metrics: 'fid', 'sfid', and 'kid' for its features."""
+  wanted = ['kid' if metric in KEEP else metric for metric in metrics if metric != 'is']
+  return list(dict.fromkeys(wanted))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +136,7 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
   spatial = moments.Moments(groups) if 'sfid' in wanted else None
   score = inception_score.InceptionScore(source.n) if 'is' in wanted else None
   rows, start, saved, waited = None, time.monotonic(), time.monotonic(), 0.
-  hashed = sources.Hashed(source.pieces(features.piece_size(device_batch), done), done, sha256)
-  outputs = features.stream(extractor, hashed, device_batch)
+  outputs = features.stream(extractor, source, start=done, device_batch=device_batch)
   while True:
     before = time.monotonic()
     out = next(outputs, None)
@@ -131,7 +153,7 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
       rows = _rows(rows_folder, source.n, block.shape[1]) if rows is None else rows
       rows[done:done + len(block)] = block
     done += len(block)
-    sha256 = hashed.at(done)
+    sha256 = sources.chained(sha256, out['image_sha256'])
     if progress:
       progress(done)
     if state_file and time.monotonic() - saved > SAVE_SECONDS:
@@ -155,11 +177,10 @@ def _restored(state_file, extractor, source, groups):
   if not state_file or not pathlib.Path(state_file).exists():
     return moments.Moments(groups), 0, ''
   try:
-    with np.load(state_file, allow_pickle=False) as archive:
-      arrays = dict(archive)
-    found, found_groups = str(arrays['identity']), int(arrays['groups'])
-    own, sha256 = moments.Moments.restore(arrays), str(arrays['sha256'])
-  except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    kept = npz.read(state_file)
+    found, found_groups = str(kept['identity']), int(kept['groups'])
+    own, sha256 = moments.Moments.restore(kept), str(kept['sha256'])
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{state_file} is no state of a run that was cut ({error}); delete it to '
                      'begin anew.') from error
   wanted = str(_state_identity(extractor, source))
@@ -177,15 +198,13 @@ def _rows(folder, n, width):
     return np.memmap(file, np.float32, 'w+', shape=(n, width))
 
 
-def copies(extractor, own, reference, train, **options):
-  """[Figure] of how near samples are to the training images, against unseen ones.
+def copies(own, seen, unseen):
+  """[Figure] of how near samples are to the training images, against unseen ones, by features.
 
-  `own` and `reference` are passes with rows, `train` a Source, `options` those of `run`; see
-  `neighbours.Copies`. `extra` names the samples that are nearest to a training image, and which
+  See `neighbours.Copies`. `extra` names the samples that are nearest to a training image, and which
   image it is.
   """
-  seen = run(extractor, train, ['kid'], **options).rows
-  found = neighbours.copies(own.rows, seen, reference.rows)
+  found = neighbours.copies(own, seen, unseen)
   nearest = found.distances.argsort(kind='stable')[:10]
   extra = {'samples': nearest.tolist(), 'train_images': found.indices[nearest].tolist(),
            'distances': found.distances[nearest].tolist()}
@@ -201,21 +220,21 @@ def name_of(metric, extractor):
 
 
 def figures(metrics, a, b, extractor):
-  """[Figure] of the images of pass `a` against the reference `b`, a Pass or `Statistics`.
+  """[Figure] of the images of pass `a` against the `Reference` b.
 
   Inception score is of `a` alone. In other features than Inception's the distances are called
-  'frechet' and 'kernel_distance', never FID and KID.
+  'frechet' and 'kernel_distance', never FID and KID. Raises ValueError where b lacks what a metric
+  needs.
   """
-  reference = b.moments.statistics() if isinstance(b, Pass) else b
   found = []
   for metric in metrics:
-    if metric != 'fid' and metric != 'is' and not isinstance(b, Pass):
+    if (metric == 'sfid' and b.spatial is None) or (metric in KEEP and b.rows is None):
       raise ValueError(f'{metric} needs the images of the reference, got their statistics alone; '
                        'pass images, or leave it out.')
     if metric == 'fid':
-      found.append(distance(name_of('fid', extractor), a.moments, reference))
+      found.append(distance(name_of('fid', extractor), a.moments, b.statistics))
     elif metric == 'sfid':
-      found.append(distance('sfid', a.spatial, b.spatial.statistics()))
+      found.append(distance('sfid', a.spatial, b.spatial))
     elif metric == 'is':
       score = a.score.score()
       found.append(Figure('inception_score', score.mean, None, {'deviation': score.deviation}))
@@ -232,15 +251,40 @@ def distance(name, own, reference):
   """The Fréchet `Figure` of moments against the `Statistics` of a reference.
 
   With groups it has a jackknife error and, in `extra`, the bias-corrected and the extrapolated
-  value; the plain value comes first, because that is what papers compare.
+  value; the plain value comes first, because that is what papers compare. What takes more than
+  moments shows how far it is.
   """
   if own.groups < 2 or own.n < 2 * own.groups:
     return Figure(name, frechet.frechet_distance(own.statistics(), reference), None)
-  estimate = frechet.jackknife(own, reference)
-  extra = {'bias_corrected': estimate.bias_corrected}
-  if own.groups >= 8:
-    extra['extrapolated'] = frechet.extrapolated(own, reference)
+  with contextlib.closing(_Distances(name, own.groups)) as progress:
+    estimate = frechet.jackknife(own, reference, progress.show)
+    extra = {'bias_corrected': estimate.bias_corrected}
+    if own.groups >= 8:
+      extra['extrapolated'] = frechet.extrapolated(
+        own, reference, whole=estimate.value, progress=progress.show)
   return Figure(name, estimate.value, estimate.standard_error, extra)
+
+
+class _Distances:
+  """Progress over the distances of an error bar, on stderr, once they take more than moments."""
+
+  def __init__(self, name, groups):
+    self._total, self._done, self._name = frechet.distances_of(groups), 0, name
+    self._start, self._progress = time.monotonic(), None
+
+  def show(self, count):
+    """`count` more are done."""
+    self._done += count
+    if self._progress is None and time.monotonic() - self._start > QUICK_SECONDS:
+      self._progress = writers.Progress(self._total, self._done, f'error bar of {self._name} ',
+                                        unit='distances')
+    if self._progress:
+      self._progress.show(self._done)
+
+  def close(self):
+    """End the line, if there is one."""
+    if self._progress:
+      self._progress.close()
 
 
 def _kid(name, x, y):

@@ -1,9 +1,9 @@
 """Images by name, in pieces: folders, zip archives, arrays in npy and npz files, data sets.
 
 Order, and with it every sum, is a function of the names: files are sorted, those of one size
-together. An image that cannot be read is an error that names it, never left out.
+together, and of sizes that are padded to the same. An image that cannot be read is an error that
+names it, never left out.
 """
-import bisect
 import concurrent.futures
 import dataclasses
 import functools
@@ -14,33 +14,34 @@ import pathlib
 import sys
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 
 import numpy as np
 
-from mollification import data
+from mollification import data, npz
 from mollification.data import dataset
 from mollification.data import images as image_data
+from mollification.evaluation import resize
 
 THREADS = 4
+GREY = ('L', '1')   # modes of Pillow
 SPLITS = ('train', 'full_train', 'validation', 'test')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-  """`n` >= 2 images: `piece(start, stop)` are uint8 [b, H, W, 1 or 3], in a fixed order.
+  """`n` >= 2 images: `piece(start, stop)` are uint8 [H, W, 1 or 3], in a fixed order.
 
-  `edges` are where the image size changes: no piece may cross one. `name` and `split` identify the
-  set ('all' where there are no splits); `notes` are what people should know of it. `content` is a
-  hash that tells other images under the same name without decoding them: of the files' names, sizes
-  and times (in an archive checksums), or of an array's shape and some of its means.
+  A piece is an array, or a list where sizes may differ; every image may be read alone. `name` and
+  `split` identify the set ('all' where there are no splits); `notes` are what people should know of
+  it. `content` is a hash that tells other images under the same name without decoding them: of the
+  files' names, sizes and times (in an archive checksums), or of an array's shape and some of its
+  means.
   """
   name: str
   split: str
   n: int
   piece: Callable = dataclasses.field(repr=False)
-  edges: tuple = ()
   notes: tuple = ()
   content: str = ''
 
@@ -48,55 +49,32 @@ class Source:
     if self.n < 2:
       raise ValueError(f'{self.name} must hold at least 2 images, got {self.n}.')
 
-  def pieces(self, size, start=0):
-    """Pieces of at most `size` images from image `start` on; the next one is read meanwhile."""
-    with concurrent.futures.ThreadPoolExecutor(1) as reader:
-      pending = None
-      while start < self.n or pending is not None:
-        following = None
-        if start < self.n:
-          edge = bisect.bisect_right(self.edges, start)
-          stop = min([start + size, self.n, *self.edges[edge:edge + 1]])
-          following = reader.submit(self.piece, start, stop)
-          start = stop
-        if pending is not None:
-          yield pending.result()
-        pending = following
+
+def digest(image):
+  """sha256 of the shape and pixels of an image, uint32 [8]."""
+  found = hashlib.sha256(f'{image.shape} '.encode())
+  found.update(np.ascontiguousarray(image))
+  return np.frombuffer(found.digest(), '<u4')
 
 
-class Hashed:
-  """An iterable of pieces that takes a sha256 of the images that pass, in order.
+def chained(sha256, digests):
+  """sha256, as text, of the images so far ('' for none), and of those of `digests` [b, 8] after.
 
-  Each image's shape and pixels are hashed together with the hash so far; so a text is all that a
-  run needs to go on from image `start`, where the hash was `sha256`.
+  A text is all that a run needs to go on, and a digest all that others need of an image.
   """
-
-  def __init__(self, pieces, start=0, sha256=''):
-    self._pieces, self._count, self._at = pieces, start, {start: sha256}
-
-  def __iter__(self):
-    for piece in self._pieces:
-      for image in piece:
-        digest = hashlib.sha256(f'{self._at[self._count]} {image.shape}'.encode())
-        digest.update(np.ascontiguousarray(image))
-        self._count += 1
-        self._at[self._count] = digest.hexdigest()
-      yield piece
-
-  def at(self, count):
-    """The hash of the first `count` images, which have passed; forgets those of fewer."""
-    for passed in [passed for passed in self._at if passed < count]:
-      del self._at[passed]
-    return self._at[count]
+  for row in np.asarray(digests, '<u4'):
+    sha256 = hashlib.sha256(sha256.encode() + row.tobytes()).hexdigest()
+  return sha256
 
 
-def open_images(where, *, split='', data_dir=''):
+def open_images(where, *, split='', data_dir='', grey=False):
   """The `Source` of a folder, a zip archive, an npy or npz file, or a data set of TFDS.
 
   A path that exists comes before a name; `data_dir` and `split` ('train', 'full_train' (with what
-  was carved out for validation), 'validation', 'test' (the default)) are for data sets. Raises
-  FileNotFoundError where there is nothing of that name, ValueError for fewer than 2 images and
-  for files that cannot be read, which it counts and names.
+  was carved out for validation), 'validation', 'test' (the default)) are for data sets. Files
+  become RGB or, where `grey` is set and all of them are grey, one channel. Raises FileNotFoundError
+  where there is nothing of that name, ValueError for fewer than 2 images and for files that cannot
+  be read, which it counts and names.
   """
   path = pathlib.Path(where).expanduser()
   if path.exists() and split:
@@ -105,10 +83,10 @@ def open_images(where, *, split='', data_dir=''):
     names = [str(p.relative_to(path)) for p in path.rglob('*')
              if _is_image(p.name) and p.is_file()]
     stamps = {name: (path / name).stat() for name in names}
-    return _files(str(where), names, lambda name: (path / name).read_bytes(),
-                  {name: (stamp.st_size, stamp.st_mtime_ns) for name, stamp in stamps.items()})
+    stamps = {name: (stamp.st_size, stamp.st_mtime_ns) for name, stamp in stamps.items()}
+    return _files(str(where), names, lambda name: (path / name).read_bytes(), stamps, grey)
   if path.suffix.lower() == '.zip' and path.is_file():
-    return _zip(path)
+    return _zip(path, grey)
   if path.suffix.lower() in ('.npy', '.npz') and path.is_file():
     return from_array(_array(path), str(where))
   if where in data.DATASETS:
@@ -148,15 +126,15 @@ def _dataset(name, split, data_dir):
 
 
 def _array(path):
+  def choose(names):
+    found = [name for name in ('arr_0', 'images', 'x') if name in names] or names
+    if len(found) != 1:
+      raise ValueError(f'one array of images wanted among {names}')
+    return found[0]
+
   try:
-    if path.suffix.lower() == '.npy':
-      return np.load(path, mmap_mode='r', allow_pickle=False)
-    with path.open('rb') as file, np.load(file, allow_pickle=False) as archive:
-      names = [name for name in ('arr_0', 'images', 'x') if name in archive] or archive.files
-      if len(names) != 1:
-        raise ValueError(f'one array of images wanted among {archive.files}')
-      return archive[names[0]]
-  except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    return npz.mapped(path, choose)
+  except ValueError as error:
     raise ValueError(f'{path} holds no array of images: {error}; write it with '
                      'np.savez(path, arr_0=images).') from error
 
@@ -165,7 +143,7 @@ def _is_image(name):
   return name.lower().endswith(image_data.EXTENSIONS)
 
 
-def _zip(path):
+def _zip(path, grey):
   try:
     archive = zipfile.ZipFile(path)
     stamps = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()
@@ -174,10 +152,10 @@ def _zip(path):
     raise ValueError(f'{path} is no zip archive: {error}.') from error
 
   # Threads may read members of one archive; to open it anew reads its whole directory each time.
-  return _files(str(path), list(stamps), archive.read, stamps)
+  return _files(str(path), list(stamps), archive.read, stamps, grey)
 
 
-def _files(where, names, read, stamps):
+def _files(where, names, read, stamps, grey):
   """The Source of image files, sorted by size and name; `stamps`: {name: what changes with it}."""
   if not names:
     raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
@@ -189,20 +167,24 @@ def _files(where, names, read, stamps):
     seen = list(zip(pool.map(functools.partial(_header, read), names), names))
   if any(isinstance(header, Exception) for header, _ in seen):
     raise _cannot_read(where, read, names)
-  seen.sort(key=lambda item: item[0][0])   # stable: by name within a size
-  sizes = [header[0] for header, _ in seen]
-  edges = tuple(i for i in range(1, len(sizes)) if sizes[i] != sizes[i - 1])
-  ordered = [name for _, name in seen]
+  seen.sort(key=lambda item: _rank(item[0][0]))   # stable: by name within a size
+  ordered, headers = [name for _, name in seen], [header for header, _ in seen]
+  grey = grey and all(mode in GREY for _, mode, _ in headers)
+  decode = functools.partial(_decode, read, mode='L' if grey else 'RGB')
 
   def piece(start, stop):
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-      found = list(pool.map(functools.partial(_decode, read), ordered[start:stop]))
+      found = list(pool.map(decode, ordered[start:stop]))
     if any(isinstance(image, Exception) for image in found):
       raise _cannot_read(where, read, names)
-    return np.stack(found)
+    return found
 
-  return Source(where, 'all', len(ordered), piece, edges, _notes(where, seen, len(edges) + 1),
-                _hash(stamps))
+  return Source(where, 'all', len(ordered), piece, _notes(where, headers, grey), _hash(stamps))
+
+
+def _rank(size):
+  """Sizes that are padded to the same come together: a batch of them is one program's."""
+  return tuple(map(resize.bucket, size)), size
 
 
 def _opened(content):
@@ -230,15 +212,16 @@ def _header(read, name):
     return error
 
 
-def _decode(read, name):
+def _decode(read, name, mode='RGB'):
   """uint8 [H, W, 3], as pytorch-fid converts: alpha is dropped, 16 bits become 8 (grey ones are
-  clipped, of colours the high byte is left).
+  clipped, of colours the high byte is left); [H, W, 1] for the mode 'L'.
 
   Returns what reading raised: a file may have a sound header and break off later.
   """
   try:
     with _opened(read(name)) as image:
-      return np.asarray(image.convert('RGB'))
+      pixels = np.asarray(image.convert(mode))
+      return pixels[..., None] if mode == 'L' else pixels
   except Exception as error:
     return error
 
@@ -261,19 +244,19 @@ def _reason(error):
   return text or type(error).__name__
 
 
-def _notes(where, seen, sizes):
-  """What conversions and mixtures people should know of."""
-  modes = [header[1] for header, _ in seen]
-  formats = sorted({header[2] for header, _ in seen})
+def _notes(where, headers, grey):
+  """What conversions and mixtures people should know of; `grey`: they are read as one channel."""
+  modes = [mode for _, mode, _ in headers]
+  formats, sizes = sorted({kind for *_, kind in headers}), len({size for size, *_ in headers})
   found = []
   deep = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'RGB;16', 'RGBA;16')
   for what, wanted in (
       ('have an alpha channel, which is dropped', ('RGBA', 'LA', 'PA', 'La', 'RGBA;16')),
       ('have 16 bits or more a channel, which become 8', deep),
-      ('are grey and become RGB', ('L', '1'))):
+      ('are grey and ' + ('stay so' if grey else 'become RGB'), GREY)):
     count = sum(mode in wanted for mode in modes)
     if count:
-      found.append(f'{count} of {len(seen)} images of {where} {what}')
+      found.append(f'{count} of {len(modes)} images of {where} {what}')
   if sizes > 1:
     found.append(f'{where} holds images of {sizes} sizes, each resized for itself')
   if len(formats) > 1:

@@ -2,11 +2,10 @@
 import json
 import pathlib
 import zipfile
-import zlib
 
 import numpy as np
 
-from mollification import files
+from mollification import files, npz
 from mollification.evaluation.frechet import Statistics
 
 IDENTITY = ('net', 'sha256', 'input_mode')
@@ -37,16 +36,15 @@ def read(path):
   Raises ValueError for what holds no statistics. Nothing is unpickled.
   """
   try:
-    with pathlib.Path(path).open('rb') as file, np.load(file, allow_pickle=False) as archive:
-      mean, cov = (np.asarray(archive[name], np.float64) for name in ('mu', 'sigma'))
-      n = int(archive['n']) if 'n' in archive else None
-      meta = json.loads(str(archive['meta'])) if 'meta' in archive else None
+    found = npz.read(path)
+    mean, cov = (np.asarray(found[name], np.float64) for name in ('mu', 'sigma'))
+    n = int(found['n']) if 'n' in found else None
+    meta = json.loads(str(found['meta'])) if 'meta' in found else None
     if meta is not None and not set(IDENTITY) <= set(meta['features']):
       raise ValueError(f'its meta must name {", ".join(IDENTITY)} of the features, got '
                        f'{sorted(meta["features"])}')
     return Statistics(n, mean, cov), meta
-  except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile,
-          zlib.error) as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{path} holds no statistics: {error}; an npz with mu [d] and sigma [d, d] is '
                      'wanted, as `stats` writes.') from error
 

@@ -14,7 +14,7 @@ import pickle
 
 import numpy as np
 
-from mollification import files
+from mollification import files, npz
 from mollification.evaluation import graph_file, inception, torch_file
 
 TORCH_NAME = 'pt_inception-2015-12-05-6726825d.pth'
@@ -32,13 +32,22 @@ TORCH_LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': '
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-  """`params` as `inception.Inception` takes them; `sha256` is that of the file they came from.
+  """`params` as `inception.Inception` takes them.
 
-  `source` says who made the file ('unverified' where its sha256 is not known).
+  `sha256` is that of the arrays, see `content_sha256`: of whatever form, equal weights have equal
+  ones, and no file can say otherwise. `file_sha256` is that of the published file that they come
+  from; `claimed` says that it was not taken here, but is what an npz says of itself.
   """
   params: dict = dataclasses.field(repr=False)
   sha256: str
-  source: str
+  file_sha256: str
+  claimed: bool = False
+
+  @property
+  def origin(self):
+    """Where the weights come from, in words that promise no more than was looked at."""
+    name = KNOWN.get(self.file_sha256, 'unverified')
+    return f'{"npz that says it is of: " if self.claimed else ""}{name}, sha256 {self.file_sha256}'
 
 
 def search_path(path=''):
@@ -71,12 +80,13 @@ def load(path='', *, allow_unverified=False):
 
   Forms: state dict of torch (legacy or zip), frozen TensorFlow graph, pickle of jax-fid, and the
   npz that `save` writes. Raises ValueError for a sha256 that is not known unless
-  `allow_unverified`, for files that cannot be read safely, and for arrays that do not fit.
+  `allow_unverified`, for files that cannot be read safely, and for arrays that do not fit. Which
+  file an npz was converted from it says itself (`Weights.claimed`).
   """
   path = find(path)
   content = path.read_bytes()
   try:
-    arrays, sha256 = _read(content)
+    arrays, sha256, claimed = _read(content)
     _check_arrays(arrays)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
@@ -84,13 +94,13 @@ def load(path='', *, allow_unverified=False):
     raise ValueError(f'{path} must have a known sha256 ({TORCH_SHA256} is that of {TORCH_NAME}), '
                      f'got {sha256}; download it again from {TORCH_URL}, or pass '
                      '--allow_unverified_weights.')
-  return Weights(nest(arrays), sha256, KNOWN.get(sha256, 'unverified'))
+  return Weights(nest(arrays), content_sha256(arrays), sha256, claimed)
 
 
 def save(weights, path):
   """Write `Weights` as npz, in one move: float32 arrays and a header that names their origin."""
   arrays = flatten(weights.params)
-  header = {'format': FORMAT, 'source': weights.source, 'source_sha256': weights.sha256,
+  header = {'format': FORMAT, 'source_sha256': weights.file_sha256,
             'content_sha256': content_sha256(arrays)}
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,15 +142,15 @@ def nest(arrays):
 
 
 def _read(content):
-  """({name: array}, sha256 of the origin) of the bytes of a file, by what they start with."""
+  """({name: array}, sha256 of the original, is it claimed) of a file, by what it starts with."""
   sha256 = hashlib.sha256(content).hexdigest()
   if _is_npz(content):
-    return _read_npz(content)
+    return *_read_npz(content), True
   if torch_file.is_torch(content):
-    return _from_torch(torch_file.read(content)), sha256
+    return _from_torch(torch_file.read(content)), sha256, False
   if content[:1] == b'\x80':
-    return _from_jax_fid(content), sha256
-  return _from_graph(graph_file.read(content)), sha256
+    return _from_jax_fid(content), sha256, False
+  return _from_graph(graph_file.read(content)), sha256, False
 
 
 def _check_arrays(arrays):
@@ -167,19 +177,17 @@ def _is_npz(content):
 
 def _read_npz(content):
   try:
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-      arrays = {name: archive[name] for name in archive.files}
-    header = json.loads(str(arrays.pop('header')))
-    fits = header['format'] == FORMAT and header['content_sha256'] == content_sha256(arrays)
+    found = npz.read(io.BytesIO(content))
+    header = json.loads(str(found.pop('header')))
+    fits = header['format'] == FORMAT and header['content_sha256'] == content_sha256(found)
     sha256 = str(header['source_sha256'])
-  # Whatever zipfile, zlib, numpy and json raise on damaged bytes.
-  except Exception as error:
+  except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'not an npz of convert-weights: {error}; convert the original again.'
                      ) from error
   if not fits:
     raise ValueError('its arrays are not those that its header describes; convert the original '
                      'again.')
-  return arrays, sha256
+  return found, sha256
 
 
 def _from_torch(tensors):

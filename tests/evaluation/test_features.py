@@ -1,15 +1,24 @@
 """Extractors: known weights, every image once, and what they refuse."""
+import dataclasses
 import hashlib
 import io
 import json
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
 from mollification import data
-from mollification.evaluation import classifiers, efficientnet, features, frechet, moments
+from mollification.evaluation import (
+  classifiers,
+  efficientnet,
+  features,
+  frechet,
+  moments,
+  resize,
+)
 
 TFDS = pathlib.Path(__file__).parents[3] / 'shared/tfds'
 DIGITS = classifiers.CLASSIFIERS['digits_cnn_8x8']
@@ -46,22 +55,43 @@ def check_classifier(dataset, least):
   path = classifiers.WEIGHTS / f'{dataset.name}.npz'
   metadata = json.loads(str(np.load(path)['metadata']))
   assert metadata['test_accuracy'] == pytest.approx(accuracy, abs=1 / len(test.x))
+  assert (pathlib.Path(__file__).parents[2] / metadata['script']).is_file()
   assert metadata['train_sha256'] == dataset.train.sha256
   assert metadata['test_sha256'] == test.sha256
   assert path.stat().st_size < 500_000
 
 
-def test_features_are_the_same_bits_on_any_devices_in_any_pieces(digits, extractor, devices):
-  images = digits.test.x[:45]
-  expected = None
+class Images(NamedTuple):
+  """What `features.stream` needs of a source; `read` notes which pieces were asked for."""
+  x: list
+  read: list
+
+  @property
+  def n(self):
+    return len(self.x)
+
+  def piece(self, start, stop):
+    self.read.append((start, stop))
+    return self.x[start:stop]
+
+
+def streamed(extractor, images, device_batch, start=0):
+  found = list(features.stream(extractor, Images(images, []), start=start,
+                               device_batch=device_batch))
+  return np.concatenate([out['features'] for out in found])
+
+
+def test_features_are_the_same_bits_on_any_devices_in_any_batches(digits, extractor, devices):
+  images, expected = digits.test.x[:45], None
   for n in (1, 2, 4):
     devices(n)
-    for sizes in ([1] * 45, [7] * 7, [8 * n] * 6, [3, *[8 * n] * 6]):
-      pieces = [p for p in np.split(images, np.cumsum(sizes)) if len(p)]
-      found = np.concatenate([out['features'] for out in features.stream(extractor, pieces, 8)])
+    for found in (streamed(extractor, images, 8), streamed(extractor, list(images), 8),
+                  np.concatenate([streamed(extractor, images[:32], 8),
+                                  streamed(extractor, images, 8, start=32)])):
       assert found.shape == (45, 64)
       expected = found if expected is None else expected
       np.testing.assert_array_equal(found, expected)
+  assert list(features.stream(extractor, Images(images, []), start=45)) == []
   direct = extractor.apply(extractor.variables, images)['features']
   np.testing.assert_allclose(expected, direct, atol=2e-6)
 
@@ -130,27 +160,58 @@ def pretrained():
 
 
 def test_mixed_sizes_are_each_resized_and_stay_in_order(pretrained, devices):
+  """The same bits as among others of their own size; few programs serve all sizes."""
   devices(2)
   rng = np.random.default_rng(0)
-  shapes = [(32, 32, 3), (32, 32, 3), (32, 32, 3), (20, 50, 1), (32, 32, 3), (20, 50, 1)]
+  shapes = [(32, 32, 3), (40, 33, 3), (40, 33, 3), (20, 50, 1), (32, 45, 3), (20, 50, 1),
+            (47, 34, 3), (31, 30, 3)]
   images = [rng.integers(0, 256, shape, dtype=np.uint8) for shape in shapes]
-  found = np.concatenate(
-    [out['features'] for out in features.stream(pretrained, [i[None] for i in images], 1)])
-  assert found.shape == (6, 1280)
+  prepared, traces = pretrained.prepare, []
+
+  def counted(*inputs):
+    traces.append(inputs[0].shape)
+    return prepared(*inputs)
+
+  net = dataclasses.replace(pretrained, prepare=counted)
+  found = streamed(net, images, 2)
+  assert found.shape == (8, 1280)
+  # 32 x 32 as it is, 48 x 48 of (40, 33) and (47, 34), 32 x 48 grey and not, 32 x 32 of (31, 30)
+  assert len(traces) == 5
   for image, row in zip(images, found):
-    np.testing.assert_allclose(features.extract(pretrained, image[None], 1)[0], row, atol=1e-6)
-  grey = images[3]
-  np.testing.assert_allclose(
-    features.extract(pretrained, np.repeat(grey, 3, -1)[None], 1)[0], found[3], atol=1e-5)
+    np.testing.assert_array_equal(features.extract(net, np.stack([image] * 5), 2),
+                                  np.stack([row] * 5))
+  assert len(traces) == 5
+  grey = np.repeat(images[3], 3, -1)[None]
+  np.testing.assert_allclose(features.extract(pretrained, grey, 2)[0], found[3], atol=1e-5)
+  # Padding is not seen: by size alone they are resized to the same.
+  for image in images[1:5]:
+    own, = features._blocks(pretrained, [image], 2)
+    np.testing.assert_allclose(
+      pretrained.prepare(*own[1:])[0],
+      (np.clip(resize.resize(image[None].astype(np.float32), 'clean', 32), 0, 255)[0] - 127) / 128
+      + np.zeros(3, np.float32), atol=1e-6)
+
+
+def test_each_process_reads_its_share(extractor, digits, monkeypatch, devices):
+  devices(1)
+  monkeypatch.setattr(features.jax, 'process_count', lambda: 2)
+  for index, expected in ((0, [(0, 8), (16, 24), (32, 36)]), (1, [(8, 16), (24, 32), (32, 36)])):
+    monkeypatch.setattr(features.jax, 'process_index', lambda index=index: index)
+    monkeypatch.setattr(features.parallel, 'all_processes', lambda tree: [tree, tree])
+    images = Images(digits.test.x[:36], [])
+    assert sum(len(out['features']) for out in features.stream(
+      extractor, images, device_batch=8)) == 36
+    assert images.read == expected   # in the last, short round both read what there is
 
 
 def test_input_size_is_part_of_the_name(pretrained):
   assert pretrained.name == 'efficientnet_lite0_32'
   assert pretrained.sha256 == efficientnet.SHA256
   other = features.load('efficientnet_lite0_48')
-  x = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3), dtype=np.uint8)
-  assert other.prepare(x).shape == (1, 48, 48, 3)
-  assert pretrained.prepare(x).shape == (1, 32, 32, 3)
+  image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+  for net, side in ((other, 48), (pretrained, 32)):
+    block, = features._blocks(net, [image], 1)
+    assert net.prepare(*block[1:]).shape == (1, side, side, 3)
 
 
 @pytest.mark.slow
@@ -166,6 +227,7 @@ def test_efficientnet_knows_what_is_on_photographs():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings('ignore::mollification.evaluation.frechet.FewSamples')
 @pytest.mark.parametrize('corrupt', ['noise', 'blur', 'jpeg'])
 def test_real_features_see_corruption_grow(corrupt):
   """Fréchet distance in pretrained features, between patches of photographs and worse ones."""

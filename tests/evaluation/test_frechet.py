@@ -9,6 +9,9 @@ import scipy.stats
 from mollification.evaluation import frechet, moments
 from mollification.evaluation.frechet import Statistics
 
+pytestmark = pytest.mark.filterwarnings(
+  'ignore::mollification.evaluation.frechet.FewSamples')
+
 
 def rotation(rng, d):
   return np.linalg.qr(rng.normal(size=(d, d)))[0]
@@ -169,6 +172,20 @@ def test_jackknife_equals_leaving_out_from_scratch(n, d):
     math.sqrt(.9 * np.square(left_out - left_out.mean()).sum()), rel=1e-7)
   assert result.bias_corrected == pytest.approx(10 * value - 9 * left_out.mean(), rel=1e-8)
   assert (result.n, result.n_reference) == (n, 300)
+  left = moments.of(x, 10).without(3)   # few rows are their own factor
+  assert left.factor.shape == ((d, n - len(x[3::10])) if n <= d else (d, d))
+
+
+def test_progress_over_all_distances_of_an_error_bar():
+  x, reference, done = draw(0, 90, 3), statistics(draw(1, 90, 3)), []
+  for groups, count in ((20, 35), (5, 5)):
+    done.clear()
+    m = moments.of(x, groups)
+    value = frechet.jackknife(m, reference, done.append).value
+    if groups >= 8:
+      assert frechet.extrapolated(m, reference, whole=value, progress=done.append) == \
+        pytest.approx(frechet.extrapolated(m, reference), rel=1e-12)
+    assert sum(done) == frechet.distances_of(groups) == count
 
 
 def test_jackknife_covers_the_true_distance():
@@ -204,6 +221,18 @@ def test_refusals():
     Statistics(5, np.zeros(2), np.full((2, 2), np.nan))
   with pytest.raises(ValueError, match='mean \\[d\\] and a covariance'):
     Statistics(5, np.zeros(3), np.eye(2))
+
+
+@pytest.mark.filterwarnings('error')
+def test_too_few_samples_are_said():
+  many, few = statistics(draw(0, 50, 6)), statistics(draw(1, 6, 6))
+  frechet.frechet_distance(many, Statistics(None, many.mean, many.cov))
+  for pair in ((many, few), (few, many)):
+    with pytest.warns(frechet.FewSamples, match='^6 samples for 6 features: the covariance'):
+      frechet.frechet_distance(*pair)
+  with pytest.warns(frechet.FewSamples) as caught:
+    estimate(draw(0, 40, 60), statistics(draw(1, 70, 60)))
+  assert len(caught) == 1   # not of each group
 
 
 def test_a_negative_distance_beyond_rounding_is_an_error():

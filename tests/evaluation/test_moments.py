@@ -83,6 +83,32 @@ def test_merged_shards_are_the_whole(cuts):
   np.testing.assert_allclose(left.cov, expected.cov, atol=1e-10)
 
 
+@pytest.mark.parametrize('cuts', [(40,), (1024,), (3, 6001), (5120, 5121, 6090)])
+@pytest.mark.parametrize('groups', [0, 20])
+def test_merged_shards_of_rows_are_the_whole_bit_for_bit(tmp_path, cuts, groups):
+  x = draw(6100, 4, 300.)
+  first, *rest = np.split(x, cuts)
+  merged = moments.of(first, groups)
+  for part in rest:
+    shard = moments.Shard(tmp_path)
+    for start in range(0, len(part), 700):
+      shard.add(part[start:start + 700])
+    assert shard.n == len(part)
+    assert merged.merge(shard) is merged
+  assert list(tmp_path.iterdir()) == []
+  whole = moments.of(x, groups)
+  same_bits(merged.statistics(), whole.statistics())
+  if groups:
+    same_bits(merged.without(3), whole.without(3))
+    same_bits(merged.of_first(7), whole.of_first(7))
+
+
+def test_few_rows_of_shards_stay_an_exact_factor():
+  x = draw(12, 30)
+  merged = moments.of(x[:5]).merge(moments.Shard().add(x[5:]))
+  np.testing.assert_array_equal(merged.statistics().centred, moments.of(x).statistics().centred)
+
+
 @pytest.mark.parametrize('groups', [0, 20])
 @pytest.mark.parametrize('cut', [0, 3, 900, 5120, 5200])
 def test_restored_moments_go_on_bit_for_bit(tmp_path, groups, cut):
@@ -123,6 +149,8 @@ def test_refusals(tmp_path):
     m.save(tmp_path / 'x.npz')
   with pytest.raises(ValueError, match='got 2, 3 and 0, 3'):
     m.merge(moments.of(draw(4, 3)))
+  with pytest.raises(ValueError, match=r'as the first were, got float32 \(4, 2\)'):
+    moments.Shard().add(draw(4, 3)).add(draw(4, 2))
   for rows in (moments.Moments(), moments.of(draw(1, 3))):
     with pytest.raises(ValueError, match=r'at least 2 feature vectors, got [01]'):
       rows.statistics()

@@ -1,4 +1,6 @@
 """KID, inception score, precision and recall, copies: against definitions written out."""
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.spatial.distance
@@ -30,6 +32,18 @@ def test_kid_is_its_definition(monkeypatch):
   monkeypatch.setattr(kid.mmd, 'BLOCK', 4)
   assert kid.kid(x, y).value == pytest.approx(expected, rel=1e-10)
   assert (kid.kid(x, y).n, kid.kid(x, y).n_reference) == (13, 17)
+
+
+def test_kid_makes_no_copy_of_what_is_mapped(tmp_path, monkeypatch):
+  x = draw(2000, 1000)
+  x.tofile(tmp_path / 'x')
+  x = np.memmap(tmp_path / 'x', np.float32, 'r', shape=x.shape)
+  monkeypatch.setattr(kid.mmd, 'BLOCK', 100)
+  tracemalloc.start()
+  kid.kid(x[:1200], x[1200:])
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < x.nbytes / 2
 
 
 def test_kid_is_unbiased_and_its_error_covers():

@@ -16,8 +16,9 @@ def pixels(seed, *shape):
   return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def everything(source, size=3, start=0):
-  return [image for piece in source.pieces(size, start) for image in piece]
+def everything(source, size=3):
+  starts = range(0, source.n, size)
+  return [image for i in starts for image in source.piece(i, min(i + size, source.n))]
 
 
 @pytest.fixture
@@ -44,10 +45,8 @@ def same(found, expected):
 def test_a_folder_at_any_depth_in_order_of_size_and_name(folder, size):
   root, expected = folder
   source = sources.open_images(root)
-  assert (source.n, source.split, source.edges) == (5, 'all', (1,))
+  assert (source.n, source.split) == (5, 'all')
   same(everything(source, size), expected)
-  same(everything(source, size, start=3), expected[3:])
-  assert max(len(piece) for piece in source.pieces(size)) <= size
   assert any('2 sizes' in note for note in source.notes)
   assert any('BMP, PNG' in note for note in source.notes)
 
@@ -97,6 +96,24 @@ def test_modes_are_converted_and_said_once(tmp_path):
     assert part in note
 
 
+def test_grey_files_stay_grey_where_that_is_wanted_and_all_are(tmp_path):
+  grey = [pixels(i, 4, 4) for i in range(3)]
+  for i, image in enumerate(grey):
+    Image.fromarray(image).save(tmp_path / f'{i}.png')
+  with zipfile.ZipFile(tmp_path / 'set.zip', 'w') as archive:
+    for path in tmp_path.glob('*.png'):
+      archive.write(path, path.name)
+  for where in (tmp_path, tmp_path / 'set.zip'):
+    source = sources.open_images(where, grey=True)
+    same(everything(source), [image[..., None] for image in grey])
+    assert source.notes == (f'3 of 3 images of {where} are grey and stay so',)
+    assert everything(sources.open_images(where))[0].shape == (4, 4, 3)
+  Image.fromarray(pixels(3, 4, 4, 3)).save(tmp_path / 'z.png')
+  mixed = sources.open_images(tmp_path, grey=True)
+  assert [image.shape for image in everything(mixed)] == [(4, 4, 3)] * 4
+  assert mixed.notes == (f'3 of 4 images of {tmp_path} are grey and become RGB',)
+
+
 def test_deep_colours_and_transparent_palettes_are_said(tmp_path):
   """Pillow reads the former as 8 bits and says nothing."""
   rows = b''.join(b'\0' + bytes([255, 0] * 3 * 4) for _ in range(4))
@@ -142,8 +159,7 @@ def test_an_archive_is_opened_once(tmp_path, monkeypatch):
   monkeypatch.setattr(zipfile.ZipFile, '__init__',
                       lambda self, *args: (opened.append(args), init(self, *args))[1])
   source = sources.open_images(tmp_path / 'a.zip')
-  found = np.concatenate(list(source.pieces(64)))   # threads read side by side
-  np.testing.assert_array_equal(found, np.stack([pixels(i, 4, 4, 3) for i in range(300)]))
+  same(everything(source, 64), [pixels(i, 4, 4, 3) for i in range(300)])   # threads side by side
   assert len(opened) == 1
 
 
@@ -168,20 +184,15 @@ def test_a_truncated_image_is_named(tmp_path):
 def test_hashes_follow_pixels_shapes_and_order_and_go_on():
   x = pixels(0, 5, 4, 4, 3)
 
-  def sha256(pieces, count, **start):
-    hashed = sources.Hashed(pieces, **start)
-    list(hashed)
-    return hashed.at(count)
+  def sha256(images, before=''):
+    return sources.chained(before, [sources.digest(image) for image in images])
 
-  whole = sha256([x], 5)
-  assert whole == sha256([x[:2], x[2:]], 5)
-  part = sha256([x[:3]], 3)
-  assert whole == sha256([x[3:]], 5, start=3, sha256=part)
+  whole, part = sha256(x), sha256(x[:3])
+  assert whole == sha256(x[3:], part)
   first, last = x.copy(), x.copy()
   first[0, 0, 0, 0] ^= 1
   last[4, 0, 0, 0] ^= 1
-  others = {sha256([first], 5), sha256([last], 5), sha256([x[::-1]], 5),
-            sha256([x.reshape(5, 2, 8, 3)], 5), part}
+  others = {sha256(first), sha256(last), sha256(x[::-1]), sha256(x.reshape(5, 2, 8, 3)), part}
   assert len(others | {whole}) == 6
 
 

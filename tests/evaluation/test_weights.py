@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 
 from experiments.bench import inception_golden
-from mollification.evaluation import graph_file, inception, torch_file, weights
+from mollification.evaluation import (
+  graph_file,
+  inception,
+  statistics_file,
+  torch_file,
+  weights,
+)
 from tests.evaluation import weight_files as files
+from tests.test_score import binary
 
 SMALL = {'a': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.ones(2, np.float16)}
 EFFICIENTNET = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
@@ -140,7 +147,8 @@ def test_every_form_gives_the_same_arrays(tmp_path, arrays, torch_content):
     with pytest.raises(ValueError, match=r'known sha256.*--allow_unverified_weights'):
       weights.load(path)
     found = weights.load(path, allow_unverified=True)
-    assert (found.sha256, found.source) == (hashlib.sha256(content).hexdigest(), 'unverified')
+    assert found.origin == f'unverified, sha256 {hashlib.sha256(content).hexdigest()}'
+    assert found.sha256 == weights.content_sha256(arrays)   # of any form
     equal(weights.flatten(found.params), arrays)
     path.unlink()
 
@@ -173,7 +181,9 @@ def test_saved_npz_keeps_its_origin_and_is_checked(tmp_path, arrays, torch_conte
   monkeypatch.setitem(weights.KNOWN, sha256, 'a test')
   weights.save(weights.load(path), out)
   found = weights.load(out)
-  assert (found.sha256, found.source) == (sha256, 'a test')
+  assert weights.load(path).origin == f'a test, sha256 {sha256}'
+  assert found.origin == f'npz that says it is of: a test, sha256 {sha256}'
+  assert found.sha256 == weights.load(path).sha256
   equal(weights.flatten(found.params), arrays)
   assert [p.name for p in sorted(tmp_path.iterdir())] == ['a.npz', 'a.pth']
   content = dict(np.load(out))
@@ -196,6 +206,42 @@ def test_weights_of_another_network(tmp_path, arrays):
     path.write_bytes(files.zipped(*files.state_dict(inception_golden.state_dict(changed))))
     with pytest.raises(ValueError, match=f'a.pth: .*{words}'):
       weights.load(path, allow_unverified=True)
+
+
+def test_no_npz_passes_for_the_published_weights(tmp_path, arrays):
+  """It may say that it is of them; its arrays have their own hash, and the origin says who says."""
+  forged = arrays | {'fc/bias': arrays['fc/bias'] + 1}
+  weights.save(weights.Weights(weights.nest(forged), '', weights.TORCH_SHA256), tmp_path / 'f.npz')
+  found = weights.load(tmp_path / 'f.npz')
+  assert found.claimed
+  assert found.origin.startswith('npz that says it is of: pytorch-fid, sha256 6726825d')
+  assert found.sha256 == weights.content_sha256(forged) != weights.content_sha256(arrays)
+
+
+@pytest.mark.slow
+def test_the_binary_converts_weights_and_uses_them(tmp_path, arrays, torch_content):
+  """Unverified ones only if told to; the npz gives the features of the original."""
+  path, out = tmp_path / 'random.pth', tmp_path / 'deep' / 'random.npz'
+  path.write_bytes(torch_content)
+  done = binary('convert-weights', str(path), f'--out={out}')
+  assert done.returncode == 2
+  assert 'must have a known sha256' in done.stderr
+  assert done.stderr.count('\n') == 1
+  assert not out.parent.exists()
+  done = binary('convert-weights', str(path), f'--out={out}', '--allow_unverified_weights')
+  assert done.returncode == 0, done.stderr
+  assert f'unverified, sha256 {hashlib.sha256(torch_content).hexdigest()}' in done.stdout
+  assert [p.name for p in out.parent.iterdir()] == ['random.npz']
+  np.save(tmp_path / 'images.npy', inception_golden.image(64).repeat(2, 0))
+  done = binary('stats', str(tmp_path / 'images.npy'), f'--out={tmp_path / "stats.npz"}',
+                f'--weights={out}', '--allow_unverified_weights')
+  assert done.returncode == 0, done.stderr
+  assert 'warning: 2 samples for 2,048 features' in done.stderr
+  statistics, meta = statistics_file.read(tmp_path / 'stats.npz')
+  golden = np.load(inception_golden.GOLDEN)['64/2048']
+  assert np.linalg.norm(statistics.mean - golden) / np.linalg.norm(golden) < 1e-5
+  assert meta['features']['sha256'] == weights.content_sha256(arrays)
+  assert meta['weights'].startswith('npz that says it is of: unverified, sha256 ')
 
 
 def test_search_order_and_what_is_said_when_there_are_none(tmp_path, monkeypatch):

@@ -1,0 +1,87 @@
+"""What a set leaves that samples are held against, kept in a workdir from checkpoint to checkpoint.
+
+    statistics/SPLIT-NET.npz, SPLIT-NET-spatial.npz    as `statistics_file` writes them
+    features/SPLIT-NET.npy and .json                   the features, and what they are of
+"""
+import json
+import pathlib
+
+import numpy as np
+
+from mollification import files
+from mollification.evaluation import scoring, sources, statistics_file
+
+
+def of_split(extractor, dataset, split, metrics, folder=None):
+  """The `scoring.Reference` of a split of the data set of that name, for `metrics`.
+
+  The network runs for what `folder`, a workdir, does not hold yet, and what it finds is kept there;
+  None keeps nothing. Raises ValueError where a file there is of other data or another network, or
+  is damaged: it names the file, to be deleted.
+  """
+  if folder is None:
+    needed = scoring.needed(metrics)
+    return scoring.reference(_pass(extractor, split, needed)) if needed else scoring.Reference()
+  kept = _Kept(pathlib.Path(folder), extractor, dataset, split)
+  missing = [metric for metric in scoring.needed(metrics) if not kept.has(metric)]
+  if missing:
+    kept.write(_pass(extractor, split, missing, rows_folder=kept.rows_path.parent), missing)
+  return scoring.Reference(**{_PARTS[metric]: kept.read(metric)
+                              for metric in scoring.needed(metrics)})
+
+
+_PARTS = {'fid': 'statistics', 'sfid': 'spatial', 'kid': 'rows'}
+
+
+def _pass(extractor, split, metrics, **options):
+  source = sources.from_array(split.x, split.name)
+  with scoring.Progress(source) as progress:
+    return scoring.run(extractor, source, metrics, progress=progress.show, **options)
+
+
+class _Kept:
+  """The files of one split in the features of one network."""
+
+  def __init__(self, folder, extractor, dataset, split):
+    self._meta = {'features': scoring.identity(extractor), 'name': dataset, 'split': split.name,
+                  'n': split.num_examples, 'data_sha256': split.sha256}
+    name = f'{split.name}-{extractor.name}'
+    self._statistics = {'fid': folder / 'statistics' / f'{name}.npz',
+                        'sfid': folder / 'statistics' / f'{name}-spatial.npz'}
+    self.rows_path = folder / 'features' / f'{name}.npy'
+    self._rows_meta = self.rows_path.with_suffix('.json')   # written last
+
+  def has(self, metric):
+    return (self._rows_meta if metric == 'kid' else self._statistics[metric]).exists()
+
+  def write(self, done, metrics):
+    """Keep what a pass for `metrics` left."""
+    found = {'fid': done.moments, 'sfid': done.spatial}
+    for metric in metrics:
+      if metric != 'kid':
+        statistics_file.write(self._statistics[metric], found[metric].statistics(), self._meta)
+        continue
+      with files.replacing(self.rows_path) as part, part.open('wb') as file:
+        np.save(file, done.rows)
+      with files.replacing(self._rows_meta) as part:
+        part.write_text(json.dumps(self._meta, indent=1, sort_keys=True) + '\n')
+
+  def read(self, metric):
+    """Statistics, or float32 [n, F] mapped from the file."""
+    if metric != 'kid':
+      path = self._statistics[metric]
+      statistics, meta = statistics_file.read(path)
+      self._check(path, meta)
+      return statistics
+    try:
+      meta = json.loads(self._rows_meta.read_text())
+      rows = np.load(self.rows_path, mmap_mode='r', allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+      raise ValueError(f'{self.rows_path} cannot be read ({error}); delete it and '
+                       f'{self._rows_meta.name}.') from error
+    self._check(self.rows_path, meta)
+    return rows
+
+  def _check(self, path, meta):
+    if meta != self._meta:
+      raise ValueError(f'{path} must be of {self._meta}, got {meta}; delete it.')
