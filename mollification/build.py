@@ -35,7 +35,9 @@ def build(config, dataset=None):
 
   `dataset` is loaded from the config unless given.
   """
-  dataset = load_data(config) if dataset is None else dataset
+  if dataset is None:
+    _check_before_data(config)
+    dataset = load_data(config)
   check.check(config, dataset.train.num_examples, mollified_steps(config))
   check.check_likelihood(config, dataset.levels, mollified_steps(config))
   evaluation = build_evaluation(config, dataset)
@@ -110,10 +112,23 @@ def _importance(config, net, prepare, key):
 
 def load_data(config):
   """The Dataset that the config names."""
-  options = {key: config.data[key] for key in DATA_OPTIONS if config.data[key]}
   with check.keys_of(config, 'data'):
     return data.load(config.data.name, data_dir=config.data.data_dir,
-                     cache_dir=config.data.cache_dir, **options)
+                     cache_dir=config.data.cache_dir, **_data_options(config))
+
+
+def _data_options(config):
+  return {key: config.data[key] for key in DATA_OPTIONS if config.data[key]}
+
+
+def _check_before_data(config):
+  """Raise what is wrong whatever the data hold: to fetch and convert them may take hours."""
+  schedule(config, 1)
+  optimizer(config)
+  check.check_ranges(config)
+  if config.data.name not in data.SHAPED_BY_FILES:
+    event_shape, _, levels = data.spec(config.data.name, **_data_options(config))
+    train_step(config, event_shape, levels)
 
 
 def summaries(dataset):

@@ -70,7 +70,7 @@ def check(config, num_examples, mollified_steps):
   if config.log.tensorboard and not importlib.util.find_spec('tensorflow'):
     raise ValueError("log.tensorboard needs TensorFlow: pip install 'mollification[data]', or "
                      'leave it False.')
-  _check_ranges(config)
+  check_ranges(config)
   _check_choosing(config, mollified_steps)
   check_params(config)
   if config.eval.quantize not in preprocess.QUANTIZE:
@@ -78,7 +78,8 @@ def check(config, num_examples, mollified_steps):
                      f'{config.eval.quantize!r}.')
 
 
-def _check_ranges(config):
+def check_ranges(config):
+  """Raise ValueError where a number is outside of `RANGES`, or not finite."""
   flat = _flat(config)
   for key, (low, high) in RANGES.items():
     if not low <= flat[key] < high:

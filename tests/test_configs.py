@@ -346,6 +346,16 @@ def test_the_levels_of_the_phase_come_in_the_order_of_the_config():
   assert (shuffled[100:] == 0).all()
 
 
+@pytest.mark.parametrize('mistake', [
+  'mollify.schedule=sigmod', 'optimizer.name=lion', 'model.name=vea', 'mollify.fraction=2.',
+  'mollify.name=blur', 'eval.temperature=-1.', 'optimizer.b1=1.'])
+def test_what_is_wrong_whatever_the_data_is_said_before_they_are_fetched(mistake, monkeypatch):
+  monkeypatch.setattr(data, 'load', lambda *args, **kwargs: pytest.fail('the data were fetched'))
+  config = importlib.import_module('configs.cifar10_vae').get_config(mistake)
+  with pytest.raises(ValueError, match=mistake.split('=')[1].rstrip('.')):
+    build.build(config)
+
+
 def test_mollified_steps():
   steps = lambda arg: build.mollified_steps(
     importlib.import_module('configs.digits_vae').get_config(arg))

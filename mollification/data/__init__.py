@@ -84,6 +84,9 @@ DATASETS = {
 }
 
 
+SHAPED_BY_FILES = ('folder', 'npz')   # nobody knows their shape beforehand
+
+
 def _entry(name):
   if name not in DATASETS:
     raise ValueError(f'no data set {name!r}; choose one of {sorted(DATASETS)}.')
