@@ -24,15 +24,16 @@ def _one_error():
     raise ValueError(reason.rstrip('.')) from error
 
 
-def read(file):
-  """{name: array} of an npz, a path or an open binary file.
+def read(file, names=None):
+  """{name: array} of an npz, a path or an open binary file; of `names` those that are there.
 
   Raises ValueError that says what is wrong with it; callers add its name and the way out.
   """
   with _one_error(), contextlib.ExitStack() as stack:
     if isinstance(file, (str, pathlib.Path)):   # np.load leaves a damaged one open
       file = stack.enter_context(pathlib.Path(file).open('rb'))
-    return dict(stack.enter_context(np.load(file, allow_pickle=False)))
+    archive = stack.enter_context(np.load(file, allow_pickle=False))
+    return {name: archive[name] for name in archive.files if names is None or name in names}
 
 
 def mapped(path, choose):

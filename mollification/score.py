@@ -37,28 +37,31 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n, 'content': source.content}
   out = pathlib.Path(out)
+  if out.suffix != '.npz':   # by which `score` knows it
+    raise ValueError(f'statistics are written to a file called *.npz, got {str(out)!r}; rename it.')
   if out.exists():
     _, old = statistics_file.read(out)
     differing = [key for key, value in meta.items() if (old or {}).get(key) != value]
     if differing:
-      raise ValueError(f'{out} must hold statistics of {meta[differing[0]]!r}, got '
+      raise ValueError(f'{out} must hold statistics of {differing[0]} {meta[differing[0]]!r}, got '
                        f'{(old or {}).get(differing[0])!r}; write to another file.')
     return f'{out}: is there already ({source.n:,} images)'
   out.parent.mkdir(parents=True, exist_ok=True)
+  state = out.with_name(f'.{out.name}.state')
   with scoring.Progress(source) as progress:
-    done = scoring.run(extractor, source, progress=progress.show,
-                       state_file=out.with_name(f'.{out.name}.state'))
+    done = scoring.run(extractor, source, progress=progress.show, state_file=state)
   statistics = done.moments.statistics()
   meta |= {'images_sha256': done.sha256, 'weights': extractor.origin, 'notes': list(source.notes),
            'ddof': 1, 'seconds': done.seconds, 'versions': records.versions(),
            'device': records.device()}
   if jax.process_index() == 0:
     statistics_file.write(out, statistics, meta)
+    state.unlink(missing_ok=True)
   few = frechet.few_samples(statistics)
   if few:
     warnings.warn(few, frechet.FewSamples, stacklevel=2)
   return (f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s, of which '
-          f'{100 * done.network_seconds / done.seconds:.0f} % in the network')
+          f'{100 * done.waiting_seconds / done.seconds:.0f} % waiting for images and network')
 
 
 def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GROUPS, **drawn):
@@ -66,23 +69,23 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
 
   Either may be a folder, zip, npy, npz of images, the name of a data set (`split` and `data_dir`
   are those of such names) or a workdir (`drawn` are options of `measure.drawn`); `b` may be an npz
-  of statistics for the Fréchet distance and the Inception score, and so may `a`, for the former,
-  without an error bar.
+  of statistics for the Fréchet distance, sFID where it holds the spatial ones, and the Inception
+  score, and so may `a`, for the first, without an error bar.
   """
   scoring.check_metrics(metrics, extractor)
-  for where in (a, b):   # before hours are spent on the other side
-    if statistics_file.is_statistics(where):
-      _, meta = statistics_file.read(where)
-      statistics_file.check(where, meta, scoring.identity(extractor))
+  # What can be said of both sides is said before hours are spent on one.
+  first, second = (_opened(where, extractor, split, data_dir, drawn) for where in (a, b))
+  _check_kinds(a, first, second, metrics)
   start = time.monotonic()
-  own, own_set = _side(a, metrics, extractor, groups, split, data_dir, drawn)
-  other, reference_set = _side(b, scoring.needed(metrics), extractor, 0, split, data_dir, drawn)
+  own, own_set = _side(first, metrics, extractor, groups)
+  other, reference_set = _side(second, scoring.needed(metrics), extractor, 0)
   if not isinstance(other, scoring.Reference):
     other = scoring.reference(other)
   if isinstance(own, scoring.Pass):
     found = scoring.figures(metrics, own, other, extractor)
   else:
-    found = _of_statistics(a, own, other, metrics, extractor)
+    value = frechet.frechet_distance(own.statistics, other.statistics)
+    found = [scoring.Figure(scoring.name_of('fid', extractor), value, None)]
   return {
     'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
                  **f.extra} for f in found],
@@ -92,24 +95,33 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
     'device': records.device()}
 
 
-def _of_statistics(where, own, other, metrics, extractor):
-  if set(metrics) != {'fid'}:
+def _check_kinds(where, own, other, metrics):
+  """Raise ValueError where a metric needs images of a side that has statistics alone."""
+  if not isinstance(own, sources.Source) and set(metrics) != {'fid'}:
     raise ValueError(f'{where} holds statistics, which give the Fréchet distance alone; pass '
                      'images for other metrics.')
-  value = frechet.frechet_distance(own.statistics, other.statistics)
-  return [scoring.Figure(scoring.name_of('fid', extractor), value, None)]
+  if not isinstance(other, sources.Source):
+    scoring.check_reference(metrics, other[0])
 
 
-def _side(where, metrics, extractor, groups, split, data_dir, drawn):
-  """(Pass or, of statistics and where no metric needs its features, Reference; what it is of)."""
+def _opened(where, extractor, split, data_dir, drawn):
+  """What a side is: a Source, its notes stated, or (Reference, what it is of) of statistics."""
   if statistics_file.is_statistics(where):
     found, meta = statistics_file.read(where)
     note = statistics_file.check(where, meta, scoring.identity(extractor))
     if note:
       print(f'note: {note}', file=sys.stderr, flush=True)
-    return scoring.Reference(found), meta or {'name': str(where), 'n': found.n}
+    reference = scoring.Reference(found, statistics_file.read_spatial(where))
+    return reference, meta or {'name': str(where), 'n': found.n}
   there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
-  source = _open(where, extractor, '' if there else split, data_dir, drawn)
+  return _open(where, extractor, '' if there else split, data_dir, drawn)
+
+
+def _side(opened, metrics, extractor, groups):
+  """(Pass or, of statistics and where no metric needs its features, Reference; what it is of)."""
+  if not isinstance(opened, sources.Source):
+    return opened
+  source = opened
   if not metrics:
     return scoring.Reference(), {'name': source.name, 'split': source.split, 'n': source.n}
   with scoring.Progress(source) as progress:
@@ -138,6 +150,12 @@ def lines(result):
     rest = '  '.join(f'{key} {number:.6g}' for key, number in figure.items())
     plus = '' if error is None else f' ± {error:.2g}'
     yield f'{name} {value:.6g}{plus}  (n={result["set"]["n"]})  {rest}'.rstrip()
+  net, reference = result['features'], result['reference']
+  origin = f' ({result["weights"]})' if result['weights'] else ''
+  of = ' '.join(str(part) for part in (reference['name'], reference.get('split')) if part)
+  count = '' if reference['n'] is None else f' (n={reference["n"]})'
+  yield (f'in {net["net"]}, input {net["input_mode"]}, weights {net["sha256"]}{origin}; '
+         f'reference {of}{count}; {result["seconds"]:.1f} s')
 
 
 def write_json(result, path):

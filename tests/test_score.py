@@ -1,6 +1,7 @@
 """The binary without a workdir: stats, score and convert-weights, on features that are at hand."""
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from PIL import Image
 
 from mollification import data, score
 from mollification.evaluation import features, frechet, moments, scoring, statistics_file
+
+GOLDEN = pathlib.Path(__file__).parent / 'evaluation' / 'golden'
 
 
 @pytest.fixture(scope='module')
@@ -39,6 +42,14 @@ def test_statistics_as_pytorch_fid_reads_and_writes_them(tmp_path, extractor, di
   assert frechet.frechet_distance(found, expected) < 1e-9
 
 
+def test_files_of_pytorch_fid_and_its_distance_between_them(extractor):
+  """Written by it: experiments/bench/pytorch_fid_golden.py; so is the number."""
+  paths = [str(GOLDEN / f'pytorch_fid_{name}.npz') for name in 'ab']
+  assert all(map(statistics_file.is_statistics, paths))
+  found = score.score(*paths, ['fid'], extractor)['figures'][0]['value']
+  assert found == pytest.approx(0.556965120801658, rel=1e-9)
+
+
 def test_pytorch_fid_itself_reads_our_statistics_and_we_its_own(tmp_path, extractor, digits):
   theirs = pytest.importorskip('pytorch_fid.fid_score', reason='of the extra bench')
   score.stats('digits', tmp_path / 'ours.npz', extractor)
@@ -54,7 +65,7 @@ def test_pytorch_fid_itself_reads_our_statistics_and_we_its_own(tmp_path, extrac
     theirs.calculate_frechet_distance(mean, cov, other.mean, other.cov), rel=1e-6)
 
 
-def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
+def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys, monkeypatch):
   out = tmp_path / 'deep' / 'stats.npz'
   assert '360 images, digits_cnn_8x8' in score.stats('digits', out, extractor)
   _, meta = statistics_file.read(out)
@@ -63,7 +74,7 @@ def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
                               'input_mode': 'uint8'}
   content = out.read_bytes()
   assert 'is there already' in score.stats('digits', out, extractor)
-  with pytest.raises(ValueError, match="must hold statistics of 'train', got 'test'"):
+  with pytest.raises(ValueError, match="must hold statistics of split 'train', got 'test'"):
     score.stats('digits', out, extractor, split='train')
   assert out.read_bytes() == content
   assert [p.name for p in out.parent.iterdir()] == ['stats.npz']
@@ -71,10 +82,10 @@ def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys):
   with pytest.raises(ValueError, match="with input_mode 'tf1', got 'uint8'"):
     statistics_file.check(out, meta, other)
   assert '17 grey levels' in capsys.readouterr().err
-  toy = Toy.extractor()
+  done = passes(monkeypatch)
   with pytest.raises(ValueError, match="with net 'inception_pytorch', got 'digits_cnn_8x8'"):
-    score.score('digits', out, ['fid'], toy)
-  assert capsys.readouterr().err == ''   # before the other side is begun
+    score.score('digits', out, ['fid'], Toy.extractor())
+  assert not done   # before the other side is begun
 
 
 def _cut_stats(where, out, extractor, monkeypatch):
@@ -112,6 +123,44 @@ def test_stats_that_were_killed_go_on(tmp_path, extractor, digits, monkeypatch):
     first, second = (json.loads(str(archive['meta'])) for archive in (a, b))
   assert first['images_sha256'] == second['images_sha256']
   assert sorted(p.name for p in tmp_path.iterdir()) == ['stats.npz', 'straight.npz']
+
+
+def test_what_was_done_is_kept_until_the_statistics_are_written(
+    tmp_path, extractor, digits, monkeypatch):
+  out = tmp_path / 'stats.npz'
+  monkeypatch.setattr(scoring, 'SAVE_SECONDS', 0)
+
+  def full(*args):
+    raise OSError('no space left on device')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(statistics_file, 'write', full)
+    with pytest.raises(OSError, match='no space'):
+      score.stats('digits', out, extractor)
+  assert [path.name for path in tmp_path.iterdir()] == ['.stats.npz.state']
+  resumed = []
+  monkeypatch.setattr(scoring.Progress, 'show', lambda self, done: resumed.append(done))
+  score.stats('digits', out, extractor)
+  assert not resumed
+  assert [path.name for path in tmp_path.iterdir()] == ['stats.npz']
+  with pytest.raises(ValueError, match=r"called \*\.npz, got 'stats'"):
+    score.stats('digits', 'stats', extractor)
+
+
+def test_spatial_statistics_of_a_reference_give_sfid(tmp_path, digits):
+  """As guided-diffusion's references hold them, with images that are for other metrics."""
+  toy = Toy.extractor()
+  found = [{name: moments.of(out[name]).statistics() for name in ('features', 'spatial')}
+           for out in map(Toy.outputs, (digits.test.x, digits.validation.x))]
+  np.savez(tmp_path / 'b.npz', mu=found[1]['features'].mean, sigma=found[1]['features'].cov,
+           mu_s=found[1]['spatial'].mean, sigma_s=found[1]['spatial'].cov, arr_0=digits.train.x)
+  result = score.score('digits', str(tmp_path / 'b.npz'), ['fid', 'sfid'], toy)
+  for figure, name in zip(result['figures'], ('features', 'spatial'), strict=True):
+    expected = frechet.frechet_distance(found[0][name], found[1][name])
+    assert figure['value'] == pytest.approx(expected, rel=1e-6)
+  np.savez(tmp_path / 'c.npz', mu=found[1]['features'].mean, sigma=found[1]['features'].cov)
+  with pytest.raises(ValueError, match='sfid needs the images of the reference'):
+    score.score('digits', str(tmp_path / 'c.npz'), ['sfid'], toy)
 
 
 def test_other_images_under_the_same_name_are_not_taken_for_those_of_before(
@@ -185,7 +234,7 @@ def test_any_number_of_devices_gives_the_same_bits(tmp_path, extractor, digits, 
   assert meta['images_sha256'] == other['images_sha256']
 
 
-def test_score_of_images_and_of_statistics(tmp_path, extractor, digits):
+def test_score_of_images_and_of_statistics(tmp_path, extractor, digits, monkeypatch):
   np.save(tmp_path / 'a.npy', digits.test.x)
   np.save(tmp_path / 'b.npy', digits.validation.x)
   images = [str(tmp_path / name) for name in ('a.npy', 'b.npy')]
@@ -198,7 +247,10 @@ def test_score_of_images_and_of_statistics(tmp_path, extractor, digits):
   assert result['figures'][0]['standard_error'] > 0
   assert result['figures'][0]['bias_corrected'] < expected
   assert result['set']['images_sha256'] != result['reference']['images_sha256']
-  assert len(list(score.lines(result))) == 6
+  *shown, last = score.lines(result)
+  assert len(shown) == 6
+  assert last.startswith(f'in digits_cnn_8x8, input uint8, weights {extractor.sha256}; reference ')
+  assert f'(n={len(digits.validation.x)})' in last
   for name in ('a', 'b'):
     score.stats(str(tmp_path / f'{name}.npy'), tmp_path / f'{name}.npz', extractor)
   stats = [str(tmp_path / name) for name in ('a.npz', 'b.npz')]
@@ -207,10 +259,14 @@ def test_score_of_images_and_of_statistics(tmp_path, extractor, digits):
     assert found['metric'] == 'frechet'
     assert found['value'] == pytest.approx(expected, rel=1e-12)
   assert score.score(images[0], images[0], ['fid'], extractor)['figures'][0]['value'] < 1e-9
+  done = passes(monkeypatch)
   with pytest.raises(ValueError, match=r'a\.npz holds statistics, .*the Fréchet distance alone'):
     score.score(stats[0], images[1], ['fid', 'kid'], extractor)
   with pytest.raises(ValueError, match='kid needs the images of the reference'):
     score.score(images[0], stats[1], ['kid'], extractor)
+  with pytest.raises(FileNotFoundError, match='nowhere'):
+    score.score(images[0], 'nowhere', ['fid'], extractor)
+  assert not done   # all of it before hours are spent on the other side
 
 
 def test_metrics_that_a_network_does_not_have(extractor):
@@ -226,11 +282,14 @@ class Toy:
   name, sha256, input_mode = 'inception_pytorch', 'none', 'pytorch'
 
   @staticmethod
-  def extractor():
-    def apply(variables, x):
-      flat = x.reshape(len(x), -1).astype('float32') / 16
-      return {'features': flat[:, :20], 'spatial': flat[:, 20:50], 'logits_unbiased': flat[:, 50:]}
-    return features.Extractor(Toy.name, Toy.sha256, (8, 8, 1), {}, apply, input_mode='pytorch')
+  def outputs(x):
+    flat = x.reshape(len(x), -1).astype('float32') / 16
+    return {'features': flat[:, :20], 'spatial': flat[:, 20:50], 'logits_unbiased': flat[:, 50:]}
+
+  @staticmethod
+  def extractor(**options):
+    return features.Extractor(Toy.name, Toy.sha256, (8, 8, 1), {},
+                              lambda variables, x: Toy.outputs(x), input_mode='pytorch', **options)
 
 
 def test_every_metric_of_inception(digits):
@@ -242,6 +301,11 @@ def test_every_metric_of_inception(digits):
   values = {f['metric']: f['value'] for f in result['figures']}
   assert max(values['fid'], values['sfid']) < 1e-9
   assert values['inception_score'] > 1
+
+
+def test_weights_that_nobody_knows_give_no_fid(digits):
+  result = score.score('digits', 'digits', ['fid', 'kid'], Toy.extractor(verified=False))
+  assert [f['metric'] for f in result['figures']] == ['frechet', 'kernel_distance']
 
 
 def passes(monkeypatch):

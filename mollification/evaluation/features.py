@@ -40,7 +40,8 @@ class Extractor:
   'spatial' besides.
   `name` says the network and its input size, `sha256` is that of the weights (of their file, or of
   Inception's arrays) and `input_mode` how images become its input; all three belong in the record
-  of every figure made of them. `origin` is where the weights come from, if that is a question.
+  of every figure made of them. `origin` is where the weights come from, if that is a question, and
+  `verified` is False for Inception weights that are not of a known file.
   """
   name: str
   sha256: str
@@ -51,6 +52,7 @@ class Extractor:
   resizing: tuple = ()
   input_mode: str = 'uint8'
   origin: str = ''
+  verified: bool = True
 
   @functools.cached_property
   def mapped(self):
@@ -259,7 +261,8 @@ def _inception(name, path, allow_unverified):
 
   return Extractor(
     name, found.sha256, None, inception.fuse(found.params), apply,
-    functools.partial(resize.scaled, mode=mode), (mode, inception.SIZE), mode, found.origin)
+    functools.partial(resize.scaled, mode=mode), (mode, inception.SIZE), mode, found.origin,
+    found.file_sha256 in weights.KNOWN)
 
 
 def _efficientnet(name, size):

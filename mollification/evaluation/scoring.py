@@ -33,7 +33,7 @@ class Pass:
 
   `moments` and `spatial` are accumulated, `score` is an `InceptionScore`, `rows` float32 [n, F] the
   features themselves, in memory or mapped from a file. `sha256` is of the images, `seconds` are
-  wall time and `network_seconds` the part that was spent waiting for the network.
+  wall time and `waiting_seconds` the part that was spent waiting for images and the network.
   """
   n: int
   sha256: str
@@ -42,7 +42,7 @@ class Pass:
   score: inception_score.InceptionScore | None = None
   rows: np.ndarray | None = None
   seconds: float = 0.
-  network_seconds: float = 0.
+  waiting_seconds: float = 0.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ def check_metrics(metrics, extractor):
 
 
 def is_inception(extractor):
-  """Whether distances in these features bear the name of Inception."""
+  """Whether the network is Inception, of whatever weights."""
   return extractor.name.startswith('inception_')
 
 
@@ -126,7 +126,8 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
   `groups` are those of the moments (0: no error bars). Where `metrics` need the features they are
   mapped from a nameless file in `rows_folder`, which goes with the process, or kept in memory where
   it is None. With `state_file`, for moments alone, a run that was killed goes on where it last
-  saved; a state of other images or another network raises ValueError. Several processes keep no
+  saved; a state of other images or another network raises ValueError. The caller deletes it, once
+  what the pass leaves is written. Several processes keep no
   state: each would have saved at another image. `progress(done)` is called after every batch.
   """
   check_metrics(metrics, extractor)
@@ -161,8 +162,6 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
       saved = time.monotonic()
   if own.n != source.n:
     raise ValueError(f'{source.name} announced {source.n} images, got {own.n}.')
-  if state_file:
-    pathlib.Path(state_file).unlink(missing_ok=True)
   return Pass(own.n, sha256, own, spatial, score, rows, time.monotonic() - start, waited)
 
 
@@ -213,24 +212,31 @@ def copies(own, seen, unseen):
 
 
 def name_of(metric, extractor):
-  """What a distance is called: 'fid' and 'kid' in Inception features alone."""
-  if is_inception(extractor):
+  """What a distance is called: 'fid' and 'kid' in features of Inception's known weights alone."""
+  if is_inception(extractor) and extractor.verified:
     return 'kid' if metric == 'kid' else 'fid'
   return 'kernel_distance' if metric == 'kid' else 'frechet'
+
+
+def check_reference(metrics, reference):
+  """Raise ValueError where a `Reference` lacks what a metric needs."""
+  for metric in metrics:
+    if ((metric == 'sfid' and reference.spatial is None)
+        or (metric in KEEP and reference.rows is None)):
+      raise ValueError(f'{metric} needs the images of the reference, got their statistics alone; '
+                       'pass images, or leave it out.')
 
 
 def figures(metrics, a, b, extractor):
   """[Figure] of the images of pass `a` against the `Reference` b.
 
-  Inception score is of `a` alone. In other features than Inception's the distances are called
-  'frechet' and 'kernel_distance', never FID and KID. Raises ValueError where b lacks what a metric
-  needs.
+  Inception score is of `a` alone. In other features than Inception's, or of weights that nobody
+  knows, the distances are called 'frechet' and 'kernel_distance', never FID and KID. Raises
+  ValueError where b lacks what a metric needs.
   """
+  check_reference(metrics, b)
   found = []
   for metric in metrics:
-    if (metric == 'sfid' and b.spatial is None) or (metric in KEEP and b.rows is None):
-      raise ValueError(f'{metric} needs the images of the reference, got their statistics alone; '
-                       'pass images, or leave it out.')
     if metric == 'fid':
       found.append(distance(name_of('fid', extractor), a.moments, b.statistics))
     elif metric == 'sfid':

@@ -25,7 +25,7 @@ def is_statistics(path):
   path = pathlib.Path(path)
   try:
     with zipfile.ZipFile(path) as archive:
-      return path.suffix == '.npz' and {'mu.npy', 'sigma.npy'} <= set(archive.namelist())
+      return path.suffix.lower() == '.npz' and {'mu.npy', 'sigma.npy'} <= set(archive.namelist())
   except (OSError, zipfile.BadZipFile):
     return False
 
@@ -36,7 +36,7 @@ def read(path):
   Raises ValueError for what holds no statistics. Nothing is unpickled.
   """
   try:
-    found = npz.read(path)
+    found = npz.read(path, ('mu', 'sigma', 'n', 'meta'))
     mean, cov = (np.asarray(found[name], np.float64) for name in ('mu', 'sigma'))
     n = int(found['n']) if 'n' in found else None
     meta = json.loads(str(found['meta'])) if 'meta' in found else None
@@ -47,6 +47,18 @@ def read(path):
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{path} holds no statistics: {error}; an npz with mu [d] and sigma [d, d] is '
                      'wanted, as `stats` writes.') from error
+
+
+def read_spatial(path):
+  """`Statistics` of spatial features, for sFID, of an npz that has them as guided-diffusion's do.
+
+  None of one that has not.
+  """
+  names = ('mu_s', 'sigma_s')
+  found = npz.read(path, names)
+  if len(found) < len(names):
+    return None
+  return Statistics(None, *(np.asarray(found[name], np.float64) for name in names))
 
 
 def check(path, meta, extractor_identity):

@@ -24,7 +24,7 @@ DTYPES = {
 }
 
 
-class _Sealed:
+class Sealed:
   """What a pickle makes and must not change afterwards: its BUILD would write past a check."""
   __slots__ = ()
 
@@ -33,14 +33,14 @@ class _Sealed:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Storage(_Sealed):
+class _Storage(Sealed):
   key: str
   dtype: np.dtype
   count: int
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tensor(_Sealed):
+class _Tensor(Sealed):
   storage: _Storage
   offset: int
   size: tuple
@@ -164,7 +164,7 @@ def _check_little(little):
     raise ValueError('it is not little-endian')
 
 
-class _Rebuild(_Sealed):
+class _Rebuild(Sealed):
   """The function that a tensor comes from; an object, since a function's defaults can be set."""
 
   def __call__(self, storage, offset, size, stride, *rest):

@@ -261,7 +261,7 @@ def _from_jax_fid(content):
   try:
     tree = _NumpyUnpickler(stream, encoding='latin1').load()
     left_over = stream.read(1)
-    found = dict(_leaves(tree, ''))
+    found = _leaves(tree)
   # A hostile or damaged pickle may raise whatever its opcodes can make Python raise.
   except Exception as error:
     raise ValueError(f'not a pickle of arrays that can be read safely: {error}; convert from '
@@ -271,14 +271,21 @@ def _from_jax_fid(content):
   return found
 
 
-def _leaves(node, prefix):
-  if isinstance(node, _Pickled):
-    yield prefix, node.array()
-  elif isinstance(node, dict) and prefix.count('/') < 4:
-    for key, value in node.items():
-      yield from _leaves(value, f'{prefix}/{key}' if prefix else str(key))
-  else:
-    raise ValueError(f'{prefix!r:.60} is a {type(node).__name__}')
+def _leaves(tree):
+  """{path: array} of nested dicts, of which one may stand in many places: their number is bound."""
+  found, nodes, seen, most = {}, [('', tree)], 1, 10 * len(inception.shapes())
+  while nodes:
+    prefix, node = nodes.pop()
+    if isinstance(node, _Pickled):
+      found[prefix] = node.array()
+    elif isinstance(node, dict) and prefix.count('/') < 4:
+      seen += len(node)
+      if seen > most:
+        raise ValueError(f'it has more than {most} entries')
+      nodes += [(f'{prefix}/{key}' if prefix else str(key), value) for key, value in node.items()]
+    else:
+      raise ValueError(f'{prefix!r:.60} is a {type(node).__name__}')
+  return found
 
 
 class _PickledType:
@@ -310,19 +317,30 @@ class _Pickled:
     return flat.reshape(shape, order='F' if fortran else 'C')
 
 
-def _from_buffer(raw, kind, shape, order):
-  array = _Pickled()
-  array.state = (1, shape, kind, order == 'F', raw)
-  return array
+class _FromBuffer(torch_file.Sealed):
+  """The function that newer NumPy pickles by; an object, since a function can be changed."""
+
+  def __call__(self, raw, kind, shape, order):
+    array = _Pickled()
+    array.state = (1, shape, kind, order == 'F', raw)
+    return array
+
+
+class _Encode(torch_file.Sealed):
+  """Stands for `_codecs.encode`, by which older protocols hold bytes."""
+
+  def __call__(self, text, encoding):
+    del encoding
+    return text.encode('latin1')
 
 
 class _NumpyUnpickler(pickle.Unpickler):
   """Knows how NumPy pickles float arrays; every other name raises."""
 
   NAMES = {   # noqa: RUF012
-    ('multiarray', '_reconstruct'): _Pickled, ('numeric', '_frombuffer'): _from_buffer,
+    ('multiarray', '_reconstruct'): _Pickled, ('numeric', '_frombuffer'): _FromBuffer(),
     ('numpy', 'ndarray'): None, ('numpy', 'dtype'): _PickledType,
-    ('_codecs', 'encode'): lambda text, encoding: text.encode('latin1'),
+    ('_codecs', 'encode'): _Encode(),
   }
 
   def find_class(self, module, name):

@@ -281,7 +281,24 @@ class Evil:
     return self.call
 
 
+def _many():
+  """A file of kilobytes with 1e15 leaves: five dicts of 1,000 keys, each one child."""
+  node = {}
+  for _ in range(5):
+    node = dict.fromkeys(map(str, range(1000)), node)
+  return pickle.dumps(node)
+
+
+def _changes(module, name):
+  """A pickle that sets an attribute of what a name stands for."""
+  return (b'\x80\x02c' + f'{module}\n{name}\n'.encode() + b'N}X\x0c\x00\x00\x00__defaults__'
+          b'K\x01K\x02\x86s\x86b.')
+
+
 @pytest.mark.parametrize(('content', 'words'), [
+  (_many(), 'more than [0-9]+ entries'),
+  (_changes('numpy.core.numeric', '_frombuffer'), 'changes what has been checked'),
+  (_changes('_codecs', 'encode'), 'changes what has been checked'),
   (pickle.dumps({'a': Evil(pathlib.Path, 'x')}), 'pathlib'),
   (pickle.dumps({'a': Evil(eval, '1')}), 'builtins.eval'),
   (pickle.dumps({'a': np.array([{}], object)}), "'O8'"),
