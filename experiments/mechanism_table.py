@@ -13,6 +13,7 @@ METRICS = {
   'gradient_on': 'norm of the score, on data', 'gradient_low': '..., where data are rare',
   'sharpness': 'sharpness of the loss, clean', 'sharpness_quarter': '..., level .25',
   'sharpness_noise': '..., level 1'}
+CELLS = mechanism.DATA
 COLUMNS = (*mechanism.ARMS, 'fresh start')
 COLORS = {**figures.COLORS, 'rising': '#6a994e', 'shuffled': '#b59f3b', 'abrupt': '#7d5ba6'}
 DRAWN = {'gradient_on': 'norm of the score\non data', 'gradient_low': 'norm of the score\n'

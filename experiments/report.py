@@ -13,7 +13,14 @@ import sys
 
 from absl import app, flags
 
-from experiments import comparison, synthetic, uci, uci_table
+from experiments import (
+  comparison,
+  mechanism_table,
+  sensitivity_table,
+  synthetic,
+  uci,
+  uci_table,
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -78,7 +85,17 @@ def _synthetic():
           f'{taken / 60:.0f} minutes of a core.')
 
 
+def _grid(name, table):
+  """Table and sentences of an experiment whose cells are recorded under results/`name`."""
+  folder = RESULTS / name
+  cells = [cell for cell in table.CELLS if (folder / cell).is_dir()]
+  lines = [f'- {sentence}' for sentence in table.sentences(folder, cells)]
+  return '\n'.join([table.markdown(folder, cells), '', *lines])
+
+
 BLOCKS = {'quickstart': _quickstart, 'synthetic': _synthetic, 'uci': _uci,
+          'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
+          'sensitivity': functools.partial(_grid, 'sensitivity', sensitivity_table),
           'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),

@@ -7,6 +7,7 @@ import numpy as np
 from experiments import comparison, figures, grid, sensitivity
 from mollification.evaluation import records
 
+CELLS = sensitivity.DATA
 SELECTED = {'last': 'last update', 'validation': 'selected on validation'}
 OBSERVED = {'score_error_low': 'error of the score where data are rare',
             'share_far': 'share of samples where data are rare'}

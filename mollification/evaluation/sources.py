@@ -8,7 +8,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-import io
 import json
 import pathlib
 import sys
@@ -84,7 +83,7 @@ def open_images(where, *, split='', data_dir='', grey=False):
              if _is_image(p.name) and p.is_file()]
     stamps = {name: (path / name).stat() for name in names}
     stamps = {name: (stamp.st_size, stamp.st_mtime_ns) for name, stamp in stamps.items()}
-    return _files(str(where), names, lambda name: (path / name).read_bytes(), stamps, grey)
+    return _files(str(where), names, lambda name: (path / name).open('rb'), stamps, grey)
   if path.suffix.lower() == '.zip' and path.is_file():
     return _zip(path, grey)
   if path.suffix.lower() in ('.npy', '.npz') and path.is_file():
@@ -152,11 +151,14 @@ def _zip(path, grey):
     raise ValueError(f'{path} is no zip archive: {error}.') from error
 
   # Threads may read members of one archive; to open it anew reads its whole directory each time.
-  return _files(str(path), list(stamps), archive.read, stamps, grey)
+  return _files(str(path), list(stamps), archive.open, stamps, grey)
 
 
-def _files(where, names, read, stamps, grey):
-  """The Source of image files, sorted by size and name; `stamps`: {name: what changes with it}."""
+def _files(where, names, opened, stamps, grey):
+  """The Source of image files, sorted by size and name; `stamps`: {name: what changes with it}.
+
+  `opened(name)` is the file, open for reading: of its header no more is read than that.
+  """
   if not names:
     raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
                      'check the path.')
@@ -164,19 +166,19 @@ def _files(where, names, read, stamps, grey):
   # Odd metadata is no matter here. Not `catch_warnings`, which is not for threads.
   warnings.filterwarnings('ignore', module=r'PIL\.')
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-    seen = list(zip(pool.map(functools.partial(_header, read), names), names))
+    seen = list(zip(pool.map(functools.partial(_header, opened), names), names))
   if any(isinstance(header, Exception) for header, _ in seen):
-    raise _cannot_read(where, read, names)
+    raise _cannot_read(where, opened, names)
   seen.sort(key=lambda item: _rank(item[0][0]))   # stable: by name within a size
   ordered, headers = [name for _, name in seen], [header for header, _ in seen]
   grey = grey and all(mode in GREY for _, mode, _ in headers)
-  decode = functools.partial(_decode, read, mode='L' if grey else 'RGB')
+  decode = functools.partial(_decode, opened, mode='L' if grey else 'RGB')
 
   def piece(start, stop):
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
       found = list(pool.map(decode, ordered[start:stop]))
     if any(isinstance(image, Exception) for image in found):
-      raise _cannot_read(where, read, names)
+      raise _cannot_read(where, opened, names)
     return found
 
   return Source(where, 'all', len(ordered), piece, _notes(where, headers, grey), _hash(stamps))
@@ -187,23 +189,19 @@ def _rank(size):
   return tuple(map(resize.bucket, size)), size
 
 
-def _opened(content):
-  from PIL import Image
-  return Image.open(io.BytesIO(content))
-
-
-def _header(read, name):
+def _header(opened, name):
   """((width, height), mode, format) of an image file, or what reading it raised.
 
   The mode is Pillow's, but 'RGB;16' for the 16-bit colours that it reads as 8, and 'PA' for a
   palette with transparency.
   """
+  from PIL import Image
   try:
-    content = read(name)
-    with _opened(content) as image:
+    with opened(name) as file, Image.open(file) as image:
       mode = image.mode
-      if mode in ('RGB', 'RGBA') and image.format == 'PNG' and content[24] == 16:
-        mode += ';16'
+      if mode in ('RGB', 'RGBA') and image.format == 'PNG':
+        file.seek(24)   # bits of a channel, which Pillow does not tell
+        mode += ';16' if file.read(1) == b'\x10' else ''
       if mode == 'P' and 'transparency' in image.info:
         mode = 'PA'
       return image.size, mode, image.format
@@ -212,25 +210,26 @@ def _header(read, name):
     return error
 
 
-def _decode(read, name, mode='RGB'):
+def _decode(opened, name, mode='RGB'):
   """uint8 [H, W, 3], as pytorch-fid converts: alpha is dropped, 16 bits become 8 (grey ones are
   clipped, of colours the high byte is left); [H, W, 1] for the mode 'L'.
 
   Returns what reading raised: a file may have a sound header and break off later.
   """
+  from PIL import Image
   try:
-    with _opened(read(name)) as image:
+    with opened(name) as file, Image.open(file) as image:
       pixels = np.asarray(image.convert(mode))
       return pixels[..., None] if mode == 'L' else pixels
   except Exception as error:
     return error
 
 
-def _cannot_read(where, read, names):
+def _cannot_read(where, opened, names):
   """The ValueError that counts and names all images that cannot be read: each is decoded."""
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
     broken = [f'{name} ({_reason(found)})'
-              for name, found in zip(names, pool.map(functools.partial(_decode, read), names))
+              for name, found in zip(names, pool.map(functools.partial(_decode, opened), names))
               if isinstance(found, Exception)]
   return ValueError(f'{where}: {len(broken)} of {len(names)} images cannot be read: '
                     f'{", ".join(broken[:3])}{", ..." if len(broken) > 3 else ""}; mend or remove '
