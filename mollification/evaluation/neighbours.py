@@ -50,8 +50,12 @@ def nearest(x, y):
   return np.sqrt(best), index
 
 
-def radii(x, k):
-  """Distance [N] of each row of x [N, d] to its k-th nearest other row; ValueError for N <= k."""
+def radii(x, *ks):
+  """Distances [K, N] of each row of x [N, d] to its k-th nearest other row, for K numbers k.
+
+  Raises ValueError for N <= k.
+  """
+  k = max(ks)
   _check(x, x, k + 1)
   best = np.full((len(x), k), np.inf)
   for rows, columns, squared in _blocks(x, x):
@@ -59,7 +63,8 @@ def radii(x, k):
       np.fill_diagonal(squared, np.inf)
     both = np.concatenate([best[rows], squared], axis=1)
     best[rows] = np.partition(both, k - 1, axis=1)[:, :k]
-  return np.sqrt(best.max(1))
+  best.sort(axis=1)
+  return np.sqrt(best.T[np.array(ks) - 1])
 
 
 def manifolds(x, reference, *, k=3, k_density=5):
@@ -73,8 +78,8 @@ def manifolds(x, reference, *, k=3, k_density=5):
   rows.
   """
   _check(x, reference, max(k, k_density) + 1)
-  own = np.square(radii(x, k))
-  theirs, wide = (np.square(radii(reference, n)) for n in (k, k_density))
+  own, = np.square(radii(x, k))
+  theirs, wide = np.square(radii(reference, k, k_density))
   precise, recalled = np.zeros(len(x), bool), np.zeros(len(reference), bool)
   covered, inside = np.zeros(len(reference), bool), 0
   for rows, columns, squared in _blocks(x, reference):

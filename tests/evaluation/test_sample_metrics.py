@@ -118,8 +118,8 @@ def test_nearest_and_radii():
   distances, indices = neighbours.nearest(x, y)
   np.testing.assert_array_equal(indices, cross.argmin(1))
   np.testing.assert_allclose(distances, cross.min(1), rtol=1e-8)
-  for k in (1, 3):
-    np.testing.assert_allclose(neighbours.radii(x, k), np.sort(own, 1)[:, k], rtol=1e-8)
+  for ks in ((1,), (3,), (3, 1)):
+    np.testing.assert_allclose(neighbours.radii(x, *ks), np.sort(own, 1)[:, ks].T, rtol=1e-8)
 
 
 @pytest.mark.usefixtures('blocks')
