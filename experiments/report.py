@@ -99,6 +99,7 @@ BLOCKS = {'quickstart': _quickstart, 'synthetic': _synthetic, 'uci': _uci,
           'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),
+          'bench uci': functools.partial(_bench, 'uci'),
           'bench vae': functools.partial(_bench, 'vae')}
 
 

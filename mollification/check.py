@@ -148,7 +148,7 @@ def check_sweep(configs):
   """Raise ValueError unless configs differ in nothing but the seed and the curve of levels."""
   first, *others = map(_flat, configs)
   free = ('seed', 'mollify.schedule', 'mollify.fraction', 'mollify.steps', 'mollify.granularity',
-          'mollify.scale', *(f'mollify.{name}.' for name in schedules.SCHEDULES))
+          'mollify.scale', 'mollify.order', *(f'mollify.{name}.' for name in schedules.SCHEDULES))
   for other in others:
     for key in sorted(first):
       if first[key] != other[key] and not key.startswith(free):

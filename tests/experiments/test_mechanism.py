@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import mechanism, mechanism_table, sharpness
-from mollification import build
+from mollification import build, check
 
 
 def _symmetric(eigenvalues, seed=0):
@@ -58,6 +58,11 @@ def test_arms_see_the_same_levels_and_the_same_learning_rate():
   assert phase['abrupt'].mean() == pytest.approx(phase['mollified'].mean(), rel=1e-4)
   assert np.ptp(phase['abrupt']) == 0
   assert not phase['vanilla'].any()
+
+
+def test_the_arms_are_one_sweep():
+  check.check_sweep([mechanism.config_of('eight_gaussians', arm, seed)
+                     for arm in mechanism.ARMS for seed in range(2)])
 
 
 def _arms(**shifts):
