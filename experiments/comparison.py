@@ -114,6 +114,12 @@ def lines(rows):
            show(row.mollified), show(row.difference), f'± {row.interval:.{digits}f}', row.verdict)
 
 
+def shown(moments):
+  """`mean ± sem` with two digits of the error."""
+  digits = _decimals(moments.sem)
+  return f'{moments.mean:.{digits}f} ± {moments.sem:.{digits}f}'
+
+
 def _quantile(freedom):
   """Two-sided 95 % quantile of Student's t; beyond the table by Cornish and Fisher's expansion."""
   return T95[freedom] if freedom < len(T95) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom ** 2
@@ -122,9 +128,12 @@ def _quantile(freedom):
 def _digits(row):
   """Decimals that show the smaller standard error with two digits."""
   sems = [m.sem for m in (row.vanilla, row.mollified, row.difference) if m.sem > 0]
-  if not sems:
-    return 3
-  return min(max(1 - math.floor(math.log10(min(sems))), 0), 6)
+  return _decimals(min(sems, default=0.))
+
+
+def _decimals(error):
+  """Decimals that show an error with two digits, six at most; 3 for none."""
+  return min(max(1 - math.floor(math.log10(error)), 0), 6) if error > 0 else 3
 
 
 def text_table(rows):

@@ -75,8 +75,8 @@ def markdown(root, names):
   lines = [('density', 'figure', *COLUMNS), ('---',) * (2 + len(COLUMNS))]
   for name, metric, moments, rows in table(root, names):
     mark = lambda column, rows=rows: '*' if column in rows and decided(rows[column]) else ''
-    lines.append((name, METRICS[metric], *(
-      f'{moments[c].mean:.3g} ± {moments[c].sem:.1g}{mark(c)}' for c in COLUMNS)))
+    lines.append((name, METRICS[metric], *(comparison.shown(moments[c]) + mark(c)
+                                           for c in COLUMNS)))
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
