@@ -157,9 +157,11 @@ def test_samples_are_quantised_as_the_flag_says(trained, tmp_path):
   config = trained.config.copy_and_resolve_references()
   config.prepare.dequantize = 'none'
   (tmp_path / 'config.json').write_text(config.to_json())
-  down, nearest = (measure.measure(measure.open_run(tmp_path, quantize=rule), ('mmd',),
-                                   write=False)[0].value for rule in ('floor', 'round'))
-  assert down != nearest
+  down, nearest = (measure.open_run(tmp_path, quantize=rule) for rule in ('floor', 'round'))
+  (value,), (other,) = (measure.measure(run, ('mmd',), write=False) for run in (down, nearest))
+  assert value.value != other.value
+  assert [record.metric for record in measure.measure(down, ('nll',))] == ['log_likelihood']
+  assert measure.measured(down, ('nll',), step=8)   # bits/dim are not defined there
 
 
 def test_the_whole_training_set_is_a_split(trained):
@@ -258,26 +260,28 @@ def refused(commands, **environment):
 def test_options_without_effect_are_refused(tmp_path):
   (tmp_path / 'a.npz').touch()
   a, of_network = tmp_path / 'a.npz', 'it is for Inception features; name them with --features'
+  out = tmp_path / 'out'   # nothing is written
   of_samples = 'it is for samples of a workdir, and none of them is one'
   mistakes = {
     f'score {a} digits --workdir={tmp_path}': 'it is of --workdir',
     f'score {a} digits --watch': 'it is of --workdir',
     f'score {a} digits --smoke': 'it is of --workdir',
-    f'stats {a} --out=x --smoke': 'it is of --workdir',
-    f'stats {a} --out=x --metrics=fid': 'it is of --workdir and score',
+    f'stats {a} --out={out} --smoke': 'it is of --workdir',
+    f'stats {a} --out={out} --metrics=fid': 'it is of --workdir and score',
     f'convert-weights {a} --split=test': 'it is of --workdir and score and stats',
     **{f'score {a} digits --{option}': of_samples for option in (
       'step=4', 'num_samples=10', 'params=ema', 'quantize=round', 'allow_nonfinite')},
-    'stats digits --out=x --step=4': of_samples,
+    f'stats digits --out={out} --step=4': of_samples,
     f'score {a} {a} --split=train': 'it is for names of data sets, and none of them is one',
-    'stats digits --out=x --features=digits_cnn_8x8 --weights=x': of_network,
+    f'stats digits --out={out} --features=digits_cnn_8x8 --weights=x': of_network,
     f'--workdir={tmp_path} --weights=x': of_network,
-    f'--workdir={tmp_path} --out=x': 'it is of score and stats and convert-weights',
+    f'--workdir={tmp_path} --out={out}': 'it is of score and stats and convert-weights',
     f'--workdir={tmp_path} --data_dir=x': 'it is of score and stats'}
   for (command, reason), line in zip(mistakes.items(), refused(list(mistakes))):
     option = command.rsplit('--', 1)[1]
     assert line.startswith(f'error: --{option} has no effect on '), line
     assert line.endswith(f': {reason}; leave it out.'), line
+  assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
   splits = [f'--workdir={tmp_path}/none --split={split}' for split in sources.SPLITS]
   assert all('holds no run' in line for line in refused(splits, JAX_NUM_PROCESSES='1'))
 
