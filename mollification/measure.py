@@ -116,7 +116,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   found = []
   for group in measured_in_turn():
     group = [dataclasses.replace(record, extra=record.extra | start) for record in group]
-    for record in group if write else ():
+    for record in group[::-1] if write else ():   # what a metric is known by last
       records.write(record, run.folder / 'records')
     found += group
   if write:

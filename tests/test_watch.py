@@ -101,7 +101,7 @@ def test_a_mistake_that_every_checkpoint_would_repeat_ends_a_watch(three):
 def trained(tmp_path_factory):
   """An Opened run with checkpoints 4 and 8, and the records of the newest."""
   folder = tmp_path_factory.mktemp('watch')
-  config = tiny.config()
+  config = tiny.config(eval__every=0)
   with workdir.lock(folder):
     workdir.claim(folder, config.to_dict(), {})
     loop.train(tiny.build.build(config), folder)
@@ -115,7 +115,7 @@ def with_data(run, **changes):
   return dataclasses.replace(run, evaluation=dataclasses.replace(run.evaluation, dataset=dataset))
 
 
-MEASURED = ('nll', 'mmd', 'latents', 'fid', 'kid', 'pr', 'copies')
+MEASURED = ('nll', 'mmd', 'fid', 'kid', 'pr', 'copies')
 
 
 def test_what_is_there_is_not_measured_anew(trained):
@@ -123,7 +123,7 @@ def test_what_is_there_is_not_measured_anew(trained):
   assert measure.measured(trained, MEASURED, step=8)
   assert measure.measured(trained, ('frechet', 'nll'), step=8)
   files = sorted((trained.folder / 'records').glob('*.json'))
-  assert len(files) == 12   # log_likelihood and bits/dim, four of pr, two of copies, four more
+  assert len(files) == 11   # log_likelihood and bits/dim, four of pr, two of copies, three more
   for path in files:
     content = path.read_bytes()
     path.unlink()
@@ -191,6 +191,12 @@ def test_what_was_measured_before_a_cut_is_there(trained, monkeypatch):
     measure.measure(trained, ('nll', 'fid', 'copies'), step=4)
   assert measure.measured(trained, ('nll', 'fid'), step=4)
   assert not measure.measured(trained, ('copies',), step=4)
+  with monkeypatch.context() as patch:
+    written = []
+    patch.setattr(records, 'write', lambda record, folder: written.append(record.metric))
+    measure.measure(trained, ('nll',), step=8)
+  assert written == ['bits_per_dim', 'log_likelihood']   # the one that tells of both is last
+  (trained.folder / 'figures' / 'log_likelihood-test-raw-n360.png').unlink()
   picture = trained.folder / 'samples' / 'measured-raw-00000004.png'
   picture.unlink()
   monkeypatch.setattr(scoring, 'run', cut)
@@ -277,13 +283,14 @@ def test_options_without_effect_are_refused(tmp_path):
     f'--workdir={tmp_path} --weights=x': of_network,
     f'--workdir={tmp_path} --out={out}': 'it is of score and stats and convert-weights',
     f'--workdir={tmp_path} --data_dir=x': 'it is of score and stats'}
-  for (command, reason), line in zip(mistakes.items(), refused(list(mistakes))):
+  splits = [f'--workdir={tmp_path}/none --split={split}' for split in sources.SPLITS]
+  found = refused([*mistakes, *splits], JAX_NUM_PROCESSES='1')
+  assert all('holds no run' in line for line in found[len(mistakes):])
+  for (command, reason), line in zip(mistakes.items(), found):
     option = command.rsplit('--', 1)[1]
     assert line.startswith(f'error: --{option} has no effect on '), line
     assert line.endswith(f': {reason}; leave it out.'), line
   assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
-  splits = [f'--workdir={tmp_path}/none --split={split}' for split in sources.SPLITS]
-  assert all('holds no run' in line for line in refused(splits, JAX_NUM_PROCESSES='1'))
 
 
 def test_a_workdir_is_measured_by_one_process(tmp_path):
