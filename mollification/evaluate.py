@@ -11,12 +11,15 @@ files of statistics, names of data sets, or workdirs, of which samples are drawn
   python -m mollification.evaluate convert-weights FILE --out=FILE.npz
 
 With JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set, several processes that are
-given the same command share `stats` and `score`; the figures are the same bits.
+given the same command share `stats` and `score`; the figures are the same bits. A workdir is
+measured by one process.
 
 Exit status: 0 measured, 2 a mistake in the command or the workdir; of --watch, 4 where checkpoints
 could not be measured, 75 stopped by SIGTERM and 130 by SIGINT: the same command goes on.
 """
 import functools
+import os
+import pathlib
 import sys
 
 try:
@@ -32,14 +35,17 @@ _METRICS = flags.DEFINE_list('metrics', ['nll'],
                              'Any of nll, importance, latents, mmd, frechet, fid, is, kid, pr, '
                              'sfid, copies; for score fid, is, kid, pr, sfid.')
 _STEP = flags.DEFINE_string('step', '', 'Updates of the checkpoint, or best; the newest if empty.')
-_SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'validation', 'test'], 'Held-out data.')
+_SPLIT = flags.DEFINE_enum('split', 'test', ['train', 'full_train', 'validation', 'test'],
+                           'Data; full_train: train with what was carved out for validation.')
 _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many as the split has.',
                                     lower_bound=0)
 _PARAMS = flags.DEFINE_enum('params', '', ['', 'raw', 'ema'], 'Parameters; empty: as the config.')
+_QUANTIZE = flags.DEFINE_enum('quantize', '', ['', 'floor', 'round'],
+                              'How samples become uint8; empty: as the config (eval.quantize).')
 _WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the end.')
 _NONFINITE = flags.DEFINE_bool('allow_nonfinite', False, 'Measure samples of which some are not '
                                'finite, and count them; else they are an error.')
-_SMOKE = flags.DEFINE_bool('smoke', False, 'At most 40 samples and no records: does it run?')
+_SMOKE = flags.DEFINE_bool('smoke', False, 'Of --workdir: at most 40 samples, no records.')
 _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
 _FEATURES = flags.DEFINE_string('features', 'inception_pytorch',
                                 'inception_{pytorch,tf1,clean}, '
@@ -50,12 +56,24 @@ _UNVERIFIED = flags.DEFINE_bool('allow_unverified_weights', False, 'Take any sha
 _DATA_DIR = flags.DEFINE_string('data_dir', '', 'Of data sets that score and stats name.')
 _OUT = flags.DEFINE_string('out', '', 'File that score, stats or convert-weights writes.')
 
+# Which options have an effect where; another one is refused, not ignored.
+_OF_NETWORK = ('features', 'weights', 'allow_unverified_weights')
+_OF_SAMPLES = ('step', 'num_samples', 'params', 'quantize', 'allow_nonfinite')
+_OF_DATA = ('split', 'data_dir')
+_TAKES = {
+  '--workdir': ('workdir', 'metrics', 'split', 'watch', 'smoke', *_OF_SAMPLES, *_OF_NETWORK),
+  'score': ('metrics', 'out', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
+  'stats': ('out', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
+  'convert-weights': ('out', 'allow_unverified_weights')}
+_PROCESSES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
+
 
 def main(argv):
   """Measure one checkpoint, or each as it appears, and print what was found."""
   if len(argv) > 1 and argv[1] in _COMMANDS:
     logging.set_verbosity(logging.ERROR)
     with cli.one_line_errors(_DEBUG.value):
+      _check_options(argv[1], argv[2:])
       _COMMANDS[argv[1]](*argv[2:])
     return
   if len(argv) > 1:
@@ -64,6 +82,8 @@ def main(argv):
     cli.fail(f'--workdir=DIR is wanted, or one of {", ".join(_COMMANDS)}.')
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
   with cli.one_line_errors(_DEBUG.value):
+    _check_options('--workdir')
+    _check_alone()
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
     if _WATCH.value:
       if step:
@@ -73,11 +93,53 @@ def main(argv):
       _measure(step or None)
 
 
+def _check_options(command, sides=()):
+  """Raise ValueError for an option that is given and has no effect on `command` and its `sides`."""
+  given = [name for name in dict.fromkeys(name for names in _TAKES.values() for name in names)
+           if flags.FLAGS[name].present]
+  network = _FEATURES.value if command != '--workdir' or flags.FLAGS['features'].present else ''
+  for name in given:
+    if name not in _TAKES[command]:
+      takers = [other for other, names in _TAKES.items() if name in names]
+      reason = f'it is of {" and ".join(takers)}'
+    elif name in _OF_SAMPLES and sides and not any(map(_is_workdir, sides)):
+      reason = 'it is for samples of a workdir, and none of them is one'
+    elif name in _OF_DATA and sides and all(map(_exists, sides)):
+      reason = 'it is for names of data sets, and none of them is one'
+    elif (name in ('weights', 'allow_unverified_weights') and command != 'convert-weights'
+          and not network.startswith('inception_')):
+      reason = 'it is for Inception features; name them with --features'
+    else:
+      continue
+    raise ValueError(f'{flags.FLAGS[name].serialize()} has no effect on '
+                     f'{" ".join([command, *sides])}: {reason}; leave it out.')
+
+
+def _exists(side):
+  return pathlib.Path(side).expanduser().exists()
+
+
+def _is_workdir(side):
+  from mollification import measure
+  return measure.is_workdir(side)
+
+
+def _check_alone():
+  """Raise ValueError where this is one of several processes: they would race for the same files."""
+  given = {name: os.environ[name] for name in _PROCESSES if os.environ.get(name)}
+  if given and given.get('JAX_NUM_PROCESSES') != '1':
+    raise ValueError('--workdir is measured by one process, got '
+                     f'{" ".join(f"{name}={value}" for name, value in given.items())}; run it in '
+                     'one, with these unset.')
+
+
 def _watch():
   from mollification import measure, watch
-  measure.check_names(_METRICS.value, _SPLIT.value)   # mistakes that every checkpoint would repeat
+  measure.check_names(_METRICS.value, _SPLIT.value)
   _named_extractor()
-  status = watch.until_the_end(_WORKDIR.value, _measure_unless_measured)
+  status = watch.until_the_end(
+    _WORKDIR.value, _measure_unless_measured,
+    lambda: measure.checked(_run(), _METRICS.value, _SPLIT.value, _named_extractor()))
   if status:
     sys.exit(status)
 
@@ -85,12 +147,17 @@ def _watch():
 def _measure_unless_measured(step):
   """A watch that was stopped goes on where it was."""
   from mollification import measure
-  if not _SMOKE.value and measure.measured(
-      _run(), _METRICS.value, step=step, split=_SPLIT.value, num_samples=_NUM_SAMPLES.value,
-      extractor=_named_extractor()):
-    print(f'step {step:,} is measured already', flush=True)
-  else:
+  if _SMOKE.value:
     _measure(step)
+    return
+  missing = [metric for metric in _METRICS.value if not measure.measured(
+    _run(), (metric,), step=step, split=_SPLIT.value, num_samples=_NUM_SAMPLES.value,
+    extractor=_named_extractor())]
+  if missing:
+    _measure(step, missing)
+  else:
+    measure.draw_curves(_run())   # the last thing that `measure` does
+    print(f'step {step:,} is measured already', flush=True)
 
 
 def _number(text):
@@ -102,15 +169,15 @@ def _number(text):
 @functools.cache
 def _run():
   from mollification import measure
-  return measure.open_run(_WORKDIR.value, _PARAMS.value)
+  return measure.open_run(_WORKDIR.value, _PARAMS.value, _QUANTIZE.value)
 
 
-def _measure(step):
+def _measure(step, metrics=None):
   from mollification import measure
   num_samples = _NUM_SAMPLES.value
   if _SMOKE.value:
     num_samples = min(num_samples or 40, 40)
-  for record in measure.measure(_run(), _METRICS.value, step=step, split=_SPLIT.value,
+  for record in measure.measure(_run(), metrics or _METRICS.value, step=step, split=_SPLIT.value,
                                 num_samples=num_samples, write=not _SMOKE.value,
                                 extractor=_named_extractor(),
                                 allow_nonfinite=_NONFINITE.value):
@@ -142,7 +209,8 @@ def _origin():
   step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
   return {'split': _SPLIT.value if flags.FLAGS['split'].present else '',
           'data_dir': _DATA_DIR.value, 'step': step or None, 'num_samples': _NUM_SAMPLES.value,
-          'params': _PARAMS.value, 'allow_nonfinite': _NONFINITE.value}
+          'params': _PARAMS.value, 'quantize': _QUANTIZE.value,
+          'allow_nonfinite': _NONFINITE.value}
 
 
 def _convert_weights(*args):

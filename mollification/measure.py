@@ -30,10 +30,12 @@ from mollification.training.run import Evaluation
 IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
 GRID = 64   # samples in the picture of a measured checkpoint
 LISTED = 4096   # latents of which a record lists each; NVAE has more at the size of CIFAR-10
-# The record that is written last of a metric that has several, or another name.
-_LAST_RECORD = {'nll': 'log_likelihood', 'importance': 'importance_bound', 'mmd': 'mmd2',
-                'is': 'inception_score', 'pr': 'coverage', 'copies': 'far_share',
-                'latents': 'active_units'}
+# The records of a metric that has several, or another name; bits/dim are not always defined.
+_RECORDS = {'nll': ('log_likelihood', 'bits_per_dim'),
+            'importance': ('importance_bound', 'importance_bits_per_dim'),
+            'mmd': ('mmd2',), 'latents': ('active_units',), 'is': ('inception_score',),
+            'pr': ('precision', 'recall', 'density', 'coverage'),
+            'copies': ('near_share', 'far_share')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +48,11 @@ class Opened:
   template: Any   # what a checkpoint is restored into
 
 
-def open_run(folder, params=''):
+def open_run(folder, params='', quantize=''):
   """The run in the workdir `folder`, with its data and its compiled evaluation.
 
-  The config, and with it data, model and seed, comes from the workdir. `params` is raw, ema, or ''
-  for what the config says. Raises FileNotFoundError where there is no run.
+  The config, and with it data, model and seed, comes from the workdir. `params` is raw or ema,
+  `quantize` floor or round, '' what the config says. FileNotFoundError where there is no run.
   """
   folder = pathlib.Path(folder)
   plain = workdir.read_config(folder)
@@ -58,8 +60,8 @@ def open_run(folder, params=''):
     raise FileNotFoundError(f'{folder} holds no run: it has no config.json; train there first.')
   config = ConfigDict(plain)
   try:
-    if params:
-      config.eval.params = params
+    config.eval.params = params or config.eval.params
+    config.eval.quantize = quantize or config.eval.quantize
     check.check_params(config)
     evaluation = build.build_evaluation(config)
     workdir.check_data(folder, build.summaries(evaluation.dataset))
@@ -77,69 +79,95 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
 
   `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
   as the split has examples; `extractor` is that of `IN_FEATURES`, of the data set where it is
-  None. Non-finite samples are counted in the records; more than none raise FloatingPointError
-  unless `allow_nonfinite`. Of a model that starts from data, `extra` says from which ('init_on').
-  Samples that are images leave a grid of them in samples/. Raises
-  ValueError on unknown names and FileNotFoundError where there is no such checkpoint.
+  None. Each metric is written as soon as it is there; what is in its way, and what `checked` finds,
+  is raised before anything is measured. Non-finite samples are counted in the records; more than
+  none raise FloatingPointError unless `allow_nonfinite`. Of a model that starts from data, `extra`
+  says from which ('init_on'). Samples that are images leave a grid of them in samples/.
+  Raises FileNotFoundError where there is no such checkpoint.
   """
-  check_names(metrics, split)
+  extractor = checked(run, metrics, split, extractor)
   evaluation, config = run.evaluation, run.config
   state = _restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
   held_out = getattr(evaluation.dataset, split)
   draw = evaluation.show if allow_nonfinite else evaluation.sample
-  samples = functools.cache(lambda: draw(variables, num_samples or held_out.num_examples))
-
-  common = {'params': config.eval.params, 'step': int(state.step), 'seed': config.seed,
-            'config_sha256': run.identity,
-            'settings': _settings(config)}
-  found = []
-  for metric in metrics:
-    if metric in _MEASURES:
-      found += _MEASURES[metric](evaluation, variables, held_out, samples, config, common)
-  named = [metric for metric in metrics if metric in IN_FEATURES]
-  if named:
-    found += _in_features(named, extractor or features.for_dataset(evaluation.dataset.name),
-                          evaluation.dataset, held_out, samples, config, common, run.folder,
-                          write)
-  if evaluation.model.starts_from_data:
-    start = {'init_on': config.mollify.init_on}
-    found = [dataclasses.replace(record, extra=record.extra | start) for record in found]
-  for record in found if write else ():
-    records.write(record, run.folder / 'records')
+  common = _common(run, int(state.step))
   if write:
-    curve.draw(records.read_all(run.folder / 'records'), run.folder / 'figures')
-    if samples.cache_info().currsize:
-      _picture(samples(), evaluation.dataset.levels,
+    _there(run, metrics, common, held_out, num_samples, extractor)
+
+  @functools.cache
+  def samples():
+    found = draw(variables, num_samples or held_out.num_examples)
+    if write:   # before a record says that the samples were measured
+      _picture(found, evaluation.dataset.levels,
                run.folder / 'samples' / f'measured-{config.eval.params}-{common["step"]:08d}.png')
+    return found
+
+  def measured_in_turn():
+    for metric in metrics:
+      if metric in _MEASURES:
+        yield _MEASURES[metric](evaluation, variables, held_out, samples, config, common)
+    if extractor:
+      yield from _in_features([metric for metric in metrics if metric in IN_FEATURES], extractor,
+                              evaluation.dataset, held_out, samples, config, common,
+                              run.folder if write else None)
+
+  start = {'init_on': config.mollify.init_on} if evaluation.model.starts_from_data else {}
+  found = []
+  for group in measured_in_turn():
+    group = [dataclasses.replace(record, extra=record.extra | start) for record in group]
+    for record in group[::-1] if write else ():   # what a metric is known by last
+      records.write(record, run.folder / 'records')
+    found += group
+  if write:
+    draw_curves(run)
   return found
 
 
 def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None):
-  """Whether the workdir has records of all `metrics` of a checkpoint, as `measure` writes them."""
-  check_names(metrics, split)
-  config, dataset = run.config, run.evaluation.dataset
-  there = [r for r in records.read_all(run.folder / 'records')
-           if (r.step, r.params, r.reference['split'], r.config_sha256)
-           == (step, config.eval.params, split, run.identity)]
+  """Whether the workdir has records of all `metrics` of a checkpoint, as `measure` writes them.
 
-  def has(metric):
-    wanted, n, net = _settings(config), None, None
+  Raises ValueError where a record of another figure (other data, network, settings) is in the way.
+  """
+  extractor = checked(run, metrics, split, extractor)
+  held_out = getattr(run.evaluation.dataset, split)
+  return all(_there(run, metrics, _common(run, step), held_out, num_samples, extractor))
+
+
+def _there(run, metrics, common, split, num_samples, extractor):
+  """[bool] of every record of `metrics`; ValueError as `measured`."""
+  config, found = run.config, []
+  of_split = {'n': split.num_examples, 'reference': _reference(run.evaluation.dataset, split)}
+  for metric in metrics:
+    fields = common | of_split
     if metric == 'importance':
-      wanted = wanted | _draws(config)
+      fields |= _with(common, _draws(config))
     elif metric in ('mmd', *IN_FEATURES):
-      n = num_samples or getattr(dataset, split).num_examples
-      wanted = wanted | _sampling(config)
+      fields |= _with(common, _sampling(config)) | {'n': num_samples or split.num_examples}
     if metric in IN_FEATURES:
-      net = extractor or features.for_dataset(dataset.name)
-    if metric in ('frechet', 'fid', 'kid'):
-      name = scoring.name_of(metric, net)
-    else:
-      name = _LAST_RECORD.get(metric, metric)
-    return any(r.metric == name and n in (None, r.n) and r.settings | wanted == r.settings
-               and (net is None or r.features['net'] == net.name) for r in there)
+      fields['features'] = _features(extractor, config)
+    for name in _names(metric, run.evaluation, extractor):
+      wanted = records.Record(metric=name, value=math.nan, standard_error=None, unit='', seconds=0.,
+                              versions={}, device='', **fields)
+      found.append(records.holds(wanted, run.folder / 'records'))
+  return found
 
-  return all(map(has, metrics))
+
+def _names(metric, evaluation, extractor):
+  """What the records of a metric are called."""
+  if metric in ('frechet', 'fid', 'kid'):
+    return (scoring.name_of(metric, extractor),)
+  if metric in ('nll', 'importance') and not evaluation.prepare.bits_defined:
+    return _RECORDS[metric][:1]
+  return _RECORDS.get(metric, (metric,))
+
+
+def draw_curves(run):
+  """Draw the figures over steps that are missing, or older than a record of theirs."""
+  folder, figures = run.folder / 'records', run.folder / 'figures'
+  stale = {name for name, when in records.last_written(folder).items()
+           if not (path := figures / f'{name}.png').exists() or path.stat().st_mtime_ns < when}
+  curve.draw([record for record in records.read_all(folder) if record.figure in stale], figures)
 
 
 def is_workdir(where):
@@ -148,9 +176,9 @@ def is_workdir(where):
   return (folder / 'config.json').is_file() and (folder / 'checkpoints').is_dir()
 
 
-def drawn(folder, *, step=None, num_samples=0, params='', allow_nonfinite=False):
+def drawn(folder, *, step=None, num_samples=0, params='', quantize='', allow_nonfinite=False):
   """Samples of the run in the workdir `folder`, as a `sources.Source`; options as `measure`'s."""
-  run = open_run(pathlib.Path(folder).expanduser(), params)
+  run = open_run(pathlib.Path(folder).expanduser(), params, quantize)
   evaluation, config = run.evaluation, run.config
   state = _restore(run.folder, step, run.template)
   draw = evaluation.show if allow_nonfinite else evaluation.sample
@@ -180,11 +208,37 @@ def check_names(metrics, split):
   if unknown or not metrics:
     raise ValueError(f'unknown metric {unknown[0] if unknown else ""!r}; known: '
                      f'{", ".join((*_MEASURES, *IN_FEATURES))}.')
-  if split not in ('train', 'validation', 'test'):
-    raise ValueError(f"split must be train, validation or test, got {split!r}.")
-  if 'copies' in metrics and split == 'train':
+  if split not in sources.SPLITS:
+    raise ValueError(f'split must be one of {", ".join(sources.SPLITS)}, got {split!r}.')
+  if 'copies' in metrics and split in ('train', 'full_train'):
     raise ValueError('copies compares with the training images and with images that were not '
-                     'trained on: split must be test or validation, got train.')
+                     f'trained on: split must be test or validation, got {split}.')
+
+
+def checked(run, metrics, split, extractor=None):
+  """The extractor of those of `metrics` that are in features, None where there are none of them.
+
+  Raises ValueError, before anything is measured, for what cannot be measured of any checkpoint of
+  the run: as `check_names`, and for what its model, its data or the network do not have.
+  """
+  check_names(metrics, split)
+  evaluation = run.evaluation
+  if 'nll' in metrics and not evaluation.has_likelihood:
+    raise ValueError('no likelihood: a flow on pixels that are not dequantised has none; train '
+                     'with prepare.dequantize=uniform, or leave nll out of --metrics.')
+  if 'importance' in metrics and evaluation.importance is None:
+    raise ValueError('importance is for models whose likelihood is a bound, and this one is exact; '
+                     'use --metrics=nll.')
+  if 'latents' in metrics and not isinstance(evaluation.model, latent.LatentModel):
+    raise ValueError(f'latents is for VAEs, got {run.config.model.name}; leave it out of '
+                     '--metrics.')
+  passes = _passes(metric for metric in metrics if metric in IN_FEATURES)
+  if not passes:
+    return None
+  extractor = extractor or features.for_dataset(evaluation.dataset.name)
+  scoring.check_metrics(passes, extractor)
+  extractor.check(evaluation.dataset.test.x[:1])   # samples are of that shape too
+  return extractor
 
 
 def _restore(folder, step, template):
@@ -199,50 +253,38 @@ def _restore(folder, step, template):
   return found[1]
 
 
-def _reference(evaluation, split):
-  return {'dataset': evaluation.dataset.name, 'split': split.name, 'n': split.num_examples,
+def _reference(dataset, split):
+  return {'dataset': dataset.name, 'split': split.name, 'n': split.num_examples,
           'sha256': split.sha256}
 
 
 def _nll(evaluation, variables, split, samples, config, common):
   """Mean log-likelihood in nats per example and, where it is defined, bits/dim."""
   del samples, config
-  if not evaluation.has_likelihood:
-    raise ValueError('no likelihood: a flow on pixels that are not dequantised has none; train '
-                     'with prepare.dequantize=uniform, or leave nll out of --metrics.')
   start = time.monotonic()
   result = evaluation.log_likelihood(variables, split)
-  common = common | {'reference': _reference(evaluation, split), 'exact': evaluation.exact,
-                     'n': result.n, 'seconds': time.monotonic() - start,
-                     'extra': {'nonfinite': result.nonfinite}}
-  found = [records.Record(metric='log_likelihood', value=result.mean, unit='nats',
-                          standard_error=result.sem, **common)]
-  if result.bits_per_dim is not None:
-    found.append(records.Record(metric='bits_per_dim', value=result.bits_per_dim,
-                                unit='bits/dim', standard_error=result.bits_per_dim_sem,
-                                **common))
-  return found
+  return _in_nats_and_bits('nll', result, time.monotonic() - start, exact=evaluation.exact,
+                           reference=_reference(evaluation.dataset, split), **common)
 
 
 def _importance(evaluation, variables, split, samples, config, common):
   """Importance-weighted bound on the mean log-likelihood, in nats per example and bits/dim."""
   del samples
-  if evaluation.importance is None:
-    raise ValueError('importance is for models whose likelihood is a bound, and this one is exact; '
-                     'use --metrics=nll.')
   start = time.monotonic()
   result = evaluation.importance(variables, split)
-  common = common | {
-    'reference': _reference(evaluation, split), 'exact': False, 'n': result.n,
-    'seconds': time.monotonic() - start,
-    'extra': {'nonfinite': result.nonfinite},
-    'settings': common['settings'] | _draws(config)}
-  found = [records.Record(metric='importance_bound', value=result.mean, unit='nats',
-                          standard_error=result.sem, **common)]
+  return _in_nats_and_bits('importance', result, time.monotonic() - start, exact=False,
+                           reference=_reference(evaluation.dataset, split),
+                           **_with(common, _draws(config)))
+
+
+def _in_nats_and_bits(metric, result, seconds, **common):
+  common |= {'n': result.n, 'seconds': seconds, 'extra': {'nonfinite': result.nonfinite}}
+  nats, bits = _RECORDS[metric]
+  found = [records.Record(metric=nats, value=result.mean, unit='nats', standard_error=result.sem,
+                          **common)]
   if result.bits_per_dim is not None:
-    found.append(records.Record(metric='importance_bits_per_dim', value=result.bits_per_dim,
-                                unit='bits/dim', standard_error=result.bits_per_dim_sem,
-                                **common))
+    found.append(records.Record(metric=bits, value=result.bits_per_dim, unit='bits/dim',
+                                standard_error=result.bits_per_dim_sem, **common))
   return found
 
 
@@ -252,8 +294,6 @@ def _latents(evaluation, variables, split, samples, config, common):
   Those of each latent, where they are at most `LISTED`; else the means over latents.
   """
   del samples
-  if not isinstance(evaluation.model, latent.LatentModel):
-    raise ValueError(f'latents is for VAEs, got {config.model.name}; leave it out of --metrics.')
   start = time.monotonic()
   encode = jax.jit(lambda variables, rows, keys: evaluation.model.apply(
     variables, evaluation.prepare(rows, keys), method='encode'))
@@ -267,7 +307,7 @@ def _latents(evaluation, variables, split, samples, config, common):
            for name, value in each.items()}
   return [records.Record(
     metric='active_units', value=float(result.active_units), standard_error=None, unit='1',
-    n=split.num_examples, reference=_reference(evaluation, split),
+    n=split.num_examples, reference=_reference(evaluation.dataset, split),
     seconds=time.monotonic() - start, extra=extra, **common)]
 
 
@@ -279,55 +319,67 @@ def _mmd(evaluation, variables, split, samples, config, common):
   estimate = mmd.mmd2(_flat(samples().x), unseen)
   return [records.Record(
     metric='mmd2', value=estimate.value, standard_error=estimate.standard_error, unit='1',
-    n=estimate.n, reference=_reference(evaluation, split), seconds=time.monotonic() - start,
-    extra={'bandwidths': list(unseen.bandwidths)} | _nonfinite(samples()),
-    **_with_sampling(config, common))]
+    n=estimate.n, reference=_reference(evaluation.dataset, split), seconds=time.monotonic() - start,
+    extra={'bandwidths': list(unseen.bandwidths), 'nonfinite_samples': samples().nonfinite},
+    **_with(common, _sampling(config)))]
 
 
-def _in_features(metrics, extractor, dataset, split, samples, config, common, folder, write):
-  """Records of metrics between samples and the split in the features of a network."""
+def _passes(metrics):
+  """What `scoring` calls the metrics in features; copies need features, as kid does."""
+  return list(dict.fromkeys({'frechet': 'fid', 'copies': 'kid'}.get(m, m) for m in metrics))
+
+
+def _in_features(metrics, extractor, dataset, split, samples, config, common, folder):
+  """[Record] of each metric between samples and the split in the features of a network.
+
+  What is extracted is kept in `folder`, None keeps nothing.
+  """
   start = time.monotonic()
-  plain = list(dict.fromkeys('fid' if m == 'frechet' else m for m in metrics if m != 'copies'))
-  passes = plain + ['kid'] * ('copies' in metrics)   # copies need features, as kid does
-  scoring.check_metrics(passes, extractor)
-  source = sources.from_array(samples().x, 'samples')
+  passes, source = _passes(metrics), sources.from_array(samples().x, 'samples')
   with scoring.Progress(source) as progress:
     own = scoring.run(extractor, source, passes, groups=frechet.GROUPS, progress=progress.show,
-                      rows_folder=folder / 'features' if write else None)
-  kept = functools.partial(reference.of_split, extractor, dataset.name,
-                           folder=folder if write else None)
+                      rows_folder=folder and folder / 'features')
+  kept = functools.partial(reference.of_split, extractor, dataset.name, folder=folder)
   unseen = kept(split, passes)
-  found = scoring.figures(plain, own, unseen, extractor)
-  if 'copies' in metrics:
-    found += scoring.copies(own.rows, kept(dataset.train, ['kid']).rows, unseen.rows)
-  common = _with_sampling(config, common) | {
-    'n': own.n, 'unit': '1', 'seconds': time.monotonic() - start,
-    'reference': {'dataset': dataset.name, 'split': split.name, 'n': split.num_examples,
-                  'sha256': split.sha256},
-    'features': scoring.identity(extractor) | {'quantisation': config.eval.quantize}}
-  extra = _nonfinite(samples()) | ({'weights': extractor.origin} if extractor.origin else {})
-  return [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
-                         extra=f.extra | extra, **common) for f in found]
+  common = _with(common, _sampling(config)) | {
+    'n': own.n, 'unit': '1', 'features': _features(extractor, config),
+    'reference': _reference(dataset, split)}
+  extra = {'nonfinite_samples': samples().nonfinite} | (
+    {'weights': extractor.origin} if extractor.origin else {})
+  for metric in dict.fromkeys('fid' if m == 'frechet' else m for m in metrics):
+    if metric == 'copies':
+      found = scoring.copies(own.rows, kept(dataset.train, ['kid']).rows, unseen.rows)
+    else:
+      found = scoring.figures([metric], own, unseen, extractor)
+    yield [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
+                          extra=f.extra | extra, seconds=time.monotonic() - start, **common)
+           for f in found]
+
+
+def _features(extractor, config):
+  return scoring.identity(extractor) | {'quantisation': config.eval.quantize}
 
 
 def _flat(rows):
   return np.asarray(rows).reshape(len(rows), math.prod(rows.shape[1:])).astype(np.float64)
 
 
-def _nonfinite(samples):
-  return {'nonfinite_samples': samples.nonfinite}
-
-
 def _draws(config):
   return {'draws': config.eval.importance_samples}
 
 
-def _with_sampling(config, common):
-  return common | {'settings': common['settings'] | _sampling(config)}
+def _with(common, settings):
+  return common | {'settings': common['settings'] | settings}
 
 
 def _sampling(config):
   return {'temperature': config.eval.temperature, 'quantize': config.eval.quantize}
+
+
+def _common(run, step):
+  """What all records of a checkpoint share."""
+  return {'params': run.config.eval.params, 'step': step, 'seed': run.config.seed,
+          'config_sha256': run.identity, 'settings': _settings(run.config)}
 
 
 def _settings(config):

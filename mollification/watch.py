@@ -14,7 +14,7 @@ class _Terminated(BaseException):
   """SIGTERM came; no `except Exception` about a checkpoint may take it for one of its errors."""
 
 
-def until_the_end(folder, measure_step):
+def until_the_end(folder, measure_step, check=None):
   """`checkpoints` as the binary runs it: returns an exit status, 0 where all were measured.
 
   SIGTERM and SIGINT stop it at once: records are written whole or not at all, and the same command
@@ -22,7 +22,7 @@ def until_the_end(folder, measure_step):
   """
   before = signal.signal(signal.SIGTERM, _terminate)
   try:
-    failures = checkpoints(folder, measure_step)
+    failures = checkpoints(folder, measure_step, check)
   except (KeyboardInterrupt, _Terminated) as stop:
     print('stopped; the same command goes on', flush=True)
     return preemption.EXIT_STATUS if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
@@ -41,8 +41,11 @@ def _terminate(number, frame):
   raise _Terminated
 
 
-def checkpoints(folder, measure_step, *, poll_seconds=2.):
+def checkpoints(folder, measure_step, check=None, *, poll_seconds=2.):
   """Call `measure_step(step)` for each checkpoint as it appears, in order; [step] that failed.
+
+  `check()` is called once, as soon as there is a run: what it raises every checkpoint would repeat,
+  and it ends the watch.
 
   Returns once nothing trains in `folder` and none is left. Training keeps the newest few only: a
   checkpoint that is deleted while it is read is skipped with one line. So is one that cannot be
@@ -52,6 +55,9 @@ def checkpoints(folder, measure_step, *, poll_seconds=2.):
   if workdir.read_config(folder) is None and not workdir.in_use(folder):
     raise FileNotFoundError(f'{folder} holds no run, and nothing trains there; check --workdir.')
   while True:
+    if check and workdir.read_config(folder) is not None:
+      check()
+      check = None
     training = workdir.in_use(folder)   # before the look, so that a last one is not missed
     fresh = [step for step in measure.steps(folder) if step not in done]
     for step in fresh:

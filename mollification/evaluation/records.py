@@ -104,14 +104,25 @@ def write(record, folder):
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
+  holds(record, folder)
   path = folder / record.file_name
-  if path.exists():
-    _check_same(path, read(path), record)
   fields = metrics.jsonable(dataclasses.asdict(record))
   text = json.dumps(fields, indent=1, sort_keys=True, allow_nan=False)
   with files.replacing(path) as part:
     part.write_text(text + '\n')
   return path
+
+
+def holds(record, folder):
+  """Whether `folder` has a record of the figure of `record` at its step, whatever its value.
+
+  Raises ValueError as `write` does where one of another figure is in its place.
+  """
+  path = pathlib.Path(folder) / record.file_name
+  if not path.exists():
+    return False
+  _check_same(path, read(path), record)
+  return True
 
 
 def read(path):
@@ -136,6 +147,15 @@ def read(path):
 def read_all(folder):
   """Records of all *.json in `folder`, sorted by file name; ValueError names a malformed file."""
   return [read(path) for path in sorted(pathlib.Path(folder).glob('*.json'))]
+
+
+def last_written(folder):
+  """{figure: when a record of it was last written}, nanoseconds, of all *.json in `folder`."""
+  newest = {}
+  for path in sorted(pathlib.Path(folder).glob('*.json')):
+    figure = read(path).figure
+    newest[figure] = max(newest.get(figure, 0), path.stat().st_mtime_ns)
+  return newest
 
 
 def _check_keys(what, found, wanted):

@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import math
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,6 +88,21 @@ def test_another_figure_is_never_overwritten(tmp_path, changes, message):
   with pytest.raises(ValueError, match=message):
     records.write(record(**changes), tmp_path)
   assert path.read_text() == before
+
+
+def test_a_record_is_there_whatever_its_value(tmp_path):
+  assert not records.holds(record(), tmp_path)
+  written = records.write(record(), tmp_path)
+  assert records.holds(record(value=2., seconds=1.), tmp_path)
+  assert not records.holds(record(step=501), tmp_path)
+  with pytest.raises(ValueError, match=r'another features\.input_mode'):
+    records.holds(record(features={**FEATURES, 'input_mode': 'tf1'}), tmp_path)
+  other = records.write(record(metric='kid'), tmp_path)
+  os.utime(written, ns=(5, 5))
+  assert records.last_written(tmp_path) == {
+    record().figure: 5, record(metric='kid').figure: other.stat().st_mtime_ns}
+  os.utime(records.write(record(step=501), tmp_path), ns=(7, 7))
+  assert records.last_written(tmp_path)[record().figure] == 7
 
 
 def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
