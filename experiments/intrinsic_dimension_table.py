@@ -62,7 +62,7 @@ def markdown(root, names=CELLS):
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def sentence(root, names=CELLS):
+def sentences(root, names=CELLS):
   """How many of the judged comparisons the default schedule wins, by dimension."""
   by_dimension = {}
   for name, metric, compared in rows(root, names):
@@ -71,13 +71,13 @@ def sentence(root, names=CELLS):
       verdicts.append(compared[DEFAULT].verdict)
   parts = [f'd = {d}: {v.count("better")} better, {v.count("worse")} worse, '
            f'{v.count("undecided")} undecided' for d, v in sorted(by_dimension.items())]
-  return f'Mollified over {DEFAULT} of the updates, in samples: ' + '; '.join(parts) + '.'
+  yield f'Mollified over {DEFAULT} of the updates, in samples: ' + '; '.join(parts) + '.'
 
 
 def report(root, names):
   """Print the table, write table.csv, draw."""
   root = pathlib.Path(root)
-  print('\n' + markdown(root, names) + '\n\n' + sentence(root, names))
+  print('\n' + markdown(root, names) + '\n\n' + '\n'.join(sentences(root, names)))
   with (root / 'table.csv').open('w', newline='') as file:
     writer = csv.writer(file)
     writer.writerow(('cell', 'metric', 'arm', 'seeds', 'mean', 'sem', 'difference', 'sem'))

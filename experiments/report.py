@@ -15,6 +15,7 @@ from absl import app, flags
 
 from experiments import (
   comparison,
+  intrinsic_dimension_table,
   mechanism_table,
   sensitivity_table,
   synthetic,
@@ -96,6 +97,8 @@ def _grid(name, table):
 BLOCKS = {'quickstart': _quickstart, 'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
           'sensitivity': functools.partial(_grid, 'sensitivity', sensitivity_table),
+          'intrinsic dimension': functools.partial(_grid, 'intrinsic_dimension',
+                                                   intrinsic_dimension_table),
           'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),
