@@ -96,6 +96,8 @@ def draw(root, names, path):
     for kind in KINDS:
       shown = {int(name.split('_')[1]): arms[DEFAULT] for (name, m), arms in compared.items()
                if m == metric and name.startswith(f'{kind}_')}
+      if not shown:
+        continue
       shares = [d / AMBIENT for d in sorted(shown)]
       scale = [abs(shown[d].vanilla.mean) for d in sorted(shown)]
       ax.errorbar(shares, [shown[d].difference.mean / s for d, s in zip(sorted(shown), scale)],
@@ -103,6 +105,9 @@ def draw(root, names, path):
                   marker='o', capsize=3)
     ax.axhline(0, color='k', lw=.8)
     ax.set(xlabel='d / D', title=METRICS[metric], xscale='log')
+    dimensions = sorted({int(name.split('_')[1]) for name, m in compared if m == metric})
+    ax.set_xticks([d / AMBIENT for d in dimensions], [f'{d}/{AMBIENT}' for d in dimensions])
+    ax.minorticks_off()
     ax.set_ylabel('(mollified - vanilla) / vanilla')
     ax.spines[['top', 'right']].set_visible(False)
   axes[0, 0].legend(frameon=False, fontsize=8)
