@@ -94,6 +94,14 @@ def test_flip_does_not_change_the_noise():
   assert not changed.all()
 
 
+def test_dequantised_pixels_stay_below_the_next_level():
+  """Near 40,000 float32 has steps of 1/256: half a step below the next level rounds to it."""
+  x = jnp.full((8, 64, 64, 1), 40_000)
+  found = np.asarray(preprocess.dequantize(x, jax.random.key(0)))
+  np.testing.assert_array_equal(np.floor(found), 40_000)
+  assert len(np.unique(found)) == 256
+
+
 @pytest.mark.parametrize('make, message', [
   (lambda: Prepare(levels=256, dequantize='yes'), "dequantize must be one of .*got 'yes'"),
   (lambda: Prepare(levels=256, low=1., high=1.), 'low must be below high'),
