@@ -192,6 +192,18 @@ def test_mixed_sizes_are_each_resized_and_stay_in_order(pretrained, devices):
       + np.zeros(3, np.float32), atol=1e-6)
 
 
+def test_a_resized_network_gives_the_same_bits_on_any_devices(pretrained, devices):
+  rng, found = np.random.default_rng(0), []
+  images = [rng.integers(0, 256, shape, dtype=np.uint8)
+            for shape in ((32, 32, 3), (40, 33, 3), (40, 33, 3), (20, 50, 1), (47, 34, 3))]
+  for count in (1, 2, 4):
+    devices(count)
+    net = dataclasses.replace(pretrained)   # its programs are for the devices of the moment
+    found.append(streamed(net, images, 2))
+  for other in found[1:]:
+    np.testing.assert_array_equal(other, found[0])
+
+
 def test_each_process_reads_its_share(extractor, digits, monkeypatch, devices):
   devices(1)
   monkeypatch.setattr(features.jax, 'process_count', lambda: 2)
