@@ -8,8 +8,13 @@ from mollification import cli
 FLAGS = flags.FLAGS
 
 
-def define_flags(name, *, seeds):
-  """Those of every experiment, defined by its command alone: importers have flags of their own."""
+def define_flags(name, *, seeds, cells=''):
+  """Those of every experiment, defined by its command alone: importers have flags of their own.
+
+  `cells`, where there is a choice of them, says what --cells names.
+  """
+  if cells:
+    flags.DEFINE_list('cells', [], f'{cells}; all by default.')
   flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of all that is written.')
   flags.DEFINE_integer('seeds', seeds, 'Seeds per arm.', lower_bound=2)
   flags.DEFINE_integer('workers', 2, 'Processes at a time, each on its share of the cores.',
@@ -17,6 +22,27 @@ def define_flags(name, *, seeds):
   flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
   flags.DEFINE_bool('record', False, f'Copy what is found to experiments/results/{name}.')
   flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+
+def chosen_cells(known):
+  """The names that --cells gives, or all that are `known`; raises ValueError on another one."""
+  unknown = sorted(set(FLAGS.cells) - set(known))
+  if unknown:
+    raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(known)}.')
+  return FLAGS.cells or known
+
+
+def run_grid(cells, root, results):
+  """Train what is missing of grid cells; with --record copy them to `results`.
+
+  Returns the folder whose records are to be reported.
+  """
+  from experiments import grid
+  grid.run(cells, root, FLAGS.workers)
+  if not FLAGS.record:
+    return root
+  grid.record(cells, results)
+  return results
 
 
 def run(experiment):

@@ -13,7 +13,6 @@ import pathlib
 
 import jax
 import numpy as np
-from absl import flags
 
 from experiments import command, grid
 
@@ -32,24 +31,12 @@ UNITS = {'mmd2': '1', 'off_manifold': 'data units'}
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'intrinsic_dimension'
 
 
-def define_flags():
-  """Those of the command."""
-  command.define_flags('intrinsic_dimension', seeds=4)
-  flags.DEFINE_list('cells', [], 'KIND_d,...; all by default.')
-
-
 def run(root):
   """Train what is missing, print, draw."""
-  unknown = sorted(set(FLAGS.cells) - set(CELLS))
-  if unknown:
-    raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(CELLS)}.')
-  names, seeds = FLAGS.cells or CELLS, range(2 if FLAGS.smoke else FLAGS.seeds)
-  wanted = [cell(root, name, seeds, FLAGS.smoke) for name in names]
-  grid.run(wanted, root, FLAGS.workers)
-  if FLAGS.record:
-    grid.record(wanted, RESULTS)
   from experiments import intrinsic_dimension_table
-  intrinsic_dimension_table.report(RESULTS if FLAGS.record else root, names)
+  names, seeds = command.chosen_cells(CELLS), range(2 if FLAGS.smoke else FLAGS.seeds)
+  wanted = [cell(root, name, seeds, FLAGS.smoke) for name in names]
+  intrinsic_dimension_table.report(command.run_grid(wanted, root, RESULTS), names)
 
 
 def cell(root, name, seeds, smoke=False):
@@ -104,5 +91,5 @@ def derive(name, curves):
 
 
 if __name__ == '__main__':
-  define_flags()
+  command.define_flags('intrinsic_dimension', seeds=4, cells='KIND_d,...')
   command.run(run)

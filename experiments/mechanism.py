@@ -17,7 +17,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from experiments import command, grid, plane, sharpness
 from mollification import mollifiers
@@ -36,24 +35,12 @@ POINTS = 128   # whose loss has the Hessian
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'mechanism'
 
 
-def define_flags():
-  """Those of the command."""
-  command.define_flags('mechanism', seeds=4)
-  flags.DEFINE_list('cells', [], 'Names of densities; all by default.')
-
-
 def run(root):
   """Train what is missing, print, draw."""
-  unknown = sorted(set(FLAGS.cells) - set(DATA))
-  if unknown:
-    raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(DATA)}.')
-  names, seeds = FLAGS.cells or DATA, range(2 if FLAGS.smoke else FLAGS.seeds)
-  wanted = [cell(root, name, seeds, FLAGS.smoke) for name in names]
-  grid.run(wanted, root, FLAGS.workers)
-  if FLAGS.record:
-    grid.record(wanted, RESULTS)
   from experiments import mechanism_table
-  mechanism_table.report(RESULTS if FLAGS.record else root, names)
+  names, seeds = command.chosen_cells(DATA), range(2 if FLAGS.smoke else FLAGS.seeds)
+  wanted = [cell(root, name, seeds, FLAGS.smoke) for name in names]
+  mechanism_table.report(command.run_grid(wanted, root, RESULTS), names)
 
 
 def cell(root, name, seeds, smoke=False):
@@ -88,5 +75,5 @@ def observe(name, net, variables):
 
 
 if __name__ == '__main__':
-  define_flags()
+  command.define_flags('mechanism', seeds=4, cells='Names of densities')
   command.run(run)

@@ -33,18 +33,14 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'sensitivity'
 
 def define_flags():
   """Those of the command."""
-  command.define_flags('sensitivity', seeds=3)
+  command.define_flags('sensitivity', seeds=3, cells='Names of data sets')
   flags.DEFINE_string('data_dir', '', 'Folder of redwine.npy; only for that cell.')
-  flags.DEFINE_list('cells', [], 'Names of data sets; all by default.')
   flags.DEFINE_integer('fresh', 8, 'Seeds of the confirmation.', lower_bound=2)
 
 
 def run(root):
   """Train what is missing, choose, confirm, print, draw."""
-  unknown = sorted(set(FLAGS.cells) - set(DATA))
-  if unknown:
-    raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(DATA)}.')
-  names = FLAGS.cells or DATA
+  names = command.chosen_cells(DATA)
   seeds, fresh = (2, 2) if FLAGS.smoke else (FLAGS.seeds, FLAGS.fresh)
   make = lambda name, variants, seeds, label: _cell(root, name, variants, seeds, label)
   first = [make(name, VARIANTS, range(seeds), name) for name in names]

@@ -9,7 +9,7 @@ records to experiments/results/synthetic. Some ten minutes on two cores.
 """
 import pathlib
 
-from experiments import command, grid, plane
+from experiments import command, plane
 
 FLAGS = command.FLAGS
 ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
@@ -20,11 +20,7 @@ def run(root):
   """Train what is missing, print the table, draw."""
   wanted = [cell(root, name, 2 if FLAGS.smoke else FLAGS.seeds, FLAGS.smoke)
             for name in plane.DENSITIES]
-  grid.run(wanted, root, FLAGS.workers)
-  if FLAGS.record:
-    grid.record(wanted, RESULTS)
-  report(RESULTS if FLAGS.record else root)
-
+  report(command.run_grid(wanted, root, RESULTS))
 
 
 def cell(root, name, seeds, smoke=False):

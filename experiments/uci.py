@@ -24,9 +24,8 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'uci'
 
 def define_flags():
   """Those of the command."""
-  command.define_flags('uci', seeds=4)
+  command.define_flags('uci', seeds=4, cells='TABLE_FLOW,...')
   flags.DEFINE_string('data_dir', '', 'Folder of the tables.')
-  flags.DEFINE_list('cells', [], 'TABLE_FLOW,...; all nine by default.')
 
 
 def names():
@@ -59,10 +58,7 @@ def run(root):
   seeds = 2 if FLAGS.smoke else FLAGS.seeds
   wanted = [cell(root, name, seeds, FLAGS.data_dir, FLAGS.smoke)
             for name in FLAGS.cells or names()]
-  grid.run(wanted, root, FLAGS.workers)
-  if FLAGS.record:
-    grid.record(wanted, RESULTS)
-  report(RESULTS if FLAGS.record else root)
+  report(command.run_grid(wanted, root, RESULTS))
 
 
 def report(root):

@@ -14,7 +14,7 @@ from configs import default
 from experiments import quickstart
 from mollification import build, check, data, models, rng
 from mollification.training import workdir
-from tests.updates import config_of, mapped
+from tests.updates import config_of, mapped, started
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
@@ -75,10 +75,7 @@ def test_one_smoke_step_of_a_convolutional_model_runs():
   """The other models take real steps in training/test_loop.py."""
   config = build.smoke(config_of('fashion_mnist_vae'))
   config.model.widths = (8, 8, 8, 8)
-  event_shape, dtype, levels = data.spec(config.data.name)
-  batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
-  state = build.create_state(config, batch, levels, 1.)
-  update = jax.jit(mapped(build.train_step(config, event_shape, levels), 2))
+  state, batch, update = started(config)
   after, metrics = update(state, batch, rng.purpose_key(0, 'train'), .5, None)
   assert np.isfinite(metrics['loss'])
   assert int(after.skipped) == 0

@@ -13,16 +13,13 @@ from experiments import comparison, quickstart, synthetic
 from mollification import build, data, measure, rng
 from mollification.evaluation import sampling
 from mollification.training import loop, workdir
-from tests.updates import config_of, mapped
+from tests.updates import config_of, started
 
 
 def test_one_smoke_step_of_an_image_flow_moves_it_and_keeps_what_is_fixed():
   config = build.smoke(config_of('digits_glow'))
   config.model.levels, config.model.steps, config.model.hidden = 1, 2, 4
-  event_shape, dtype, levels = data.spec(config.data.name)
-  batch = np.random.default_rng(0).integers(0, levels, (8, *event_shape)).astype(dtype)
-  state = build.create_state(config, batch, levels, 1.)
-  update = jax.jit(mapped(build.train_step(config, event_shape, levels), 2))
+  state, batch, update = started(config)
   after, metrics = update(state, batch, rng.purpose_key(0, 'train'), .5, None)
   assert np.isfinite(metrics['loss'])
   assert metrics['inverse_error'] < 1e-4
@@ -46,7 +43,7 @@ def test_one_smoke_step_of_an_image_flow_moves_it_and_keeps_what_is_fixed():
   assert (int(after.skipped), float(metrics['inverse_error'])) == (0, np.inf)
   variables = lambda state: {'params': state.params, **state.model_state}
   sample = sampling.make_sampler(
-    functools.partial(build.model(config, event_shape).apply, method='sample'), batch_size=4)
+    functools.partial(build.model(config, batch.shape[1:]).apply, method='sample'), batch_size=4)
   assert sample(variables(state), jax.random.key(0), 4).nonfinite == 0
   with pytest.raises(FloatingPointError, match='4 of 4 samples are not finite'):
     sample(variables(nearly), jax.random.key(0), 4)
