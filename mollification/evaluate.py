@@ -53,17 +53,21 @@ _FEATURES = flags.DEFINE_string('features', 'inception_pytorch',
                                 '--workdir that of the data set unless given.')
 _WEIGHTS = flags.DEFINE_string('weights', '', 'Inception weights; empty: where they usually are.')
 _UNVERIFIED = flags.DEFINE_bool('allow_unverified_weights', False, 'Take any sha256.')
+_PRECISION = flags.DEFINE_enum('precision', 'float32', ['float32', 'float64'], 'Of Inception '
+                               'features; float64 takes twice the time on CPU.')
 _DATA_DIR = flags.DEFINE_string('data_dir', '', 'Of data sets that score and stats name.')
 _OUT = flags.DEFINE_string('out', '', 'File that score, stats or convert-weights writes.')
 
 # Which options have an effect where; another one is refused, not ignored.
 _OF_NETWORK = ('features', 'weights', 'allow_unverified_weights')
-_OF_SAMPLES = ('step', 'num_samples', 'params', 'quantize', 'allow_nonfinite')
+_OF_INCEPTION = ('weights', 'allow_unverified_weights', 'precision')
+_OF_DRAWS = ('num_samples', 'quantize', 'allow_nonfinite')
+_OF_SAMPLES = ('step', 'params', *_OF_DRAWS)
 _OF_DATA = ('split', 'data_dir')
 _TAKES = {
   '--workdir': ('workdir', 'metrics', 'split', 'watch', 'smoke', *_OF_SAMPLES, *_OF_NETWORK),
-  'score': ('metrics', 'out', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
-  'stats': ('out', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
+  'score': ('metrics', 'out', 'precision', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
+  'stats': ('out', 'precision', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
   'convert-weights': ('out', 'allow_unverified_weights')}
 _PROCESSES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 
@@ -104,15 +108,24 @@ def _check_options(command, sides=()):
       reason = f'it is of {" and ".join(takers)}'
     elif name in _OF_SAMPLES and sides and not any(map(_is_workdir, sides)):
       reason = 'it is for samples of a workdir, and none of them is one'
+    elif name in (*_OF_DRAWS, *_OF_NETWORK) and command == '--workdir' and not _has_use(name):
+      reason = f'none of --metrics={",".join(_METRICS.value)} needs it'
     elif name in _OF_DATA and sides and all(map(_exists, sides)):
       reason = 'it is for names of data sets, and none of them is one'
-    elif (name in ('weights', 'allow_unverified_weights') and command != 'convert-weights'
+    elif (name in _OF_INCEPTION and command != 'convert-weights'
           and not network.startswith('inception_')):
       reason = 'it is for Inception features; name them with --features'
     else:
       continue
     raise ValueError(f'{flags.FLAGS[name].serialize()} has no effect on '
                      f'{" ".join([command, *sides])}: {reason}; leave it out.')
+
+
+def _has_use(name):
+  """Whether one of the metrics of a workdir needs the option: samples, or a network."""
+  from mollification import measure
+  return set(_METRICS.value) & set(measure.OF_SAMPLES if name in _OF_DRAWS else
+                                   measure.IN_FEATURES)
 
 
 def _exists(side):
@@ -197,7 +210,8 @@ def _positional(args, names):
 
 def _extractor():
   from mollification.evaluation import features
-  return features.load(_FEATURES.value, path=_WEIGHTS.value, allow_unverified=_UNVERIFIED.value)
+  return features.load(_FEATURES.value, path=_WEIGHTS.value, allow_unverified=_UNVERIFIED.value,
+                       precision=_PRECISION.value)
 
 
 def _named_extractor():

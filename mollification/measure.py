@@ -26,8 +26,9 @@ from mollification.models import latent
 from mollification.training import checkpoint, workdir
 from mollification.training.run import Evaluation
 
-# In features: of the data set's own network unless another is named; 'frechet' is 'fid' there.
+# Of the data set's own network unless another is named; 'frechet' is 'fid' there.
 IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
+OF_SAMPLES = ('mmd', *IN_FEATURES)   # the others draw none
 GRID = 64   # samples in the picture of a measured checkpoint
 LISTED = 4096   # latents of which a record lists each; NVAE has more at the size of CIFAR-10
 # The records of a metric that has several, or another name; bits/dim are not always defined.
@@ -82,8 +83,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   None. Each metric is written as soon as it is there; what is in its way, and what `checked` finds,
   is raised before anything is measured. Non-finite samples are counted in the records; more than
   none raise FloatingPointError unless `allow_nonfinite`. Of a model that starts from data, `extra`
-  says from which ('init_on'). Samples that are images leave a grid of them in samples/.
-  Raises FileNotFoundError where there is no such checkpoint.
+  says from which ('init_on'). Images leave a grid of samples. FileNotFoundError: no checkpoint.
   """
   extractor = checked(run, metrics, split, extractor)
   evaluation, config = run.evaluation, run.config
@@ -142,7 +142,7 @@ def _there(run, metrics, common, split, num_samples, extractor):
     fields = common | of_split
     if metric == 'importance':
       fields |= _with(common, _draws(config))
-    elif metric in ('mmd', *IN_FEATURES):
+    elif metric in OF_SAMPLES:
       fields |= _with(common, _sampling(config)) | {'n': num_samples or split.num_examples}
     if metric in IN_FEATURES:
       fields['features'] = _features(extractor, config)
@@ -344,7 +344,7 @@ def _in_features(metrics, extractor, dataset, split, samples, config, common, fo
   common = _with(common, _sampling(config)) | {
     'n': own.n, 'unit': '1', 'features': _features(extractor, config),
     'reference': _reference(dataset, split)}
-  extra = {'nonfinite_samples': samples().nonfinite} | (
+  extra = {'nonfinite_samples': samples().nonfinite, 'precision': extractor.precision} | (
     {'weights': extractor.origin} if extractor.origin else {})
   for metric in dict.fromkeys('fid' if m == 'frechet' else m for m in metrics):
     if metric == 'copies':

@@ -76,19 +76,17 @@ def join_processes():
 
 
 def all_processes(tree):
-  """Host arrays [B, ...] of every process, in their order: a list of trees, the same everywhere.
+  """Host arrays [B, ..., F] of every process, in their order: a list of trees, the same everywhere.
 
-  Every process must call it, with the same shapes. Raises TypeError for types of 8 bytes, which
-  would lose half of them on the way.
+  Every process must call it, with the same shapes. Types of 8 bytes travel as pairs of 4, since JAX
+  would halve them.
   """
-  wide = {a.dtype for a in jax.tree.leaves(tree) if a.dtype.itemsize > 4}
-  if wide:
-    raise TypeError(f'arrays must have types of at most 4 bytes, got {min(map(str, wide))}; send '
-                    'float32, or the bytes as uint32.')
   if jax.process_count() == 1:
     return [tree]
-  gathered = multihost_utils.process_allgather(tree)
-  return [jax.tree.map(lambda a: np.asarray(a[i]), gathered) for i in range(jax.process_count())]
+  narrow = jax.tree.map(lambda a: a.view(np.uint32) if a.dtype.itemsize == 8 else a, tree)
+  gathered = multihost_utils.process_allgather(narrow)
+  return [jax.tree.map(lambda a, own: np.asarray(a[i]).view(own.dtype), gathered, tree)
+          for i in range(jax.process_count())]
 
 
 def with_global_keys(train_step):

@@ -1,7 +1,6 @@
 """The evaluation binary without a workdir: convert-weights, stats and score."""
 import json
 import pathlib
-import sys
 import tempfile
 import time
 import warnings
@@ -35,16 +34,17 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   """
   source = _open(where, extractor, split, data_dir, drawn)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
-          'n': source.n, 'content': source.content}
+          'n': source.n, 'content': source.content, 'precision': extractor.precision}
   out = pathlib.Path(out)
   if out.suffix != '.npz':   # by which `score` knows it
     raise ValueError(f'statistics are written to a file called *.npz, got {str(out)!r}; rename it.')
   if out.exists():
     _, old = statistics_file.read(out)
-    differing = [key for key, value in meta.items() if (old or {}).get(key) != value]
+    old = {'precision': 'float32'} | (old or {})   # which older files do not say
+    differing = [key for key, value in meta.items() if old.get(key) != value]
     if differing:
       raise ValueError(f'{out} must hold statistics of {differing[0]} {meta[differing[0]]!r}, got '
-                       f'{(old or {}).get(differing[0])!r}; write to another file.')
+                       f'{old.get(differing[0])!r}; write to another file.')
     return f'{out}: is there already ({source.n:,} images)'
   out.parent.mkdir(parents=True, exist_ok=True)
   state = out.with_name(f'.{out.name}.state')
@@ -52,8 +52,8 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
     done = scoring.run(extractor, source, progress=progress.show, state_file=state)
   statistics = done.moments.statistics()
   meta |= {'images_sha256': done.sha256, 'weights': extractor.origin, 'notes': list(source.notes),
-           'ddof': 1, 'seconds': done.seconds, 'versions': records.versions(),
-           'device': records.device()}
+           'formats': source.formats, 'sizes': source.sizes, 'ddof': 1, 'seconds': done.seconds,
+           'versions': records.versions(), 'device': records.device()}
   if jax.process_index() == 0:
     statistics_file.write(out, statistics, meta)
     state.unlink(missing_ok=True)
@@ -76,6 +76,8 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
   # What can be said of both sides is said before hours are spent on one.
   first, second = (_opened(where, extractor, split, data_dir, drawn) for where in (a, b))
   _check_kinds(a, first, second, metrics)
+  notes = sources.differences(_about(first), _about(second))
+  sources.state_notes(notes)
   start = time.monotonic()
   own, own_set = _side(first, metrics, extractor, groups)
   other, reference_set = _side(second, scoring.needed(metrics), extractor, 0)
@@ -89,8 +91,9 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
   return {
     'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
                  **f.extra} for f in found],
-    'set': own_set, 'reference': reference_set, 'features': scoring.identity(extractor),
-    'weights': extractor.origin,
+    'set': own_set, 'reference': reference_set, 'notes': notes,
+    'features': scoring.identity(extractor), 'weights': extractor.origin,
+    'precision': extractor.precision,
     'seconds': time.monotonic() - start, 'versions': records.versions(),
     'device': records.device()}
 
@@ -108,9 +111,8 @@ def _opened(where, extractor, split, data_dir, drawn):
   """What a side is: a Source, its notes stated, or (Reference, what it is of) of statistics."""
   if statistics_file.is_statistics(where):
     found, meta = statistics_file.read(where)
-    note = statistics_file.check(where, meta, scoring.identity(extractor))
-    if note:
-      print(f'note: {note}', file=sys.stderr, flush=True)
+    sources.state_notes(
+      statistics_file.check(where, meta, scoring.identity(extractor), extractor.precision))
     reference = scoring.Reference(found, statistics_file.read_spatial(where))
     return reference, meta or {'name': str(where), 'n': found.n}
   there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
@@ -123,13 +125,19 @@ def _side(opened, metrics, extractor, groups):
     return opened
   source = opened
   if not metrics:
-    return scoring.Reference(), {'name': source.name, 'split': source.split, 'n': source.n}
+    return scoring.Reference(), _about(source)
   with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, metrics, groups=groups, progress=progress.show,
                        rows_folder=tempfile.gettempdir())
-  return done, {'name': source.name, 'split': source.split, 'n': done.n,
-                'images_sha256': done.sha256, 'notes': list(source.notes),
-                'seconds': done.seconds}
+  return done, _about(source) | {'images_sha256': done.sha256, 'seconds': done.seconds}
+
+
+def _about(opened):
+  """What a side is of, before a network has seen it."""
+  if not isinstance(opened, sources.Source):
+    return opened[1]
+  return {'name': opened.name, 'split': opened.split, 'n': opened.n, 'notes': list(opened.notes),
+          'formats': opened.formats, 'sizes': opened.sizes}
 
 
 def _open(where, extractor, split, data_dir, drawn):
@@ -138,7 +146,7 @@ def _open(where, extractor, split, data_dir, drawn):
     source = measure.drawn(where, **drawn)
   else:
     source = sources.open_images(where, split=split, data_dir=data_dir, grey=extractor.grey)
-  sources.state_notes(source)
+  sources.state_notes(source.notes)
   return source
 
 

@@ -80,7 +80,7 @@ def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys, mo
   assert [p.name for p in out.parent.iterdir()] == ['stats.npz']
   other = {**scoring.identity(extractor), 'input_mode': 'tf1'}
   with pytest.raises(ValueError, match="with input_mode 'tf1', got 'uint8'"):
-    statistics_file.check(out, meta, other)
+    statistics_file.check(out, meta, other, 'float32')
   assert '17 grey levels' in capsys.readouterr().err
   done = passes(monkeypatch)
   with pytest.raises(ValueError, match="with net 'inception_pytorch', got 'digits_cnn_8x8'"):
@@ -190,21 +190,28 @@ def test_statistics_whose_meta_says_nothing_are_refused(tmp_path):
       statistics_file.read(tmp_path / 's.npz')
 
 
-def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, digits):
+def two_processes(*command):
+  """Run a Python command in two processes that know of each other; [what each says on stderr]."""
   with socket.socket() as free:
     free.bind(('localhost', 0))
     port = free.getsockname()[1]
-  np.savez(tmp_path / 'images.npz', arr_0=digits.test.x[:150])   # five batches for two processes
-  names = [str(tmp_path / name) for name in ('images.npz', 'two.npz', 'one.npz')]
   env = {**os.environ, 'JAX_COORDINATOR_ADDRESS': f'localhost:{port}', 'JAX_NUM_PROCESSES': '2',
          'XLA_FLAGS': '--xla_force_host_platform_device_count=1'}
-  command = [sys.executable, '-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
-             '--features=digits_cnn_8x8']
-  both = [subprocess.Popen(command, env=env | {'JAX_PROCESS_ID': str(i)}, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
+  both = [subprocess.Popen([sys.executable, *command], env=env | {'JAX_PROCESS_ID': str(i)},
+                           text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           cwd=pathlib.Path(__file__).parents[1]) for i in range(2)]
+  said = []
   for process in both:
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    said.append(process.communicate(timeout=120)[1])
+    assert process.returncode == 0, said[-1]
+  return said
+
+
+def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, digits):
+  np.savez(tmp_path / 'images.npz', arr_0=digits.test.x[:150])   # five batches for two processes
+  names = [str(tmp_path / name) for name in ('images.npz', 'two.npz', 'one.npz')]
+  two_processes('-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+                '--features=digits_cnn_8x8')
   score.stats(names[0], names[2], extractor)
   with np.load(names[1]) as two, np.load(names[2]) as one:
     np.testing.assert_array_equal(two['mu'], one['mu'])
@@ -212,6 +219,62 @@ def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, di
     first, second = (json.loads(str(archive['meta'])) for archive in (two, one))
   assert first['images_sha256'] == second['images_sha256']
   assert first['device'].endswith('x 2')   # both had part in it
+
+
+# Every metric, float64 features too, then statistics that are killed after two batches and go on.
+IN_TWO = """
+import sys
+import jax
+from jax.experimental import multihost_utils
+from mollification import parallel, score
+from mollification.evaluation import scoring
+from tests.test_score import Toy
+parallel.join_processes()
+images, folder = sys.argv[1:]
+for precision in ('float32', 'float64'):
+  result = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
+  score.write_json(result, f'{folder}/{precision}-{jax.process_index()}.json')
+scoring.SAVE_SECONDS, done, show = 0, [], scoring.Progress.show
+
+def killed(self, count):
+  done.append(count)
+  if len(done) == 2:
+    raise KeyboardInterrupt
+
+scoring.Progress.show = killed
+try:
+  score.stats(images, f'{folder}/stats.npz', Toy.extractor())
+except KeyboardInterrupt:
+  multihost_utils.sync_global_devices('both are dead')
+scoring.Progress.show = lambda self, count: done.append(count)
+score.stats(images, f'{folder}/stats.npz', Toy.extractor())
+print(done, file=sys.stderr)
+if jax.process_index():   # as if it did not see the folder
+  scoring._restored = lambda *args, old=scoring._restored: (old(*args)[0], 7, '')
+try:
+  score.stats(images, f'{folder}/other.npz', Toy.extractor())
+except ValueError as error:
+  print(error, file=sys.stderr)
+"""
+
+
+def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
+  images = str(tmp_path / 'images.npz')
+  np.savez(images, arr_0=digits.test.x[:150])
+  said = two_processes('-c', IN_TWO, images, str(tmp_path))
+  for precision in ('float32', 'float64'):
+    alone = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
+    for index in range(2):
+      found = json.loads((tmp_path / f'{precision}-{index}.json').read_text())
+      assert found['figures'] == json.loads(json.dumps(alone['figures']))
+      assert found['set']['images_sha256'] == alone['set']['images_sha256']
+  score.stats(images, tmp_path / 'alone.npz', Toy.extractor())
+  with np.load(tmp_path / 'stats.npz') as two, np.load(tmp_path / 'alone.npz') as one:
+    np.testing.assert_array_equal(two['sigma'], one['sigma'])
+  for lines in said:   # killed after the second batch, and the third is next
+    assert '[32, 64, 64, 96, 128, 150]' in lines, lines
+    assert 'must go on from one image, got [0, 7]: ' in lines
+  assert not list(tmp_path.glob('.*state*'))
 
 
 @pytest.mark.slow
@@ -283,7 +346,7 @@ class Toy:
 
   @staticmethod
   def outputs(x):
-    flat = x.reshape(len(x), -1).astype('float32') / 16
+    flat = x.reshape(len(x), -1).astype(float) / 16   # of the precision that is set
     return {'features': flat[:, :20], 'spatial': flat[:, 20:50], 'logits_unbiased': flat[:, 50:]}
 
   @staticmethod
@@ -341,6 +404,27 @@ def test_a_folder_of_grey_files_suits_a_network_of_grey_images(tmp_path, digits,
   score.stats(str(tmp_path), tmp_path / 'out.npz', extractor)
   found, _ = statistics_file.read(tmp_path / 'out.npz')
   np.testing.assert_array_equal(found.cov, plain_statistics(extractor, digits.test.x[:80]).cov)
+
+
+def test_compressed_images_against_others_are_noted(tmp_path, digits, extractor, capsys):
+  """Of images and of statistics of them; the precision is noted as well."""
+  (tmp_path / 'a').mkdir()
+  for i, image in enumerate(digits.test.x[:80]):
+    Image.fromarray(image[..., 0]).save(tmp_path / 'a' / f'{i:03}.jpg')
+  a, out = str(tmp_path / 'a'), str(tmp_path / 'out.npz')
+  result = score.score(a, 'digits', ['fid'], extractor)
+  note = f'{a} holds images of JPEG and digits of array: compression alone moves the features'
+  assert result['notes'] == [note]
+  assert (result['set']['formats'], result['set']['sizes']) == ({'JPEG': 80}, {'8x8': 80})
+  assert result['precision'] == 'float32'
+  score.stats('digits', out, extractor)
+  capsys.readouterr()
+  score.score(a, out, ['fid'], extractor)
+  assert f'note: {note}' in capsys.readouterr().err
+  _, meta = statistics_file.read(out)
+  assert meta['precision'] == 'float32'
+  assert statistics_file.check(out, meta, scoring.identity(extractor), 'float64') == [
+    f'{out} is of float32 features, the others are float64']
 
 
 def binary(*args):

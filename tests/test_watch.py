@@ -280,7 +280,14 @@ def test_options_without_effect_are_refused(tmp_path):
     f'stats digits --out={out} --step=4': of_samples,
     f'score {a} {a} --split=train': 'it is for names of data sets, and none of them is one',
     f'stats digits --out={out} --features=digits_cnn_8x8 --weights=x': of_network,
-    f'--workdir={tmp_path} --weights=x': of_network,
+    f'stats digits --out={out} --features=digits_cnn_8x8 --precision=float64': of_network,
+    f'--workdir={tmp_path} --metrics=fid --weights=x': of_network,
+    f'--workdir={tmp_path} --precision=float64': 'it is of score and stats',
+    **{f'--workdir={tmp_path} --metrics=nll,latents --{option}':
+       'none of --metrics=nll,latents needs it' for option in (
+         'num_samples=10', 'quantize=round', 'allow_nonfinite', 'weights=x',
+         'features=digits_cnn_8x8')},
+    f'--workdir={tmp_path} --metrics=mmd --features=x': 'none of --metrics=mmd needs it',
     f'--workdir={tmp_path} --out={out}': 'it is of score and stats and convert-weights',
     f'--workdir={tmp_path} --data_dir=x': 'it is of score and stats'}
   splits = [f'--workdir={tmp_path}/none --split={split}' for split in sources.SPLITS]

@@ -1,4 +1,4 @@
-"""Feature extractors: uint8 [B, H, W, C] -> float32 [B, F], each known by name and sha256."""
+"""Feature extractors: uint8 [B, H, W, C] -> [B, F], each known by name and sha256."""
 import concurrent.futures
 import dataclasses
 import functools
@@ -25,13 +25,14 @@ from mollification.evaluation import (
 DEVICE_BATCH = 32
 DATASETS = {'digits': 'digits_cnn_8x8', 'fashion_mnist': 'fashion_mnist_cnn_28x28'}
 FIXED = sorted(classifiers.CLASSIFIERS)
+PRECISIONS = ('float32', 'float64')
 # What a name may be; the network's input size is part of it.
 NAMES = (*FIXED, *(f'inception_{mode}' for mode in resize.MODES), 'efficientnet_lite0_SIZE')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Extractor:
-  """A fixed network: uint8 images [B, *image_shape] -> {output: float32 [B, F]}.
+  """A fixed network: uint8 images [B, *image_shape] -> {output: [B, F]}, of type `precision`.
 
   `image_shape` is None where the network takes images of any size, grey or RGB; `resizing` is then
   (mode of `resize`, side). Two stages: `prepare(images, rows, columns)`, compiled once per
@@ -53,6 +54,7 @@ class Extractor:
   input_mode: str = 'uint8'
   origin: str = ''
   verified: bool = True
+  precision: str = 'float32'
 
   @functools.cached_property
   def mapped(self):
@@ -63,6 +65,15 @@ class Extractor:
   def prepared(self):
     """`prepare` over all local devices."""
     return parallel.pmap_examples(lambda _, *inputs: self.prepare(*inputs))
+
+  def outputs(self, variables, blocks):
+    """{output: [n, B/n, F]} on the devices, of the [_Block] of a batch."""
+    with self.types():
+      return self.mapped(variables, _prepared(self, blocks))
+
+  def types(self):
+    """The context in which JAX has this network's types."""
+    return jax.enable_x64(self.precision == 'float64')
 
   @property
   def grey(self):
@@ -97,7 +108,7 @@ class _Block(NamedTuple):
 
 
 def stream(extractor, source, *, start=0, device_batch=DEVICE_BATCH):
-  """Yields {output: float32 [b, F]} of images start, ..., source.n - 1 in order, padding dropped.
+  """Yields {output: [b, F]} of images start, ..., source.n - 1 in order, padding dropped.
 
   `source` has `n` and `piece(start, stop)`, the uint8 images [H, W, C] of those numbers, as an
   array or, of several sizes, a list; 'image_sha256' uint32 [b, 8] is among the outputs. Of several
@@ -106,10 +117,11 @@ def stream(extractor, source, *, start=0, device_batch=DEVICE_BATCH):
   same bits for any number of processes. Raises ValueError as `Extractor.check`.
   """
   size = piece_size(device_batch)
-  variables = parallel.place(extractor.variables)
+  with extractor.types():
+    variables = parallel.place(extractor.variables)
   pending = None
   for counts, digests, blocks in _rounds(extractor, source, start, size):
-    outputs = extractor.mapped(variables, _prepared(extractor, blocks))
+    outputs = extractor.outputs(variables, blocks)
     if pending is not None:   # one batch is in flight while the one before is read
       yield from _read(*pending)
     pending = counts, digests, outputs
@@ -123,7 +135,7 @@ def piece_size(device_batch=DEVICE_BATCH):
 
 
 def extract(extractor, images, device_batch=DEVICE_BATCH):
-  """Features float32 [N, F] of images uint8 [N, H, W, C], N >= 1, in their order.
+  """Features [N, F] of images uint8 [N, H, W, C], N >= 1, in their order.
 
   Every image counts, once. Raises ValueError as `Extractor.check`, and for N = 0.
   """
@@ -189,7 +201,8 @@ def _blocks(extractor, images, size):
     for i in own:
       shapes[i] = images[i].shape
     blocks.append(_Block(np.isin(np.arange(size), own), block, *(
-      resize.weights(mode, [shape[axis] for shape in shapes], side, padded[axis])
+      resize.weights(mode, [shape[axis] for shape in shapes], side, padded[axis],
+                     extractor.precision)
       for axis in (0, 1))))
   return blocks
 
@@ -213,22 +226,26 @@ def _read(counts, digests, outputs):
     yield jax.tree.map(lambda a, count=count: a[:count], found)
 
 
-def load(name, *, path='', allow_unverified=False):
+def load(name, *, path='', allow_unverified=False, precision='float32'):
   """The `Extractor` called `name`, see `NAMES`; read once.
 
-  `path` and `allow_unverified` are those of `weights.load`, for inception alone. Raises ValueError
-  for other names, FileNotFoundError where weights are missing.
+  `path` and `allow_unverified` are those of `weights.load`, for inception alone, and so is the
+  `precision` float64, for comparisons between machines: on CPU it takes about twice the time.
+  Raises ValueError for other names, FileNotFoundError where weights are missing.
   """
-  return _load(name, str(path), allow_unverified)
+  if precision not in PRECISIONS or (precision != 'float32' and not name.startswith('inception_')):
+    raise ValueError(f'precision must be float32 or, of inception features, float64, got '
+                     f'{precision!r} of {name}.')
+  return _load(name, str(path), allow_unverified, precision)
 
 
 @functools.cache
-def _load(name, path, allow_unverified):
+def _load(name, path, allow_unverified, precision):
   size = re.fullmatch(r'efficientnet_lite0_(\d+)', name)
   if name in classifiers.CLASSIFIERS:
     return _classifier(name)
   if name.removeprefix('inception_') in resize.MODES:
-    return _inception(name, path, allow_unverified)
+    return _inception(name, path, allow_unverified, precision)
   if size and 32 <= int(size[1]) <= 512:
     return _efficientnet(name, int(size[1]))
   raise ValueError(f'features must be one of {", ".join(NAMES)} (SIZE from 32 to 512), got '
@@ -250,9 +267,10 @@ def _classifier(name):
     lambda variables, x: {'features': classifiers.features(classifier, variables, x)})
 
 
-def _inception(name, path, allow_unverified):
+def _inception(name, path, allow_unverified, precision):
   found = weights.load(path, allow_unverified=allow_unverified)
   mode = name.removeprefix('inception_')
+  params = jax.tree.map(lambda a: np.asarray(a, precision), found.params)
 
   def apply(variables, x):
     taps = inception.forward(variables, x)
@@ -260,9 +278,9 @@ def _inception(name, path, allow_unverified):
             'spatial': taps['spatial']}
 
   return Extractor(
-    name, found.sha256, None, inception.fuse(found.params), apply,
-    functools.partial(resize.scaled, mode=mode), (mode, inception.SIZE), mode, found.origin,
-    found.file_sha256 in weights.KNOWN)
+    name, found.sha256, None, inception.fuse(params), apply,
+    functools.partial(resize.scaled, mode=mode, dtype=precision), (mode, inception.SIZE), mode,
+    found.origin, found.file_sha256 in weights.KNOWN, precision)
 
 
 def _efficientnet(name, size):

@@ -81,18 +81,19 @@ def _resampled(image):
   return x
 
 
-def weights(mode, lengths, size, width):
-  """float32 [B, size, width] for sides of `lengths` [B] padded to `width`; None: nothing to do."""
+def weights(mode, lengths, size, width, dtype='float32'):
+  """[B, size, width] for sides of `lengths` [B] padded to `width`; None: nothing to do."""
   if all(n == size == width for n in lengths):
     return None
   if len(set(lengths)) == 1:
-    return np.broadcast_to(_padded(mode, lengths[0], size, width), (len(lengths), size, width))
-  return np.stack([_padded(mode, n, size, width) for n in lengths])
+    return np.broadcast_to(_padded(mode, lengths[0], size, width, dtype),
+                           (len(lengths), size, width))
+  return np.stack([_padded(mode, n, size, width, dtype) for n in lengths])
 
 
 @functools.lru_cache(maxsize=256)
-def _padded(mode, n, size, width):
-  return np.pad(matrix(mode, n, size), ((0, 0), (0, width - n)))
+def _padded(mode, n, size, width, dtype):
+  return np.pad(matrix(mode, n, size, dtype), ((0, 0), (0, width - n)))
 
 
 def _weights_of(x, mode, size, dtype):

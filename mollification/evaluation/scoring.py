@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from mollification import metrics as writers
-from mollification import npz
+from mollification import npz, parallel
 from mollification.evaluation import (
   features,
   frechet,
@@ -31,7 +31,7 @@ QUICK_SECONDS = 2.   # what takes less shows no progress
 class Pass:
   """What one pass over `n` images leaves; None where it was not asked for.
 
-  `moments` and `spatial` are accumulated, `score` is an `InceptionScore`, `rows` float32 [n, F] the
+  `moments` and `spatial` are accumulated, `score` is an `InceptionScore`, `rows` [n, F] the
   features themselves, in memory or mapped from a file. `sha256` is of the images, `seconds` are
   wall time and `waiting_seconds` the part that was spent waiting for images and the network.
   """
@@ -127,13 +127,14 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
   mapped from a nameless file in `rows_folder`, which goes with the process, or kept in memory where
   it is None. With `state_file`, for moments alone, a run that was killed goes on where it last
   saved; a state of other images or another network raises ValueError. The caller deletes it, once
-  what the pass leaves is written. Several processes keep no
-  state: each would have saved at another image. `progress(done)` is called after every batch.
+  what the pass leaves is written. Of several processes the first one saves, and all read what it
+  saved: the file must lie where all of them see it, or ValueError is raised. `progress(done)` is
+  called after every batch.
   """
   check_metrics(metrics, extractor)
   wanted = set(metrics)
-  state_file = state_file if jax.process_count() == 1 else None
   own, done, sha256 = _restored(state_file, extractor, source, groups)
+  _check_together(state_file, done)
   spatial = moments.Moments(groups) if 'sfid' in wanted else None
   score = inception_score.InceptionScore(source.n) if 'is' in wanted else None
   rows, start, saved, waited = None, time.monotonic(), time.monotonic(), 0.
@@ -151,13 +152,13 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
     if score is not None:
       score.add(out['logits_unbiased'])
     if wanted & set(KEEP):
-      rows = _rows(rows_folder, source.n, block.shape[1]) if rows is None else rows
+      rows = _rows(rows_folder, source.n, block) if rows is None else rows
       rows[done:done + len(block)] = block
     done += len(block)
     sha256 = sources.chained(sha256, out['image_sha256'])
     if progress:
       progress(done)
-    if state_file and time.monotonic() - saved > SAVE_SECONDS:
+    if state_file and jax.process_index() == 0 and time.monotonic() - saved > SAVE_SECONDS:
       own.save(state_file, identity=_state_identity(extractor, source), sha256=np.array(sha256))
       saved = time.monotonic()
   if own.n != source.n:
@@ -165,9 +166,18 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
   return Pass(own.n, sha256, own, spatial, score, rows, time.monotonic() - start, waited)
 
 
+def _check_together(state_file, done):
+  """Raise ValueError, in every process, unless all of them go on from the same image."""
+  starts = [int(start['done'][0]) for start in parallel.all_processes({'done': np.array([done])})]
+  if len(set(starts)) > 1:
+    raise ValueError(f'the processes must go on from one image, got {starts}: {state_file} must '
+                     'lie in a folder that all of them see; write there.')
+
+
 def _state_identity(extractor, source):
-  state = identity(extractor) | {'name': source.name, 'split': source.split, 'n': source.n,
-                                 'content': source.content}
+  state = identity(extractor) | {
+    'precision': extractor.precision, 'name': source.name, 'split': source.split, 'n': source.n,
+    'content': source.content}
   return np.array(json.dumps(state, sort_keys=True))
 
 
@@ -189,12 +199,13 @@ def _restored(state_file, extractor, source, groups):
   return own, own.n, sha256
 
 
-def _rows(folder, n, width):
+def _rows(folder, n, block):
+  shape = n, block.shape[1]
   if folder is None:
-    return np.empty((n, width), np.float32)
+    return np.empty(shape, block.dtype)
   pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryFile(dir=folder) as file:   # the mapping keeps it alive
-    return np.memmap(file, np.float32, 'w+', shape=(n, width))
+    return np.memmap(file, block.dtype, 'w+', shape=shape)
 
 
 def copies(own, seen, unseen):

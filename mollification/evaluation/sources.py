@@ -4,6 +4,7 @@ Order, and with it every sum, is a function of the names: files are sorted, thos
 together, and of sizes that are padded to the same. An image that cannot be read is an error that
 names it, never left out.
 """
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -25,6 +26,8 @@ from mollification.evaluation import resize
 THREADS = 4
 GREY = ('L', '1')   # modes of Pillow
 SPLITS = ('train', 'full_train', 'validation', 'test')
+LOSSY = ('JPEG', 'JPEG2000', 'MPO', 'WEBP')   # formats of Pillow that may lose what features see
+COUNTED = 10   # sizes that are counted each; the others are counted together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class Source:
 
   A piece is an array, or a list where sizes may differ; every image may be read alone. `name` and
   `split` identify the set ('all' where there are no splits); `notes` are what people should know of
-  it. `content` is a hash that tells other images under the same name without decoding them: of the
+  it; `formats` and `sizes` count its images: {'PNG': 3}, or 'array', and {'32x32': 3}, width first.
+  `content` is a hash that tells other images under the same name without decoding them: of the
   files' names, sizes and times (in an archive checksums), or of an array's shape and some of its
   means.
   """
@@ -43,6 +47,8 @@ class Source:
   piece: Callable = dataclasses.field(repr=False)
   notes: tuple = ()
   content: str = ''
+  formats: dict = dataclasses.field(default_factory=dict)
+  sizes: dict = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     if self.n < 2:
@@ -102,8 +108,10 @@ def from_array(images, name, split='all', notes=()):
   if images.ndim != 4 or images.dtype != np.uint8 or images.shape[-1] not in (1, 3):
     raise ValueError(f'{name} must hold images uint8 [N, H, W, 1 or 3], got {images.dtype} '
                      f'{images.shape}; quantise and transpose them first.')
-  return Source(name, split, len(images), lambda start, stop: np.asarray(images[start:stop]),
-                notes=notes, content=_hash(dataset.summary(images)))
+  n, height, width, _ = images.shape
+  return Source(name, split, n, lambda start, stop: np.asarray(images[start:stop]), notes=notes,
+                content=_hash(dataset.summary(images)), formats={'array': n},
+                sizes={f'{width}x{height}': n})
 
 
 def _hash(what):
@@ -181,7 +189,16 @@ def _files(where, names, opened, stamps, grey):
       raise _cannot_read(where, opened, names)
     return found
 
-  return Source(where, 'all', len(ordered), piece, _notes(where, headers, grey), _hash(stamps))
+  sizes = collections.Counter(f'{width}x{height}' for (width, height), _, _ in headers)
+  return Source(where, 'all', len(ordered), piece, _notes(where, headers, grey), _hash(stamps),
+                dict(collections.Counter(kind for *_, kind in headers)), _counted(sizes))
+
+
+def _counted(sizes):
+  """{size: count} of the most frequent, and 'others'."""
+  found = dict(sizes.most_common(COUNTED))
+  others = sizes.total() - sum(found.values())
+  return found | ({'others': others} if others else {})
 
 
 def _rank(size):
@@ -263,7 +280,29 @@ def _notes(where, headers, grey):
   return tuple(found)
 
 
-def state_notes(source, stream=None):
-  """Print the notes of a source, once, to stderr."""
-  for note in source.notes:
-    print(f'note: {note}', file=stream or sys.stderr, flush=True)
+def differences(own, other):
+  """Notes on what moves features beside the images' content, between two sets.
+
+  Each is a dict with 'name' and, where they are known, the `formats` and `sizes` of a `Source`.
+  Nothing is said of sizes where both sets hold several: photographs differ.
+  """
+  found, names = [], (own['name'], other['name'])
+  formats, sizes = ([side.get(key) or {} for side in (own, other)] for key in ('formats', 'sizes'))
+  lossy = [set(side) & set(LOSSY) for side in formats]
+  if all(formats) and lossy[0] != lossy[1]:
+    found.append(_differ(names, formats, 'compression'))
+  if all(sizes) and set(sizes[0]) != set(sizes[1]) and min(map(len, sizes)) == 1:
+    found.append(_differ(names, sizes, 'resizing'))
+  return found
+
+
+def _differ(names, kinds, what):
+  listed = [', '.join([*list(side)[:3], *['...'] * (len(side) > 3)]) for side in kinds]
+  return (f'{names[0]} holds images of {listed[0]} and {names[1]} of {listed[1]}: {what} alone '
+          'moves the features')
+
+
+def state_notes(notes):
+  """Print notes, as a `Source` has them, to stderr."""
+  for note in notes:
+    print(f'note: {note}', file=sys.stderr, flush=True)

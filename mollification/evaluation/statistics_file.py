@@ -61,17 +61,19 @@ def read_spatial(path):
   return Statistics(None, *(np.asarray(found[name], np.float64) for name in names))
 
 
-def check(path, meta, extractor_identity):
+def check(path, meta, extractor_identity, precision):
   """Raise ValueError where `meta` names other features than {'net', 'sha256', 'input_mode'}.
 
-  Returns a note for files that do not say what they are statistics of, else ''.
+  Returns notes: on files that do not say what they are statistics of, and on features of another
+  `precision`, whose rounding differs.
   """
   if meta is None:
-    return (f'{path} does not say which network, weights and resizing it is of; taken to be of '
-            f'{extractor_identity["net"]}')
+    return [f'{path} does not say which network, weights and resizing it is of; taken to be of '
+            f'{extractor_identity["net"]}']
   for key in IDENTITY:
     if meta['features'][key] != extractor_identity[key]:
       raise ValueError(f'{path} must be of features with {key} {extractor_identity[key]!r}, got '
                        f'{meta["features"][key]!r}; make it anew with `stats`, or choose '
                        '--features and --weights to match.')
-  return ''
+  kept = meta.get('precision', 'float32')   # which older files do not say
+  return [] if kept == precision else [f'{path} is of {kept} features, the others are {precision}']

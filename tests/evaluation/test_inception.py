@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from experiments.bench import inception_golden as golden
-from mollification.evaluation import inception, resize, weights
+from mollification.evaluation import features, inception, resize, weights
 
 GOLDEN = dict(np.load(golden.GOLDEN))
 
@@ -115,6 +115,20 @@ def test_float64_equals_pytorch_fid_in_float64(params):
     for name in ('192', '768', '2048'):
       assert taps[name].dtype == np.float64
       assert distance(taps[name][0], GOLDEN[f'64/{name}/float64']) < 1e-10
+
+
+def test_features_in_float64_of_images_as_they_come(params, tmp_path):
+  """Weights, resizing and network, without a switch for all of JAX."""
+  weights.save(weights.Weights(params, 'made here', ''), tmp_path / 'w.npz')
+  extractor = features.load('inception_pytorch', path=tmp_path / 'w.npz', allow_unverified=True,
+                            precision='float64')
+  found = features.extract(extractor, np.asarray(golden.image(64)), device_batch=1)
+  assert found.dtype == np.float64
+  assert distance(found[0], GOLDEN['64/2048/float64']) < 1e-10
+  assert jnp.ones(1).dtype == jnp.float32   # of others nothing has changed
+  for name, precision in (('digits_cnn_8x8', 'float64'), ('inception_tf1', 'float16')):
+    with pytest.raises(ValueError, match=f"must be float32 or, .* got '{precision}' of {name}"):
+      features.load(name, precision=precision)
 
 
 @pytest.mark.parametrize('platform', ['tpu', 'cuda'])

@@ -49,6 +49,34 @@ def test_a_folder_at_any_depth_in_order_of_size_and_name(folder, size):
   same(everything(source, size), expected)
   assert any('2 sizes' in note for note in source.notes)
   assert any('BMP, PNG' in note for note in source.notes)
+  assert source.formats == {'PNG': 4, 'BMP': 1}
+  assert source.sizes == {'5x5': 1, '6x8': 4}
+
+
+def test_of_many_sizes_the_frequent_ones_are_counted(tmp_path):
+  for i in range(sources.COUNTED + 5):
+    Image.fromarray(pixels(i, 4, i % (sources.COUNTED + 2) + 1, 3)).save(tmp_path / f'{i:02}.png')
+  sizes = sources.open_images(tmp_path).sizes
+  assert (sizes['1x4'], sizes['3x4'], sizes['others']) == (2, 2, 2)
+  assert sum(sizes.values()) == sources.COUNTED + 5
+
+
+def side(name, formats=(), sizes=()):
+  return {'name': name, 'formats': dict.fromkeys(formats, 2), 'sizes': dict.fromkeys(sizes, 2)}
+
+
+def test_what_else_differs_between_two_sets():
+  known = side('a', ['PNG'], ['32x32'])
+  assert sources.differences(known, side('b', ['array', 'BMP'], ['32x32'])) == []
+  assert sources.differences(known, {'name': 'statistics of others'}) == []
+  compressed, resized = sources.differences(
+    known, side('b', ['PNG', 'JPEG'], ['64x64', '1x1', '2x2', '3x3']))
+  assert compressed == ('a holds images of PNG and b of PNG, JPEG: compression alone moves the '
+                        'features')
+  assert resized == ('a holds images of 32x32 and b of 64x64, 1x1, 2x2, ...: resizing alone moves '
+                     'the features')
+  photographs = [side(name, sizes=[f'{name}1', f'{name}2']) for name in 'ab']
+  assert sources.differences(*photographs) == []
 
 
 def test_a_zip_is_its_folder(folder, tmp_path):
