@@ -10,8 +10,9 @@ import time
 
 from ml_collections import ConfigDict
 
-# What the first record of each metric is called.
-_RECORDED = {'nll': 'log_likelihood', 'mmd': 'mmd2', 'frechet': 'frechet'}
+# What the first record of each metric is called, in whatever features.
+_RECORDED = {'nll': {'log_likelihood'}, 'mmd': {'mmd2'}, 'frechet': {'frechet', 'fid'},
+             'fid': {'frechet', 'fid'}, 'kid': {'kernel_distance', 'kid'}, 'pr': {'precision'}}
 _POLL = .5   # seconds between looks for a signal
 
 
@@ -35,6 +36,8 @@ def train_and_measure(cell):
   """
   from mollification import build, measure
   from mollification.training import loop, preemption, workdir
+  if is_done(cell):
+    return None
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
@@ -121,4 +124,28 @@ def _measured(cell, step):
   from mollification.evaluation import records
   found = {r.metric for r in records.read_all(cell.folder / 'records')
            if r.step == step and r.reference['split'] == 'test'}
-  return all(_RECORDED[metric] in found for metric in cell.metrics)
+  return all(_RECORDED[metric] & found for metric in cell.metrics)
+
+
+def is_done(cell):
+  """Whether a Cell is trained to its end and measured, without looking at its data or model."""
+  from mollification.training import workdir
+  kept = workdir.read_config(cell.folder)
+  return (kept is not None and workdir.identity(kept) == workdir.identity(cell.config.to_dict())
+          and _measured(cell, cell.config.total_steps))
+
+
+def updates_done(cell):
+  """Updates up to the newest checkpoint of a Cell; 0 for none."""
+  return max((int(path.name) for path in (cell.folder / 'checkpoints').glob('*')
+              if path.name.isdecimal()), default=0)
+
+
+def state(cell):
+  """How far a Cell is, in words."""
+  if is_done(cell):
+    return 'done'
+  done, total = updates_done(cell), cell.config.total_steps
+  if done == total:
+    return 'trained, not measured'
+  return f'{done:,} of {total:,} updates' if done else 'missing'

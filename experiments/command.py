@@ -1,5 +1,7 @@
 """What the commands of the experiments share: flags, one-line errors, what cannot be recorded."""
 import pathlib
+import sys
+import time
 
 from absl import app, flags
 
@@ -8,15 +10,16 @@ from mollification import cli
 FLAGS = flags.FLAGS
 
 
-def define_flags(name, *, seeds, cells=''):
+def define_flags(name, *, seeds=0, cells=''):
   """Those of every experiment, defined by its command alone: importers have flags of their own.
 
-  `cells`, where there is a choice of them, says what --cells names.
+  `cells`, where there is a choice of them, says what --cells names; 0 `seeds`: there is none.
   """
   if cells:
     flags.DEFINE_list('cells', [], f'{cells}; all by default.')
   flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of all that is written.')
-  flags.DEFINE_integer('seeds', seeds, 'Seeds per arm.', lower_bound=2)
+  if seeds:
+    flags.DEFINE_integer('seeds', seeds, 'Seeds per arm.', lower_bound=2)
   flags.DEFINE_integer('workers', 2, 'Processes at a time, each on its share of the cores.',
                        lower_bound=1)
   flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
@@ -43,6 +46,33 @@ def run_grid(cells, root, results):
     return root
   grid.record(cells, results)
   return results
+
+
+def run_cells(todo, root):
+  """Train and measure `cells.Cell`s, what is missing of them; the seconds of each.
+
+  None for one that was begun before. A signal ends the process, once what is under way is saved.
+  """
+  from experiments import cells
+  from mollification.training import preemption
+  start, taken = time.monotonic(), []
+  print(f'{len(todo)} runs, {FLAGS.workers} at a time; building and compiling', flush=True)
+  try:
+    for cell, seconds in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled'):
+      taken.append(seconds)
+      elapsed = time.monotonic() - start
+      left = elapsed / len(taken) * (len(todo) - len(taken))
+      _print(f'[{len(taken)}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: '
+             'trained and measured')
+  except cells.Stopped:
+    print('stopped and saved; the same command goes on from here')
+    raise SystemExit(preemption.EXIT_STATUS) from None
+  return taken
+
+
+def _print(text):
+  """Print a line, without the rest of a progress line of the runs under way before it."""
+  print(('\r\x1b[K' if sys.stdout.isatty() else '') + text, flush=True)
 
 
 def run(experiment):

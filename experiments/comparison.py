@@ -15,7 +15,8 @@ T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
 LOWER_IS_BETTER = {
   'log_likelihood': False, 'log_likelihood_by_validation': False, 'bits_per_dim': True,
   'mmd2': True, 'frechet': True, 'score_error': True, 'score_error_low': True, 'share_far': True,
-  'off_manifold': True}
+  'off_manifold': True, 'fid': True, 'kid': True, 'kernel_distance': True, 'precision': False,
+  'recall': False, 'density': False, 'coverage': False, 'near_share': True, 'far_share': True}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +55,17 @@ class Row:
 
 
 def read(root):
-  """[(Cell, Record)] of `root`/MODEL/ARM/SEED/records: raw parameters, test data, last update.
+  """[(Cell, Record)] of `root`/MODEL/ARM/SEED/records: test data, last update.
+
+  Of raw parameters, or of their average where nothing else was measured.
 
   Raises ValueError where two records are of one figure (with other numbers of samples, say).
   """
   found = []
   for folder in sorted(pathlib.Path(root).glob('*/*/*/records')):
     model, arm = folder.parts[-4:-2]
-    wanted = [r for r in records.read_all(folder)
-              if r.params == 'raw' and r.reference['split'] == 'test']
+    wanted = [r for r in records.read_all(folder) if r.reference['split'] == 'test']
+    wanted = [r for r in wanted if r.params == 'raw'] or wanted
     last = max((r.step for r in wanted), default=0)
     wanted = [r for r in wanted if r.step == last]
     metrics = [r.metric for r in wanted]

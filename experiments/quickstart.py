@@ -11,12 +11,10 @@ import json
 import os
 import pathlib
 import shutil
-import sys
 import time
 
 from experiments import cells, command
 from mollification import build
-from mollification.training import preemption
 
 FLAGS = command.FLAGS
 MODELS = {'RealNVP': 'digits_realnvp', 'VAE': 'digits_vae'}
@@ -33,18 +31,7 @@ def run(root):
   start = time.monotonic()
   # Small models: on two cores, two runs side by side are faster than one after another.
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  taken, todo = [], _cells(root)
-  print(f'{len(todo)} runs, {FLAGS.workers} at a time; building and compiling', flush=True)
-  try:
-    for cell, seconds in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled'):
-      taken.append(seconds)
-      elapsed = time.monotonic() - start
-      left = elapsed / len(taken) * (len(todo) - len(taken))
-      _print(f'[{len(taken)}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: '
-             'trained and measured')
-  except cells.Stopped:
-    print('stopped and saved; the same command goes on from here')
-    raise SystemExit(preemption.EXIT_STATUS) from None
+  taken = command.run_cells(_cells(root), root)
   _report(root)
   seconds = round(time.monotonic() - start)
   if None not in taken:   # all of it was done now, so that the time says something
@@ -52,11 +39,6 @@ def run(root):
   if FLAGS.record:
     _record(root)
   print(f'{seconds} s in all; everything is under {root}')
-
-
-def _print(text):
-  """Print a line, without the rest of a progress line of the runs under way before it."""
-  print(('\r\x1b[K' if sys.stdout.isatty() else '') + text, flush=True)
 
 
 def _cells(root):

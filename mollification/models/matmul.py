@@ -1,5 +1,9 @@
 """Matrix products whose gradients are matrix products that a CPU is good at."""
+import functools
+
 import jax
+import jax.numpy as jnp
+from jax import custom_derivatives
 
 
 def matmul(x, kernel):
@@ -20,22 +24,31 @@ def products(x, kernels):
   return tuple(x[:, :kernel.shape[0]] @ kernel for kernel in kernels)
 
 
-@products.defjvp
+# Symbolic zeros: data have no derivative, and kernels have none where a score is asked for; a
+# product with zeros in their place would be made all the same.
+@functools.partial(products.defjvp, symbolic_zeros=True)
 def _products_jvp(primals, tangents):
   (x, kernels), (dx, dkernels) = primals, tangents
   transposed = jax.lax.optimization_barrier(x.T)
 
-  def product(kernel, dkernel):
+  def by_kernel(kernel, dkernel):
     size, outputs = kernel.shape
     if 4 * outputs > size:
-      changed = transposed[:size].T @ dkernel
-    else:
-      # Few outputs: backward the cotangent is transposed in place of x, and the result turned back.
-      turned = jax.lax.optimization_barrier(dkernel.T) @ x[:, :size].T
-      changed = jax.lax.optimization_barrier(turned).T
-    return dx[:, :size] @ kernel + changed
+      return transposed[:size].T @ dkernel
+    # Few outputs: backward the cotangent is transposed in place of x, and the result turned back.
+    turned = jax.lax.optimization_barrier(dkernel.T) @ x[:, :size].T
+    return jax.lax.optimization_barrier(turned).T
+
+  def product(kernel, dkernel):
+    parts = [] if _is_zero(dx) else [dx[:, :kernel.shape[0]] @ kernel]
+    parts += [] if _is_zero(dkernel) else [by_kernel(kernel, dkernel)]
+    return sum(parts[1:], parts[0]) if parts else jnp.zeros((len(x), kernel.shape[1]), x.dtype)
 
   return products(x, kernels), tuple(map(product, kernels, dkernels))
+
+
+def _is_zero(tangent):
+  return isinstance(tangent, custom_derivatives.SymbolicZero)
 
 
 def dot_general(x, kernel, dimension_numbers, precision=None):

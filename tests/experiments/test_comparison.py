@@ -35,11 +35,12 @@ def test_verdicts_know_which_way_is_better():
   assert verdict(0., 'mmd2') == 'undecided'
 
 
-def _record(folder, **changes):
+def _record(folder, seed=0, **changes):
   fields = {'metric': 'mmd2', 'value': 1., 'standard_error': .1, 'n': 360, 'unit': '1',
             'reference': {'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a'},
-            'params': 'raw', 'step': 800, 'seed': 0, 'config_sha256': 'c', 'seconds': 1.}
-  records.write(records.Record(**fields | changes), folder / 'M' / 'vanilla' / '0' / 'records')
+            'params': 'raw', 'step': 800, 'seed': seed, 'config_sha256': 'c', 'seconds': 1.}
+  place = folder / 'M' / 'vanilla' / str(seed) / 'records'
+  records.write(records.Record(**fields | changes), place)
 
 
 def test_a_table_is_of_the_last_update_on_test_data_and_of_one_record_a_figure(tmp_path):
@@ -48,7 +49,8 @@ def test_a_table_is_of_the_last_update_on_test_data_and_of_one_record_a_figure(t
   _record(tmp_path, params='ema', value=3.)
   _record(tmp_path, value=4., reference={'dataset': 'digits', 'split': 'validation', 'n': 180,
                                          'sha256': 'b'})
-  assert [cell.value for cell, _ in comparison.read(tmp_path)] == [1.]
+  _record(tmp_path, params='ema', value=5., seed=1)   # of this run alone
+  assert [cell.value for cell, _ in comparison.read(tmp_path)] == [1., 5.]
   _record(tmp_path, n=40, value=5.)
   with pytest.raises(ValueError, match=r'more than one record of mmd2 at update 800; move all but'):
     comparison.read(tmp_path)

@@ -1,0 +1,122 @@
+"""The tables of images: every run once over all shards, from records, and what a run will take."""
+import itertools
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import cells, comparison, estimate, image_cells, table1
+from mollification import build, measure
+from tests.training import tiny
+from tests.updates import config_of
+
+SCALES = sorted(image_cells.SCALES)
+
+
+@pytest.mark.parametrize('scale', SCALES)
+@pytest.mark.parametrize('n', [1, 3, 4])
+def test_each_run_is_in_one_shard(scale, n):
+  shards = [image_cells.chosen(scale, [], f'{i}/{n}') for i in range(1, n + 1)]
+  assert sorted(itertools.chain(*shards)) == sorted(set(image_cells.names(scale)))
+  assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_runs_are_chosen_by_the_parts_of_their_names():
+  found = image_cells.chosen('digits', ['digits/vae', 'digits/glow/blur/'], '1/1')
+  assert {name.rsplit('/', 1)[0] for name in found} == {
+    'digits/vae/vanilla', 'digits/vae/gaussian', 'digits/vae/blur', 'digits/glow/blur'}
+  with pytest.raises(ValueError, match="no run of the scale 'digits' starts with 'digits/va'"):
+    image_cells.chosen('digits', ['digits/va'], '1/1')
+  for shard in ('0/2', '3/2', '1', 'a/b', '-1/2'):
+    with pytest.raises(ValueError, match=f"must be i/n with i from 1 to n, got '{shard}'"):
+      image_cells.chosen('digits', [], shard)
+
+
+@pytest.mark.parametrize('scale', SCALES)
+def test_arms_of_a_seed_differ_in_mollification_alone(scale, tmp_path):
+  for dataset, model in itertools.product(*[getattr(image_cells.SCALES[scale], part)
+                                            for part in ('datasets', 'models')]):
+    found = [image_cells.cell(scale, f'{dataset}/{model}/{arm}/0', tmp_path).config.to_dict()
+             for arm in image_cells.SCALES[scale].arms]
+    mollify = [config.pop('mollify') for config in found]
+    assert all(config == found[0] for config in found)
+    assert (mollify[0]['fraction'], mollify[2]['name']) == (0., 'heat_blur')
+    assert mollify[1]['fraction'] == mollify[2]['fraction'] > 0
+
+
+def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
+  config = tiny.config(eval__every=0, checkpoint__every=0)
+  cell = cells.Cell(config, tmp_path, ('nll', 'pr'), 'tiny')
+  assert cells.state(cell) == 'missing'
+  (tmp_path / 'checkpoints' / '4').mkdir(parents=True)
+  (tmp_path / 'checkpoints' / '9.orbax-checkpoint-tmp').mkdir()
+  assert cells.state(cell) == '4 of 8 updates'
+  (tmp_path / 'checkpoints' / '8').mkdir()
+  assert cells.state(cell) == 'trained, not measured'
+  (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
+  monkeypatch.setattr(cells, '_measured', lambda cell, step: step == 8)
+  assert cells.state(cell) == 'done'
+  monkeypatch.setattr(build, 'build', None)
+  assert cells.train_and_measure(cell) is None
+  other = cells.Cell(tiny.config(seed=5), tmp_path, ('nll',), 'tiny')
+  assert not cells.is_done(other)
+
+
+def test_a_row_for_each_arm_of_seeds_that_both_have(monkeypatch, tmp_path):
+  values = {('vanilla', 0): 5., ('vanilla', 1): 6., ('gaussian', 0): 4., ('gaussian', 1): 4.,
+            ('blur', 1): 9.}
+  found = [(comparison.Cell('vae', arm, seed, 'frechet', value), None)
+           for (arm, seed), value in values.items()]
+  monkeypatch.setattr(comparison, 'read', lambda root: found)
+  rows = {row.model: row for row in table1.rows(tmp_path, 'digits')}
+  assert rows['vae, gaussian'].difference.mean == -1.5
+  assert (rows['vae, blur'].difference.mean, rows['vae, blur'].vanilla.count) == (3., 1)
+
+
+def test_a_listing_adds_up(monkeypatch, tmp_path):
+  monkeypatch.setattr(estimate, 'of_config', lambda config: estimate.Cost(10**6, 3e12, 9e10, 2_000))
+  monkeypatch.setattr(table1, 'FLAGS', types.SimpleNamespace(accelerator='v100', utilisation=.5))
+  todo = [image_cells.cell('paper', f'cifar10/vae/{arm}/0', tmp_path) for arm in image_cells.ARMS]
+  (todo[0].folder / 'checkpoints' / '500').mkdir(parents=True)
+  *lines, total = table1.listing(todo)
+  hours = 3e12 * 2_000 / 15.7e12 / .5 / 3600
+  assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
+                      f'GFLOP an update, 90 GB, does not fit, {hours:.2g} h')
+  assert total.startswith(f'3 runs, {2.75 * hours:.2g} h left on one v100 (15.7 TFLOP/s at 50%)')
+
+
+def test_flops_of_a_network_without_loops_are_those_that_xla_counts():
+  config = config_of('digits_vae')
+  found = estimate.of_config(config)
+  lowered = jax.jit(lambda a, b: jax.lax.conv_general_dilated(
+    a, b, (1, 1), [(1, 1)] * 2, lhs_dilation=(2, 2), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    @ jnp.ones((5, 7))).trace(jnp.ones((2, 8, 8, 3)), jnp.ones((4, 4, 3, 5)))
+  counted = estimate.matmul_flops(lowered.jaxpr)
+  assert counted == pytest.approx(lowered.lower().cost_analysis()['flops'], rel=.15)   # the border
+  state = jax.eval_shape(lambda: build.create_state(config, jnp.zeros((128, 8, 8, 1), jnp.uint8),
+                                                    17, 1.))
+  assert found.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  weights = sum(leaf.size for leaf in jax.tree.leaves(state.params) if leaf.ndim == 2)
+  # Forward, and by inputs and by weights backward, but that nobody needs the first layer's inputs.
+  assert found.flops == pytest.approx(6 * 128 * weights - 2 * 128 * 64 * 256, rel=1e-6)
+
+
+def test_loops_count_as_often_as_they_run():
+  few, many = (estimate.of_config(config_of('digits_glow', f'model.steps={n}')) for n in (2, 4))
+  assert many.flops == pytest.approx(2 * few.flops, rel=.02)
+  assert many.memory > few.memory
+
+
+def test_a_run_of_the_table_is_trained_measured_and_recorded(tmp_path):
+  cell = image_cells.cell('digits', 'digits/vae/blur/0', tmp_path / 'runs', smoke=True)
+  cell.config.eval.sample_every = 0
+  with jax.debug_key_reuse(False):
+    assert cells.train_and_measure(cell) > 0
+  place = tmp_path / 'results' / 'digits' / 'digits' / 'vae' / 'blur' / '0'
+  table1.record(cell, place)
+  found = {record.metric for c, record in comparison.read(tmp_path / 'results/digits/digits')}
+  assert {'frechet', 'kernel_distance', 'mmd2', 'log_likelihood', 'recall', 'coverage'} <= found
+  assert sorted(path.name for path in place.iterdir()) == ['config.json', 'records', 'seconds.json']
+  assert measure.open_run(cell.folder).config.mollify.heat_blur.sigma_max == 5.
