@@ -12,17 +12,32 @@ from ml_collections import ConfigDict
 
 # What the first record of each metric is called, in whatever features.
 _RECORDED = {'nll': {'log_likelihood'}, 'mmd': {'mmd2'}, 'frechet': {'frechet', 'fid'},
-             'fid': {'frechet', 'fid'}, 'kid': {'kernel_distance', 'kid'}, 'pr': {'precision'}}
+             'fid': {'frechet', 'fid'}, 'kid': {'kernel_distance', 'kid'}, 'pr': {'precision'},
+             'copies': {'near_share'}}
 _POLL = .5   # seconds between looks for a signal
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-  """One run: what is trained, where, which of `measure.METRICS` are recorded, what it is called."""
+  """One run: what is trained, where, which metrics of `measure` are recorded, what it is called.
+
+  Those of `more` are recorded besides, each `InFeatures` of a network other than the data set's
+  own. What the networks find of data is kept in the folder `kept`, the run's own for None.
+  """
   config: ConfigDict
   folder: pathlib.Path
   metrics: tuple
   label: str
+  more: tuple = ()
+  kept: pathlib.Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class InFeatures:
+  """Metrics in the features of a network, of so many samples."""
+  metrics: tuple
+  network: str
+  num_samples: int
 
 
 class Stopped(Exception):
@@ -35,6 +50,7 @@ def train_and_measure(cell):
   A cell that has its records is not measured again, one with its last checkpoint not trained.
   """
   from mollification import build, measure
+  from mollification.evaluation import features
   from mollification.training import loop, preemption, workdir
   if is_done(cell):
     return None
@@ -47,7 +63,11 @@ def train_and_measure(cell):
       return None
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
     if outcome.reason != 'preempted' and not _measured(cell, int(outcome.state.step)):
-      measure.measure(measure.open_run(cell.folder), cell.metrics)
+      opened = measure.open_run(cell.folder)
+      measure.measure(opened, cell.metrics, kept=cell.kept)
+      for more in cell.more:
+        measure.measure(opened, more.metrics, extractor=features.load(more.network),
+                        num_samples=more.num_samples, kept=cell.kept)
   return time.monotonic() - start if fresh else None
 
 
@@ -122,9 +142,13 @@ def _start(compiled, shares):
 def _measured(cell, step):
   """Whether every metric of the cell has its records of `step` on test data."""
   from mollification.evaluation import records
-  found = {r.metric for r in records.read_all(cell.folder / 'records')
-           if r.step == step and r.reference['split'] == 'test'}
-  return all(_RECORDED[metric] & found for metric in cell.metrics)
+  found = [r for r in records.read_all(cell.folder / 'records')
+           if r.step == step and r.reference['split'] == 'test']
+  other = {more.network for more in cell.more}
+  own = {r.metric for r in found if (r.features or {}).get('net') not in other}
+  return all(_RECORDED[metric] & own for metric in cell.metrics) and all(
+    _RECORDED[metric] & {r.metric for r in found if (r.features or {}).get('net') == more.network}
+    for more in cell.more for metric in more.metrics)
 
 
 def is_done(cell):

@@ -14,7 +14,8 @@ from mollification.metrics import Moments
 T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 LOWER_IS_BETTER = {
   'log_likelihood': False, 'log_likelihood_by_validation': False, 'bits_per_dim': True,
-  'mmd2': True, 'frechet': True, 'score_error': True, 'score_error_low': True, 'share_far': True,
+  'mmd2': True, 'frechet': True, 'score_error': True, 'score_error_low': True,
+  'log10_score_error_low': True, 'share_far': True,
   'off_manifold': True, 'fid': True, 'kid': True, 'kernel_distance': True, 'precision': False,
   'recall': False, 'density': False, 'coverage': False, 'near_share': True, 'far_share': True}
 

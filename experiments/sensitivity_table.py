@@ -9,22 +9,26 @@ from mollification.evaluation import records
 
 CELLS = sensitivity.DATA
 SELECTED = {'last': 'last update', 'validation': 'selected on validation'}
-OBSERVED = {'score_error_low': 'error of the score where data are rare',
+# By orders of magnitude: single points lead the mean square.
+SCORE = 'log10_score_error_low'
+OBSERVED = {SCORE: 'error of the score where data are rare',
             'share_far': 'share of samples where data are rare'}
 HEADER = ('data', 'variant', 'figure', 'seeds', 'vanilla', 'variant, mean', 'difference', '95 %',
           'it is')
 
 
 def values(folder, metric):
-  """{variant: {seed: value}} of a metric, or of a selection of the log-likelihood."""
+  """{variant: {seed: value}} of a metric, its log10, or a selection of the log-likelihood."""
   found = {}
   if metric in grid.SELECTIONS:
     for (variant, seed), run in grid.read(folder).items():
       found.setdefault(variant, {})[seed] = run[metric].value
     return found
-  for path in sorted(pathlib.Path(folder).glob(f'*/*/records/{metric}-*.json')):
+  name = metric.removeprefix('log10_')
+  for path in sorted(pathlib.Path(folder).glob(f'*/*/records/{name}-*.json')):
     record = records.read(path)
-    found.setdefault(path.parts[-4], {})[record.seed] = record.value
+    value = record.value if name == metric else np.log10(record.value)
+    found.setdefault(path.parts[-4], {})[record.seed] = value
   return found
 
 
@@ -92,28 +96,29 @@ def sentences(root, names):
 def draw(root, names, path):
   """Gain over vanilla for temperature × fraction, and below for the other variants."""
   plt = figures.pyplot()
-  shown = [(name, metric) for name in names for metric in (*SELECTED, 'score_error_low')
+  shown = [(name, metric) for name in names for metric in (*SELECTED, SCORE)
            if values(pathlib.Path(root) / name, metric)]
   figure, axes = plt.subplots(2, len(shown), figsize=(3.6 * len(shown), 6.4), squeeze=False)
   for column, (name, metric) in zip(axes.T, shown):
     found = gains(values(pathlib.Path(root) / name, metric))
-    _heat(plt, column[0], found)
-    column[0].set_title(f'{name}\n{SELECTED.get(metric, "error of the score (rare)")}', fontsize=9)
+    _heat(plt, column[0], found, 'RdBu_r' if metric == SCORE else 'RdBu')   # blue is better
+    column[0].set_title(f'{name}\n{SELECTED.get(metric, "log10 error of the score (rare)")}',
+                        fontsize=9)
     _bars(column[1], {v: found[v] for v in found if v not in sensitivity.SIGMOIDS
                       or v == sensitivity.DEFAULT})
-  figure.suptitle('difference from vanilla training, same seeds: log-likelihood in nats (more is '
-                  'better), error of the score (less is better)', fontsize=10)
+  figure.suptitle('difference from vanilla training, same seeds, ± standard error; blue is better: '
+                  'log-likelihood in nats, log10 of the error of the score', fontsize=9)
   figure.tight_layout()
   figure.savefig(path, dpi=110)
   plt.close(figure)
 
 
-def _heat(plt, ax, found):
+def _heat(plt, ax, found, colours):
   grid_of = lambda i: np.array([[found[f'sigmoid_{t}_{f}'][i] for f in sensitivity.FRACTIONS]
                                 for t in sensitivity.TEMPERATURES])
   mean, sem = grid_of(0), grid_of(1)
   reach = max(np.abs(mean).max(), 1e-9)
-  ax.imshow(mean, cmap='RdBu', vmin=-reach, vmax=reach, aspect='auto')
+  ax.imshow(mean, cmap=colours, vmin=-reach, vmax=reach, aspect='auto')
   for (i, j), value in np.ndenumerate(mean):
     ax.text(j, i, f'{value:+.2f}\n± {sem[i, j]:.2f}', ha='center', va='center', fontsize=7,
             color='w' if abs(value) > .6 * reach else 'k')

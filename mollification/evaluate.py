@@ -123,9 +123,9 @@ def _check_options(command, sides=()):
 
 def _has_use(name):
   """Whether one of the metrics of a workdir needs the option: samples, or a network."""
-  from mollification import measure
-  return set(_METRICS.value) & set(measure.OF_SAMPLES if name in _OF_DRAWS else
-                                   measure.IN_FEATURES)
+  from mollification import measurements
+  return set(_METRICS.value) & set(measurements.OF_SAMPLES if name in _OF_DRAWS
+                                   else measurements.IN_FEATURES)
 
 
 def _exists(side):

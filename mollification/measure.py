@@ -3,21 +3,16 @@ import dataclasses
 import functools
 import math
 import pathlib
-import time
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mollification import build, check, rng
+from mollification import build, check, measurements
 from mollification.evaluation import (
   curve,
   features,
-  frechet,
-  mmd,
   records,
-  reference,
   sampling,
   scoring,
   sources,
@@ -26,17 +21,7 @@ from mollification.models import latent
 from mollification.training import checkpoint, workdir
 from mollification.training.run import Evaluation
 
-# Of the data set's own network unless another is named; 'frechet' is 'fid' there.
-IN_FEATURES = ('frechet', *scoring.METRICS, 'copies')
-OF_SAMPLES = ('mmd', *IN_FEATURES)   # the others draw none
 GRID = 64   # samples in the picture of a measured checkpoint
-LISTED = 4096   # latents of which a record lists each; NVAE has more at the size of CIFAR-10
-# The records of a metric that has several, or another name; bits/dim are not always defined.
-_RECORDS = {'nll': ('log_likelihood', 'bits_per_dim'),
-            'importance': ('importance_bound', 'importance_bits_per_dim'),
-            'mmd': ('mmd2',), 'latents': ('active_units',), 'is': ('inception_score',),
-            'pr': ('precision', 'recall', 'density', 'coverage'),
-            'copies': ('near_share', 'far_share')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +60,17 @@ def open_run(folder, params='', quantize=''):
 
 
 def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
-            extractor=None, allow_nonfinite=False):
+            extractor=None, allow_nonfinite=False, kept=None):
   """Measure `metrics` of one checkpoint of an Opened run: Records, written if `write`.
 
   `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
-  as the split has examples; `extractor` is that of `IN_FEATURES`, of the data set where it is
-  None. Each metric is written as soon as it is there; what is in its way, and what `checked` finds,
-  is raised before anything is measured. Non-finite samples are counted in the records; more than
-  none raise FloatingPointError unless `allow_nonfinite`. Of a model that starts from data, `extra`
-  says from which ('init_on'). Images leave a grid of samples. FileNotFoundError: no checkpoint.
+  as the split has examples; `extractor` is that of metrics in features, of the data set where it is
+  None, and what it finds of the split is kept in the folder `kept`, the run's own for None. Each
+  metric is written as soon as it is there; what is in its way, and what `checked` finds, is raised
+  before anything is measured. Non-finite samples are counted in the records; more than none raise
+  FloatingPointError unless `allow_nonfinite`. Of a model that starts from data, `extra` says from
+  which ('init_on'). Samples that are images leave a grid of them in samples/. Raises
+  FileNotFoundError where there is no such checkpoint.
   """
   extractor = checked(run, metrics, split, extractor)
   evaluation, config = run.evaluation, run.config
@@ -105,12 +92,14 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
 
   def measured_in_turn():
     for metric in metrics:
-      if metric in _MEASURES:
-        yield _MEASURES[metric](evaluation, variables, held_out, samples, config, common)
+      if metric in measurements.MEASURES:
+        yield measurements.MEASURES[metric](evaluation, variables, held_out, samples, config,
+                                            common)
     if extractor:
-      yield from _in_features([metric for metric in metrics if metric in IN_FEATURES], extractor,
-                              evaluation.dataset, held_out, samples, config, common,
-                              run.folder if write else None)
+      yield from measurements.in_features(
+        _in_features(metrics), extractor, evaluation.dataset, held_out, samples, config, common,
+        rows_folder=run.folder / 'features' if write else None,
+        kept=(kept or run.folder) if write else None)
 
   start = {'init_on': config.mollify.init_on} if evaluation.model.starts_from_data else {}
   found = []
@@ -137,15 +126,17 @@ def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None)
 def _there(run, metrics, common, split, num_samples, extractor):
   """[bool] of every record of `metrics`; ValueError as `measured`."""
   config, found = run.config, []
-  of_split = {'n': split.num_examples, 'reference': _reference(run.evaluation.dataset, split)}
+  of_split = {'n': split.num_examples,
+              'reference': measurements.reference_of(run.evaluation.dataset, split)}
   for metric in metrics:
     fields = common | of_split
     if metric == 'importance':
-      fields |= _with(common, _draws(config))
-    elif metric in OF_SAMPLES:
-      fields |= _with(common, _sampling(config)) | {'n': num_samples or split.num_examples}
-    if metric in IN_FEATURES:
-      fields['features'] = _features(extractor, config)
+      fields |= measurements.with_settings(common, measurements.draws_of(config))
+    elif metric in measurements.OF_SAMPLES:
+      fields |= measurements.with_settings(common, measurements.sampling_of(config))
+      fields['n'] = num_samples or split.num_examples
+    if metric in measurements.IN_FEATURES:
+      fields['features'] = measurements.features_of(extractor, config)
     for name in _names(metric, run.evaluation, extractor):
       wanted = records.Record(metric=name, value=math.nan, standard_error=None, unit='', seconds=0.,
                               versions={}, device='', **fields)
@@ -158,8 +149,8 @@ def _names(metric, evaluation, extractor):
   if metric in ('frechet', 'fid', 'kid'):
     return (scoring.name_of(metric, extractor),)
   if metric in ('nll', 'importance') and not evaluation.prepare.bits_defined:
-    return _RECORDS[metric][:1]
-  return _RECORDS.get(metric, (metric,))
+    return measurements.RECORDS[metric][:1]
+  return measurements.RECORDS.get(metric, (metric,))
 
 
 def draw_curves(run):
@@ -187,7 +178,7 @@ def drawn(folder, *, step=None, num_samples=0, params='', quantize='', allow_non
   notes = sources.notes_on_levels(evaluation.dataset.name, evaluation.dataset.levels)
   if samples.nonfinite:
     notes += (f'{samples.nonfinite} of {samples.n} samples of {folder} are not finite',)
-  settings = ', '.join(f'{key} {value}' for key, value in _sampling(config).items())
+  settings = ', '.join(f'{key} {value}' for key, value in measurements.sampling_of(config).items())
   return sources.from_array(
     samples.x, str(folder), f'samples of step {int(state.step)}, {config.eval.params}, seed '
     f'{config.seed}, {settings}', notes)
@@ -204,10 +195,10 @@ def steps(folder):
 
 def check_names(metrics, split):
   """Raise ValueError for metrics that are unknown, and for what does not go with the split."""
-  unknown = [m for m in metrics if m not in (*_MEASURES, *IN_FEATURES)]
+  unknown = [m for m in metrics if m not in (*measurements.MEASURES, *measurements.IN_FEATURES)]
   if unknown or not metrics:
     raise ValueError(f'unknown metric {unknown[0] if unknown else ""!r}; known: '
-                     f'{", ".join((*_MEASURES, *IN_FEATURES))}.')
+                     f'{", ".join((*measurements.MEASURES, *measurements.IN_FEATURES))}.')
   if split not in sources.SPLITS:
     raise ValueError(f'split must be one of {", ".join(sources.SPLITS)}, got {split!r}.')
   if 'copies' in metrics and split in ('train', 'full_train'):
@@ -232,13 +223,17 @@ def checked(run, metrics, split, extractor=None):
   if 'latents' in metrics and not isinstance(evaluation.model, latent.LatentModel):
     raise ValueError(f'latents is for VAEs, got {run.config.model.name}; leave it out of '
                      '--metrics.')
-  passes = _passes(metric for metric in metrics if metric in IN_FEATURES)
+  passes = measurements.passes_of(_in_features(metrics))
   if not passes:
     return None
   extractor = extractor or features.for_dataset(evaluation.dataset.name)
   scoring.check_metrics(passes, extractor)
   extractor.check(evaluation.dataset.test.x[:1])   # samples are of that shape too
   return extractor
+
+
+def _in_features(metrics):
+  return [metric for metric in metrics if metric in measurements.IN_FEATURES]
 
 
 def _restore(folder, step, template):
@@ -251,129 +246,6 @@ def _restore(folder, step, template):
   if found is None:
     raise FileNotFoundError(f'{path} holds no checkpoint yet.')
   return found[1]
-
-
-def _reference(dataset, split):
-  return {'dataset': dataset.name, 'split': split.name, 'n': split.num_examples,
-          'sha256': split.sha256}
-
-
-def _nll(evaluation, variables, split, samples, config, common):
-  """Mean log-likelihood in nats per example and, where it is defined, bits/dim."""
-  del samples, config
-  start = time.monotonic()
-  result = evaluation.log_likelihood(variables, split)
-  return _in_nats_and_bits('nll', result, time.monotonic() - start, exact=evaluation.exact,
-                           reference=_reference(evaluation.dataset, split), **common)
-
-
-def _importance(evaluation, variables, split, samples, config, common):
-  """Importance-weighted bound on the mean log-likelihood, in nats per example and bits/dim."""
-  del samples
-  start = time.monotonic()
-  result = evaluation.importance(variables, split)
-  return _in_nats_and_bits('importance', result, time.monotonic() - start, exact=False,
-                           reference=_reference(evaluation.dataset, split),
-                           **_with(common, _draws(config)))
-
-
-def _in_nats_and_bits(metric, result, seconds, **common):
-  common |= {'n': result.n, 'seconds': seconds, 'extra': {'nonfinite': result.nonfinite}}
-  nats, bits = _RECORDS[metric]
-  found = [records.Record(metric=nats, value=result.mean, unit='nats', standard_error=result.sem,
-                          **common)]
-  if result.bits_per_dim is not None:
-    found.append(records.Record(metric=bits, value=result.bits_per_dim, unit='bits/dim',
-                                standard_error=result.bits_per_dim_sem, **common))
-  return found
-
-
-def _latents(evaluation, variables, split, samples, config, common):
-  """How many latents the encoder uses, and in `extra` the moments of the aggregated posterior.
-
-  Those of each latent, where they are at most `LISTED`; else the means over latents.
-  """
-  del samples
-  start = time.monotonic()
-  encode = jax.jit(lambda variables, rows, keys: evaluation.model.apply(
-    variables, evaluation.prepare(rows, keys), method='encode'))
-  size, key = config.eval.batch_size, rng.purpose_key(config.seed, 'evaluate')
-  result = latent.aggregate(
-    encode(variables, rows, rng.range_keys(key, first, len(rows)))
-    for first in range(0, split.num_examples, size)
-    for rows in [np.asarray(split.x[first:first + size])])
-  each = {name: np.asarray(value) for name, value in result._asdict().items()}
-  extra = {name: value.tolist() if len(value) <= LISTED else float(value.mean())
-           for name, value in each.items()}
-  return [records.Record(
-    metric='active_units', value=float(result.active_units), standard_error=None, unit='1',
-    n=split.num_examples, reference=_reference(evaluation.dataset, split),
-    seconds=time.monotonic() - start, extra=extra, **common)]
-
-
-def _mmd(evaluation, variables, split, samples, config, common):
-  """Squared RBF-MMD between samples and the split, in stored units."""
-  del variables
-  start = time.monotonic()
-  unseen = mmd.reference(_flat(split.x))
-  estimate = mmd.mmd2(_flat(samples().x), unseen)
-  return [records.Record(
-    metric='mmd2', value=estimate.value, standard_error=estimate.standard_error, unit='1',
-    n=estimate.n, reference=_reference(evaluation.dataset, split), seconds=time.monotonic() - start,
-    extra={'bandwidths': list(unseen.bandwidths), 'nonfinite_samples': samples().nonfinite},
-    **_with(common, _sampling(config)))]
-
-
-def _passes(metrics):
-  """What `scoring` calls the metrics in features; copies need features, as kid does."""
-  return list(dict.fromkeys({'frechet': 'fid', 'copies': 'kid'}.get(m, m) for m in metrics))
-
-
-def _in_features(metrics, extractor, dataset, split, samples, config, common, folder):
-  """[Record] of each metric between samples and the split in the features of a network.
-
-  What is extracted is kept in `folder`, None keeps nothing.
-  """
-  start = time.monotonic()
-  passes, source = _passes(metrics), sources.from_array(samples().x, 'samples')
-  with scoring.Progress(source) as progress:
-    own = scoring.run(extractor, source, passes, groups=frechet.GROUPS, progress=progress.show,
-                      rows_folder=folder and folder / 'features')
-  kept = functools.partial(reference.of_split, extractor, dataset.name, folder=folder)
-  unseen = kept(split, passes)
-  common = _with(common, _sampling(config)) | {
-    'n': own.n, 'unit': '1', 'features': _features(extractor, config),
-    'reference': _reference(dataset, split)}
-  extra = {'nonfinite_samples': samples().nonfinite, 'precision': extractor.precision} | (
-    {'weights': extractor.origin} if extractor.origin else {})
-  for metric in dict.fromkeys('fid' if m == 'frechet' else m for m in metrics):
-    if metric == 'copies':
-      found = scoring.copies(own.rows, kept(dataset.train, ['kid']).rows, unseen.rows)
-    else:
-      found = scoring.figures([metric], own, unseen, extractor)
-    yield [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
-                          extra=f.extra | extra, seconds=time.monotonic() - start, **common)
-           for f in found]
-
-
-def _features(extractor, config):
-  return scoring.identity(extractor) | {'quantisation': config.eval.quantize}
-
-
-def _flat(rows):
-  return np.asarray(rows).reshape(len(rows), math.prod(rows.shape[1:])).astype(np.float64)
-
-
-def _draws(config):
-  return {'draws': config.eval.importance_samples}
-
-
-def _with(common, settings):
-  return common | {'settings': common['settings'] | settings}
-
-
-def _sampling(config):
-  return {'temperature': config.eval.temperature, 'quantize': config.eval.quantize}
 
 
 def _common(run, step):
@@ -396,5 +268,3 @@ def _picture(samples, levels, path):
     image = sampling.grid(shown, math.ceil(math.sqrt(len(shown))), levels=levels, gap=1)
     sampling.save_png(path, image, max(1, sampling.GRID_PIXELS // image.shape[1]))
 
-
-_MEASURES = {'nll': _nll, 'importance': _importance, 'latents': _latents, 'mmd': _mmd}

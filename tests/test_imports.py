@@ -16,7 +16,7 @@ ORDER = {
   'files': 0, 'npz': 0, 'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
   'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
   'evaluation': 3, 'training': 4, 'check': 4, 'overview': 4, 'build': 5, 'build_sweep': 6,
-  'measure': 6, 'score': 7, 'watch': 7,
+  'measurements': 4, 'measure': 6, 'score': 7, 'watch': 7,
   'main': 8, 'evaluate': 8,
 }
 # Models are jax and flax, so that one may be lifted out of here.

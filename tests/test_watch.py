@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from mollification import measure, watch
+from mollification import measure, measurements, watch
 from mollification.data.dataset import Split
 from mollification.evaluation import features, frechet, records, scoring, sources
 from mollification.training import loop, workdir
@@ -232,7 +232,7 @@ def test_mistakes_are_found_before_anything_is_measured(trained, monkeypatch):
 
 def test_a_figure_in_the_way_is_found_before_anything_is_measured(trained, monkeypatch):
   monkeypatch.setattr(trained.config.eval, 'quantize', 'round')
-  monkeypatch.setitem(measure._MEASURES, 'nll', None)   # would be called
+  monkeypatch.setitem(measurements.MEASURES, 'nll', None)   # would be called
   with pytest.raises(ValueError, match='holds a record with another'):
     measure.measure(trained, ('nll', 'mmd'), step=8)
 
