@@ -22,7 +22,8 @@ class Cell:
   """One run: what is trained, where, which metrics of `measure` are recorded, what it is called.
 
   Those of `more` are recorded besides, each `InFeatures` of a network other than the data set's
-  own. What the networks find of data is kept in the folder `kept`, the run's own for None.
+  own. What the networks find of data is kept in the folder `kept`, the run's own for None. Samples
+  that are not finite are an error, or with `allow_nonfinite` counted in the records.
   """
   config: ConfigDict
   folder: pathlib.Path
@@ -30,6 +31,7 @@ class Cell:
   label: str
   more: tuple = ()
   kept: pathlib.Path | None = None
+  allow_nonfinite: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +65,12 @@ def train_and_measure(cell):
       return None
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
     if outcome.reason != 'preempted' and not _measured(cell, int(outcome.state.step)):
-      opened = measure.open_run(cell.folder)
-      measure.measure(opened, cell.metrics, kept=cell.kept)
+      run, options = measure.open_run(cell.folder), {
+        'kept': cell.kept, 'allow_nonfinite': cell.allow_nonfinite}
+      measure.measure(run, cell.metrics, **options)
       for more in cell.more:
-        measure.measure(opened, more.metrics, extractor=features.load(more.network),
-                        num_samples=more.num_samples, kept=cell.kept)
+        measure.measure(run, more.metrics, extractor=features.load(more.network),
+                        num_samples=more.num_samples, **options)
   return time.monotonic() - start if fresh else None
 
 

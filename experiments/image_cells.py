@@ -26,6 +26,7 @@ class Scale:
   arms: tuple
   seeds: int
   metrics: tuple
+  more: tuple = ()   # of `cells.InFeatures`
 
 
 SCALES = {
@@ -59,7 +60,8 @@ def cell(scale, name, root, *, data_dir='', smoke=False):
   config = config_of(dataset, model, arm, int(seed))
   config.data.data_dir, config.log.stdout = data_dir, False
   return cells.Cell(build.smoke(config) if smoke else config, root / scale / name,
-                    SCALES[scale].metrics, name)
+                    SCALES[scale].metrics, name, SCALES[scale].more,
+                    kept=root / scale / dataset / 'data', allow_nonfinite=True)
 
 
 def chosen(scale, patterns, shard):

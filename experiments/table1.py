@@ -113,7 +113,21 @@ def text(root, scale):
   """The table for a terminal and what it says."""
   from experiments import comparison
   found = rows(root, scale)
-  return f'{comparison.text_table(found)}\n\n{comparison.sentence(found)}'
+  return '\n\n'.join([comparison.text_table(found), comparison.sentence(found),
+                      *nonfinite(root, scale)])
+
+
+def nonfinite(root, scale):
+  """Lines on models that drew samples which are not finite, and count as what they become."""
+  from experiments import comparison
+  for dataset in image_cells.SCALES[scale].datasets:
+    counts = {(cell.model, cell.arm, cell.seed): record.extra['nonfinite_samples']
+              for cell, record in comparison.read(pathlib.Path(root) / scale / dataset)
+              if record.extra.get('nonfinite_samples')}
+    for model, arm in sorted({key[:2] for key in counts}):
+      found = [count for key, count in counts.items() if key[:2] == (model, arm)]
+      yield (f'{dataset}, {model}, {arm}: {sum(found)} samples of {len(found)} runs are not finite '
+             'and count as the images that they become.')
 
 
 if __name__ == '__main__':

@@ -67,10 +67,15 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
 def test_a_row_for_each_arm_of_seeds_that_both_have(monkeypatch, tmp_path):
   values = {('vanilla', 0): 5., ('vanilla', 1): 6., ('gaussian', 0): 4., ('gaussian', 1): 4.,
             ('blur', 1): 9.}
-  found = [(comparison.Cell('vae', arm, seed, 'frechet', value), None)
+  found = [(comparison.Cell('vae', arm, seed, 'frechet', value), types.SimpleNamespace(extra={}))
            for (arm, seed), value in values.items()]
   monkeypatch.setattr(comparison, 'read', lambda root: found)
   rows = {row.model: row for row in table1.rows(tmp_path, 'digits')}
+  assert not list(table1.nonfinite(tmp_path, 'digits'))
+  found[2][1].extra['nonfinite_samples'] = 3
+  assert list(table1.nonfinite(tmp_path, 'digits')) == [
+    'digits, vae, gaussian: 3 samples of 1 runs are not finite and count as the images that they '
+    'become.']
   assert rows['vae, gaussian'].difference.mean == -1.5
   assert (rows['vae, blur'].difference.mean, rows['vae, blur'].vanilla.count) == (3., 1)
 
