@@ -250,14 +250,20 @@ def _stats(*args):
 def _score(*args):
   import jax
 
-  from mollification import parallel, score
+  from mollification import files, parallel, score
+  from mollification.evaluation import statistics_file
   a, b = _positional(args, ['A', 'B'])
+  out = _OUT.value and files.checked_output(_OUT.value, '.json', inputs=(a, b))
   parallel.join_processes()
   names = _METRICS.value if flags.FLAGS['metrics'].present else ['fid']
-  result = score.score(a, b, names, _extractor(), **_origin())
+  if (names == ['fid'] and not flags.FLAGS['features'].present
+      and all(map(statistics_file.is_statistics, (a, b)))):
+    result = score.score_statistics(a, b)
+  else:
+    result = score.score(a, b, names, _extractor(), **_origin())
   print('\n'.join(score.lines(result)), flush=True)
-  if _OUT.value and jax.process_index() == 0:
-    score.write_json(result, _OUT.value)
+  if out and jax.process_index() == 0:
+    score.write_json(result, out)
 
 
 _COMMANDS = {'convert-weights': _convert_weights, 'stats': _stats, 'score': _score}

@@ -4,6 +4,24 @@ import os
 import pathlib
 
 
+def checked_output(path, suffix, inputs=()):
+  """`path` as a Path, its folder made, before hours are spent on what is to be written there.
+
+  Raises ValueError for another suffix, a folder, and one of the files in `inputs`, OSError where
+  nothing can be written.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.suffix != suffix or path.is_dir():
+    raise ValueError(f'the output must be a file called *{suffix}, got {str(path)!r}; rename it.')
+  for other in map(pathlib.Path, inputs):
+    if path.exists() and other.expanduser().exists() and path.samefile(other.expanduser()):
+      raise ValueError(f'{path} is read here, and would be written over; choose another output.')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  if not os.access(path.parent, os.W_OK):
+    raise PermissionError(f'{path.parent} cannot be written; choose another output.')
+  return path
+
+
 @contextlib.contextmanager
 def replacing(path):
   """Context with the path of a file that takes the place of `path` in one move at its end.

@@ -3,7 +3,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -40,7 +40,7 @@ def open_run(folder, params='', quantize=''):
   The config, and with it data, model and seed, comes from the workdir. `params` is raw or ema,
   `quantize` floor or round, '' what the config says. FileNotFoundError where there is no run.
   """
-  folder = pathlib.Path(folder)
+  folder = pathlib.Path(folder).expanduser()
   plain = workdir.read_config(folder)
   if plain is None:
     raise FileNotFoundError(f'{folder} holds no run: it has no config.json; train there first.')
@@ -72,7 +72,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   which ('init_on'). Samples that are images leave a grid of them in samples/. Raises
   FileNotFoundError where there is no such checkpoint.
   """
-  extractor = checked(run, metrics, split, extractor)
+  extractor = checked(run, metrics, split, extractor, num_samples)
   evaluation, config = run.evaluation, run.config
   state = _restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
@@ -118,7 +118,7 @@ def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None)
 
   Raises ValueError where a record of another figure (other data, network, settings) is in the way.
   """
-  extractor = checked(run, metrics, split, extractor)
+  extractor = checked(run, metrics, split, extractor, num_samples)
   held_out = getattr(run.evaluation.dataset, split)
   return all(_there(run, metrics, _common(run, step), held_out, num_samples, extractor))
 
@@ -146,7 +146,7 @@ def _there(run, metrics, common, split, num_samples, extractor):
 
 def _names(metric, evaluation, extractor):
   """What the records of a metric are called."""
-  if metric in ('frechet', 'fid', 'kid'):
+  if metric in scoring.NAMES:
     return (scoring.name_of(metric, extractor),)
   if metric in ('nll', 'importance') and not evaluation.prepare.bits_defined:
     return measurements.RECORDS[metric][:1]
@@ -156,6 +156,13 @@ def _names(metric, evaluation, extractor):
 def draw_curves(run):
   """Draw the figures over steps that are missing, or older than a record of theirs."""
   folder, figures = run.folder / 'records', run.folder / 'figures'
+  try:
+    _draw_stale(folder, figures)
+  except ValueError as error:   # what was measured is written, and others may be sound
+    sources.state_notes([f'no figures over steps: {error}'])
+
+
+def _draw_stale(folder, figures):
   stale = {name for name, when in records.last_written(folder).items()
            if not (path := figures / f'{name}.png').exists() or path.stat().st_mtime_ns < when}
   curve.draw([record for record in records.read_all(folder) if record.figure in stale], figures)
@@ -167,6 +174,11 @@ def is_workdir(where):
   return (folder / 'config.json').is_file() and (folder / 'checkpoints').is_dir()
 
 
+def dataset_name(folder):
+  """Name of the data set of the run in the workdir `folder`."""
+  return workdir.read_config(pathlib.Path(folder).expanduser())['data']['name']
+
+
 def drawn(folder, *, step=None, num_samples=0, params='', quantize='', allow_nonfinite=False):
   """Samples of the run in the workdir `folder`, as a `sources.Source`; options as `measure`'s."""
   run = open_run(pathlib.Path(folder).expanduser(), params, quantize)
@@ -175,13 +187,13 @@ def drawn(folder, *, step=None, num_samples=0, params='', quantize='', allow_non
   draw = evaluation.show if allow_nonfinite else evaluation.sample
   samples = draw(evaluation.variables(state),
                  num_samples or evaluation.dataset.test.num_examples)
-  notes = sources.notes_on_levels(evaluation.dataset.name, evaluation.dataset.levels)
+  notes = ()
   if samples.nonfinite:
     notes += (f'{samples.nonfinite} of {samples.n} samples of {folder} are not finite',)
   settings = ', '.join(f'{key} {value}' for key, value in measurements.sampling_of(config).items())
   return sources.from_array(
     samples.x, str(folder), f'samples of step {int(state.step)}, {config.eval.params}, seed '
-    f'{config.seed}, {settings}', notes)
+    f'{config.seed}, {settings}', notes, evaluation.dataset.levels)
 
 
 def steps(folder):
@@ -206,7 +218,7 @@ def check_names(metrics, split):
                      f'trained on: split must be test or validation, got {split}.')
 
 
-def checked(run, metrics, split, extractor=None):
+def checked(run, metrics, split, extractor=None, num_samples=0):
   """The extractor of those of `metrics` that are in features, None where there are none of them.
 
   Raises ValueError, before anything is measured, for what cannot be measured of any checkpoint of
@@ -227,9 +239,17 @@ def checked(run, metrics, split, extractor=None):
   if not passes:
     return None
   extractor = extractor or features.for_dataset(evaluation.dataset.name)
-  scoring.check_metrics(passes, extractor)
+  held_out = getattr(evaluation.dataset, split)
+  scoring.check_metrics(passes, extractor, *(_Count(*of) for of in (
+    ('the samples', num_samples or held_out.num_examples),
+    (f'the split {split}', held_out.num_examples))))
   extractor.check(evaluation.dataset.test.x[:1])   # samples are of that shape too
   return extractor
+
+
+class _Count(NamedTuple):
+  name: str
+  n: int
 
 
 def _in_features(metrics):

@@ -11,6 +11,7 @@ import numpy as np
 
 from mollification import rng
 from mollification.evaluation import (
+  features,
   frechet,
   mmd,
   records,
@@ -27,7 +28,7 @@ LISTED = 4096   # latents of which a record lists each; NVAE has more at the siz
 # The records of a metric that has several, or another name; bits/dim are not always defined.
 RECORDS = {'nll': ('log_likelihood', 'bits_per_dim'),
            'importance': ('importance_bound', 'importance_bits_per_dim'),
-           'mmd': ('mmd2',), 'latents': ('active_units',), 'is': ('inception_score',),
+           'mmd': ('mmd2',), 'latents': ('active_units',),
            'pr': ('precision', 'recall', 'density', 'coverage'),
            'copies': ('near_share', 'far_share')}
 
@@ -118,6 +119,8 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
   """
   start = time.monotonic()
   passes, source = passes_of(metrics), sources.from_array(samples().x, 'samples')
+  if features.DATASETS.get(dataset.name) != extractor.name:
+    sources.state_notes(sources.notes_on_levels(dataset.name, dataset.levels))
   with scoring.Progress(source) as progress:
     own = scoring.run(extractor, source, passes, groups=frechet.GROUPS, progress=progress.show,
                       rows_folder=rows_folder)

@@ -195,11 +195,14 @@ class Progress:
       return
     self._shown = now
     rate, overall = self.rate(step), self._per_second(step, now - self._start)
-    left = _clock((self._total - step) / overall) if overall else '?'
-    images = f', {rate * self._batch:,.0f} examples/s' if self._batch else ''
-    text = (f'{self._label}{step:,}/{self._total:,} ({100 * step / max(self._total, 1):.0f} %)  '
-            f'{rate:,.1f} {self._unit}/s{images}, {left} left  {note}').rstrip()
-    self._write(text)
+    pace = ''
+    if rate:   # none is known of a first call, which compiles
+      images = f', {rate * self._batch:,.0f} examples/s' if self._batch else ''
+      pace = (f'{rate:,.1f} {self._unit}/s{images}, '
+              f'{_clock((self._total - step) / overall)} left  ')
+    share = 100 * step / max(self._total, 1)
+    self._write(f'{self._label}{step:,}/{self._total:,} ({share:.0f} %)  '
+                f'{pace}{note}'.rstrip())
 
   def print(self, text):
     """Print a line to stdout that stays, without a rest of the progress line in it."""

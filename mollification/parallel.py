@@ -4,6 +4,8 @@ The state is replicated but carries no device axis (`in_axes=None`, `out_axes=No
 printed and compared as it is. Batches carry one: [n, B/n, ...], n local devices.
 """
 import functools
+import hashlib
+import json
 import math
 import os
 
@@ -75,8 +77,40 @@ def join_processes():
   jax.distributed.initialize(found[0], int(found[1]), int(found[2]))
 
 
+def together(fn):
+  """What `fn()` returns; where it raises in one process, all of them raise.
+
+  The others would wait for that one at their next exchange until the runtime gives up, minutes
+  later, and with no word of why. Every process must call it.
+  """
+  result, error = None, None
+  try:
+    result = fn()
+  except Exception as own:   # what it is, is for the caller
+    error = own
+  failed = [bool(found['failed'][0])
+            for found in all_processes({'failed': np.array([error is not None])})]
+  if error is not None:
+    raise error
+  if any(failed):
+    raise RuntimeError(f'process {failed.index(True)} of {len(failed)} stopped with an error, '
+                       'which it names itself; mend that and start all of them again.')
+  return result
+
+
+def check_same(what, values):
+  """Raise ValueError, in every process, unless all have the same `values`, which JSON holds."""
+  text = json.dumps(values, sort_keys=True)
+  digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint32)
+  digests = {found['digest'].tobytes() for found in all_processes({'digest': digest})}
+  if len(digests) > 1:
+    raise ValueError(f'all processes must have the same {what}, got {text} in process '
+                     f'{jax.process_index()} and another one elsewhere; give all of them the same '
+                     'command, files and package.')
+
+
 def all_processes(tree):
-  """Host arrays [B, ..., F] of every process, in their order: a list of trees, the same everywhere.
+  """Host arrays [B, ..., F] of every process, in order: a list of trees, the same everywhere.
 
   Every process must call it, with the same shapes. Types of 8 bytes travel as pairs of 4, since JAX
   would halve them.

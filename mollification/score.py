@@ -1,4 +1,5 @@
 """The evaluation binary without a workdir: convert-weights, stats and score."""
+import dataclasses
 import json
 import pathlib
 import tempfile
@@ -7,8 +8,9 @@ import warnings
 
 import jax
 
-from mollification import files, measure
+from mollification import files, measure, parallel
 from mollification.evaluation import (
+  features,
   frechet,
   records,
   scoring,
@@ -20,6 +22,7 @@ from mollification.evaluation import (
 
 def convert_weights(source, out, *, allow_unverified=False):
   """Write the Inception weights in `source`, of any known form, as npz; returns what to print."""
+  out = files.checked_output(out, '.npz', inputs=(source,))
   found = weights.load(source, allow_unverified=allow_unverified)
   weights.save(found, out)
   return f'{out}: weights of {found.origin}; of the arrays {found.sha256}'
@@ -32,13 +35,14 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   exists and says the same is left alone, one that says otherwise is an error. A run that was
   killed goes on where it last saved, beside `out`. `drawn` are options of `measure.drawn`.
   """
-  source = _open(where, extractor, split, data_dir, drawn)
+  source = parallel.together(lambda: _open(where, extractor, split, data_dir, drawn))
+  sources.state_notes(source.notes)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n, 'content': source.content, 'precision': extractor.precision}
-  out = pathlib.Path(out)
-  if out.suffix != '.npz':   # by which `score` knows it
-    raise ValueError(f'statistics are written to a file called *.npz, got {str(out)!r}; rename it.')
-  if out.exists():
+  out = files.checked_output(out, '.npz', inputs=(where,))   # by which `score` knows it
+  there = out.exists()
+  parallel.check_same('state of the file to be written', ['is there' if there else 'is not there'])
+  if there:
     _, old = statistics_file.read(out)
     old = {'precision': 'float32'} | (old or {})   # which older files do not say
     differing = [key for key, value in meta.items() if old.get(key) != value]
@@ -46,13 +50,13 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
       raise ValueError(f'{out} must hold statistics of {differing[0]} {meta[differing[0]]!r}, got '
                        f'{old.get(differing[0])!r}; write to another file.')
     return f'{out}: is there already ({source.n:,} images)'
-  out.parent.mkdir(parents=True, exist_ok=True)
   state = out.with_name(f'.{out.name}.state')
   with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, progress=progress.show, state_file=state)
   statistics = done.moments.statistics()
   meta |= {'images_sha256': done.sha256, 'weights': extractor.origin, 'notes': list(source.notes),
            'formats': source.formats, 'sizes': source.sizes, 'ddof': 1, 'seconds': done.seconds,
+           'resumed_at': done.resumed_at,
            'versions': records.versions(), 'device': records.device()}
   if jax.process_index() == 0:
     statistics_file.write(out, statistics, meta)
@@ -60,8 +64,20 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   few = frechet.few_samples(statistics)
   if few:
     warnings.warn(few, frechet.FewSamples, stacklevel=2)
-  return (f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s, of which '
-          f'{100 * done.waiting_seconds / done.seconds:.0f} % waiting for images and network')
+  since = f' since image {done.resumed_at:,}' if done.resumed_at else ''
+  return f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s{since}'
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+  """One of two sets: its images, or the `Reference` of a file of statistics, with images or not.
+
+  `about` is what JSON says of it.
+  """
+  about: dict
+  source: sources.Source | None = None
+  statistics: scoring.Reference | None = None
+  notes: tuple = ()
 
 
 def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GROUPS, **drawn):
@@ -69,85 +85,125 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
 
   Either may be a folder, zip, npy, npz of images, the name of a data set (`split` and `data_dir`
   are those of such names) or a workdir (`drawn` are options of `measure.drawn`); `b` may be an npz
-  of statistics for the Fréchet distance, sFID where it holds the spatial ones, and the Inception
-  score, and so may `a`, for the first, without an error bar.
+  of statistics for the Fréchet distance, sFID where it holds the spatial ones, the Inception score,
+  and where images are in it too, as in those of guided-diffusion, for what needs them; so may `a`,
+  for the first, without an error bar.
   """
   scoring.check_metrics(metrics, extractor)
   # What can be said of both sides is said before hours are spent on one.
-  first, second = (_opened(where, extractor, split, data_dir, drawn) for where in (a, b))
-  _check_kinds(a, first, second, metrics)
-  notes = sources.differences(_about(first), _about(second))
-  sources.state_notes(notes)
+  first, second = parallel.together(lambda: [
+    _opened(where, metrics, extractor, split, data_dir, drawn) for where in (a, b)])
+  _check_sides(a, first, second, metrics, extractor)
+  notes = sources.differences(first.about, second.about)
+  sources.state_notes(dict.fromkeys([*first.notes, *second.notes, *notes]))
   start = time.monotonic()
-  own, own_set = _side(first, metrics, extractor, groups)
-  other, reference_set = _side(second, scoring.needed(metrics), extractor, 0)
-  if not isinstance(other, scoring.Reference):
-    other = scoring.reference(other)
-  if isinstance(own, scoring.Pass):
-    found = scoring.figures(metrics, own, other, extractor)
+  if first.statistics is None:
+    own = _passed(first, metrics, extractor, groups)
+    first.about.update(images_sha256=own.sha256, seconds=own.seconds)
+    found = scoring.figures(metrics, own, _reference(second, metrics, extractor), extractor)
   else:
-    value = frechet.frechet_distance(own.statistics, other.statistics)
+    reference = _reference(second, metrics, extractor)
+    value = frechet.frechet_distance(first.statistics.statistics, reference.statistics)
     found = [scoring.Figure(scoring.name_of('fid', extractor), value, None)]
-  return {
-    'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
-                 **f.extra} for f in found],
-    'set': own_set, 'reference': reference_set, 'notes': notes,
+  return _result(found, first, second, notes, start) | {
     'features': scoring.identity(extractor), 'weights': extractor.origin,
-    'precision': extractor.precision,
-    'seconds': time.monotonic() - start, 'versions': records.versions(),
-    'device': records.device()}
+    'precision': extractor.precision}
 
 
-def _check_kinds(where, own, other, metrics):
-  """Raise ValueError where a metric needs images of a side that has statistics alone."""
-  if not isinstance(own, sources.Source) and set(metrics) != {'fid'}:
+def score_statistics(a, b):
+  """The Fréchet distance between two npz of statistics, as `score`; no network is needed.
+
+  It is not called FID: files do not prove what they are of. Raises ValueError where they say that
+  they are of other features.
+  """
+  start, notes, sides, features = time.monotonic(), [], [], None
+  for where in (a, b):
+    found, meta = statistics_file.read(where)
+    if meta and features:
+      notes += statistics_file.check(where, meta, features, 'float32')
+    features = meta['features'] if meta else features
+    sides.append(Side(meta or {'name': str(where), 'n': found.n},
+                      statistics=scoring.Reference(found)))
+  value = frechet.frechet_distance(*(side.statistics.statistics for side in sides))
+  found = [scoring.Figure('frechet', value, None)]
+  return _result(found, *sides, notes, start) | {
+    'features': features, 'weights': '', 'precision': None}
+
+
+def _result(found, first, second, notes, start):
+  return {'figures': [{'metric': f.metric, 'value': f.value, 'standard_error': f.standard_error,
+                       **f.extra} for f in found],
+          'set': first.about, 'reference': second.about, 'notes': notes,
+          'seconds': time.monotonic() - start, 'versions': records.versions(),
+          'device': records.device()}
+
+
+def _check_sides(where, own, other, metrics, extractor):
+  """Raise ValueError where a metric needs images, or more of them, than a side has."""
+  if own.statistics is not None and set(metrics) != {'fid'}:
     raise ValueError(f'{where} holds statistics, which give the Fréchet distance alone; pass '
                      'images for other metrics.')
-  if not isinstance(other, sources.Source):
-    scoring.check_reference(metrics, other[0])
+  if other.statistics is not None and other.source is None:
+    scoring.check_reference(metrics, other.statistics)
+  if own.source is not None:
+    scoring.check_metrics(metrics, extractor, own.source)
+  compared = [metric for metric in metrics if metric != 'is']
+  if other.source is not None and compared:
+    scoring.check_metrics(compared, extractor, other.source)
 
 
-def _opened(where, extractor, split, data_dir, drawn):
-  """What a side is: a Source, its notes stated, or (Reference, what it is of) of statistics."""
-  if statistics_file.is_statistics(where):
-    found, meta = statistics_file.read(where)
-    sources.state_notes(
-      statistics_file.check(where, meta, scoring.identity(extractor), extractor.precision))
-    reference = scoring.Reference(found, statistics_file.read_spatial(where))
-    return reference, meta or {'name': str(where), 'n': found.n}
-  there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
-  return _open(where, extractor, '' if there else split, data_dir, drawn)
+def _opened(where, metrics, extractor, split, data_dir, drawn):
+  """The `Side` that a path or name stands for."""
+  if not statistics_file.is_statistics(where):
+    there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
+    source = _open(where, extractor, '' if there else split, data_dir, drawn)
+    return Side(_about(source), source, notes=source.notes)
+  found, meta = statistics_file.read(where)
+  notes = statistics_file.check(where, meta, scoring.identity(extractor), extractor.precision)
+  spatial = statistics_file.read_spatial(where) if 'sfid' in metrics else None
+  images = set(metrics) & set(scoring.KEEP) and statistics_file.has_images(where)
+  return Side(meta or {'name': str(where), 'n': found.n},
+              sources.open_images(where) if images else None, scoring.Reference(found, spatial),
+              tuple(notes))
 
 
-def _side(opened, metrics, extractor, groups):
-  """(Pass or, of statistics and where no metric needs its features, Reference; what it is of)."""
-  if not isinstance(opened, sources.Source):
-    return opened
-  source = opened
-  if not metrics:
-    return scoring.Reference(), _about(source)
-  with scoring.Progress(source) as progress:
-    done = scoring.run(extractor, source, metrics, groups=groups, progress=progress.show,
+def _passed(side, metrics, extractor, groups=0):
+  with scoring.Progress(side.source) as progress:
+    return scoring.run(extractor, side.source, metrics, groups=groups, progress=progress.show,
                        rows_folder=tempfile.gettempdir())
-  return done, _about(source) | {'images_sha256': done.sha256, 'seconds': done.seconds}
 
 
-def _about(opened):
-  """What a side is of, before a network has seen it."""
-  if not isinstance(opened, sources.Source):
-    return opened[1]
-  return {'name': opened.name, 'split': opened.split, 'n': opened.n, 'notes': list(opened.notes),
-          'formats': opened.formats, 'sizes': opened.sizes}
+def _reference(side, metrics, extractor):
+  """The `scoring.Reference` of a side: of its statistics, and of its images what they lack."""
+  needed = scoring.needed(metrics)
+  if side.statistics is not None:
+    if side.source is None:
+      return side.statistics
+    return dataclasses.replace(side.statistics, rows=_passed(side, ['kid'], extractor).rows)
+  if not needed:
+    return scoring.Reference()
+  done = _passed(side, needed, extractor)
+  side.about.update(images_sha256=done.sha256, seconds=done.seconds)
+  return scoring.reference(done)
+
+
+def _about(source):
+  """What a set is, before a network has seen it."""
+  return {'name': source.name, 'split': source.split, 'n': source.n, 'notes': list(source.notes),
+          'formats': source.formats, 'sizes': source.sizes}
 
 
 def _open(where, extractor, split, data_dir, drawn):
-  """The Source of either side, its notes stated."""
+  """The Source of a folder, file, data set or workdir, with notes that concern the network."""
   if measure.is_workdir(where):
-    source = measure.drawn(where, **drawn)
+    source, dataset = measure.drawn(where, **drawn), measure.dataset_name(where)
   else:
     source = sources.open_images(where, split=split, data_dir=data_dir, grey=extractor.grey)
-  sources.state_notes(source.notes)
-  return source
+    dataset = source.name
+  if features.DATASETS.get(dataset) == extractor.name:
+    return source
+  notes = source.notes + sources.notes_on_levels(source.name, source.levels)
+  return dataclasses.replace(source, notes=notes)
 
 
 def lines(result):
@@ -159,6 +215,7 @@ def lines(result):
     plus = '' if error is None else f' ± {error:.2g}'
     yield f'{name} {value:.6g}{plus}  (n={result["set"]["n"]})  {rest}'.rstrip()
   net, reference = result['features'], result['reference']
+  net = net or dict.fromkeys(statistics_file.IDENTITY, 'not said')
   origin = f' ({result["weights"]})' if result['weights'] else ''
   of = ' '.join(str(part) for part in (reference['name'], reference.get('split')) if part)
   count = '' if reference['n'] is None else f' (n={reference["n"]})'
@@ -168,7 +225,5 @@ def lines(result):
 
 def write_json(result, path):
   """Write what `score` returned."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as part:
     part.write_text(json.dumps(result, indent=1, sort_keys=True) + '\n')

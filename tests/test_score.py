@@ -1,17 +1,26 @@
 """The binary without a workdir: stats, score and convert-weights, on features that are at hand."""
+import dataclasses
 import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mollification import data, score
-from mollification.evaluation import features, frechet, moments, scoring, statistics_file
+from mollification import data, evaluate, files, score
+from mollification.evaluation import (
+  features,
+  frechet,
+  moments,
+  neighbours,
+  scoring,
+  statistics_file,
+)
 
 GOLDEN = pathlib.Path(__file__).parent / 'evaluation' / 'golden'
 
@@ -81,7 +90,7 @@ def test_a_stats_file_says_what_it_is_of(tmp_path, extractor, digits, capsys, mo
   other = {**scoring.identity(extractor), 'input_mode': 'tf1'}
   with pytest.raises(ValueError, match="with input_mode 'tf1', got 'uint8'"):
     statistics_file.check(out, meta, other, 'float32')
-  assert '17 grey levels' in capsys.readouterr().err
+  assert 'grey levels' not in capsys.readouterr().err   # its own network knows them
   done = passes(monkeypatch)
   with pytest.raises(ValueError, match="with net 'inception_pytorch', got 'digits_cnn_8x8'"):
     score.score('digits', out, ['fid'], Toy.extractor())
@@ -160,6 +169,17 @@ def test_spatial_statistics_of_a_reference_give_sfid(tmp_path, digits):
     assert figure['value'] == pytest.approx(expected, rel=1e-6)
   np.savez(tmp_path / 'c.npz', mu=found[1]['features'].mean, sigma=found[1]['features'].cov)
   with pytest.raises(ValueError, match='sfid needs the images of the reference'):
+    score.score('digits', str(tmp_path / 'c.npz'), ['sfid'], toy)
+  # What needs images is of those, and the distances of the statistics beside them.
+  result = score.score('digits', str(tmp_path / 'b.npz'), ['fid', 'pr'], toy)
+  theirs = neighbours.manifolds(*(np.asarray(Toy.outputs(x)['features']) for x in (
+    digits.test.x, digits.train.x)))
+  values = {figure['metric']: figure['value'] for figure in result['figures']}
+  assert values['recall'] == theirs.recall
+  assert values['fid'] == pytest.approx(
+    frechet.frechet_distance(found[0]['features'], found[1]['features']), rel=1e-6)
+  np.savez(tmp_path / 'c.npz', mu=np.zeros(2), sigma=np.eye(2), mu_s=np.zeros(3), sigma_s=np.eye(4))
+  with pytest.raises(ValueError, match=r'c\.npz holds no spatial statistics: .*leave sfid out'):
     score.score('digits', str(tmp_path / 'c.npz'), ['sfid'], toy)
 
 
@@ -249,6 +269,11 @@ except KeyboardInterrupt:
 scoring.Progress.show = lambda self, count: done.append(count)
 score.stats(images, f'{folder}/stats.npz', Toy.extractor())
 print(done, file=sys.stderr)
+for where in (f'{folder}/truncated', images if jax.process_index() else 'digits', 'nowhere'):
+  try:
+    score.stats(where, f'{folder}/none.npz', Toy.extractor())
+  except (ValueError, RuntimeError, FileNotFoundError) as error:
+    print(error, file=sys.stderr)
 if jax.process_index():   # as if it did not see the folder
   scoring._restored = lambda *args, old=scoring._restored: (old(*args)[0], 7, '')
 try:
@@ -261,6 +286,11 @@ except ValueError as error:
 def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
   images = str(tmp_path / 'images.npz')
   np.savez(images, arr_0=digits.test.x[:150])
+  (tmp_path / 'truncated').mkdir()
+  for i, image in enumerate(digits.test.x[:40]):
+    Image.fromarray(image[..., 0]).save(tmp_path / f'truncated/{i:02}.png')
+  cut = tmp_path / 'truncated' / '35.png'   # in the second process's share
+  cut.write_bytes(cut.read_bytes()[:60])
   said = two_processes('-c', IN_TWO, images, str(tmp_path))
   for precision in ('float32', 'float64'):
     alone = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
@@ -274,6 +304,10 @@ def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
   for lines in said:   # killed after the second batch, and the third is next
     assert '[32, 64, 64, 96, 128, 150]' in lines, lines
     assert 'must go on from one image, got [0, 7]: ' in lines
+    assert 'all processes must have the same images, network and metrics' in lines
+    assert 'nowhere is no folder' in lines   # where all are wrong each says so
+  assert '1 of 40 images cannot be read: 35.png' in said[1]
+  assert 'process 1 of 2 stopped with an error, which it names itself' in said[0]
   assert not list(tmp_path.glob('.*state*'))
 
 
@@ -332,6 +366,77 @@ def test_score_of_images_and_of_statistics(tmp_path, extractor, digits, monkeypa
   assert not done   # all of it before hours are spent on the other side
 
 
+def test_features_of_another_precision_are_not_taken_for_those_of_before(
+    tmp_path, monkeypatch):
+  single, double = (Toy.extractor(precision=name) for name in ('float32', 'float64'))
+  score.stats('digits', tmp_path / 'a.npz', double)
+  assert statistics_file.read(tmp_path / 'a.npz')[1]['precision'] == 'float64'
+  with pytest.raises(ValueError, match="of precision 'float32', got 'float64'"):
+    score.stats('digits', tmp_path / 'a.npz', single)
+  _cut_stats('digits', tmp_path / 'b.npz', single, monkeypatch)
+  with pytest.raises(ValueError, match='must be the state of'):
+    score.stats('digits', tmp_path / 'b.npz', double)
+  asked = []
+  monkeypatch.setattr(features, 'load', lambda name, **options: asked.append(options))
+  for flag, value in (('_FEATURES', 'inception_tf1'), ('_PRECISION', 'float64'),
+                      ('_WEIGHTS', 'w.npz'), ('_UNVERIFIED', True)):
+    monkeypatch.setattr(evaluate, flag, types.SimpleNamespace(value=value))
+  evaluate._extractor()
+  assert asked == [{'path': 'w.npz', 'allow_unverified': True, 'precision': 'float64'}]
+
+
+def test_a_split_is_of_the_side_that_is_a_data_set(tmp_path, digits, extractor):
+  np.save(tmp_path / 'a.npy', digits.train.x[:80])
+  result = score.score(str(tmp_path / 'a.npy'), 'digits', ['fid'], extractor, split='train')
+  assert (result['set']['split'], result['reference']['split']) == ('all', 'train')
+
+
+def test_too_few_images_are_said_before_a_network_runs(tmp_path, digits, monkeypatch):
+  done, toy = passes(monkeypatch), Toy.extractor()
+  np.save(tmp_path / 'few.npy', digits.test.x[:5])
+  few = str(tmp_path / 'few.npy')
+  for a, b, metric, least in ((few, 'digits', 'pr', 6), ('digits', few, 'pr', 6),
+                              (few, 'digits', 'is', 10)):
+    with pytest.raises(ValueError, match=f'{metric} needs at least {least} images, got 5 of .*few'):
+      score.score(a, b, ['fid', metric], toy)
+  assert not done
+  score.score('digits', few, ['is'], toy)   # of which it needs none
+
+
+def test_statistics_alone_need_no_network(tmp_path, extractor, digits):
+  paths = [str(GOLDEN / f'pytorch_fid_{name}.npz') for name in 'ab']
+  out = tmp_path / 'out.json'
+  done = subprocess.run(
+    [sys.executable, '-m', 'mollification.evaluate', 'score', *paths, f'--out={out}'],
+    capture_output=True, text=True, env={'HOME': str(tmp_path), 'PATH': '/usr/bin'})
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith('frechet 0.556965')
+  assert 'in not said, input not said' in done.stdout
+  assert json.loads(out.read_text())['features'] is None
+  score.stats('digits', tmp_path / 'ours.npz', extractor)
+  other = dataclasses.replace(extractor, input_mode='tf1')
+  score.stats('digits', tmp_path / 'other.npz', other)
+  with pytest.raises(ValueError, match="with input_mode 'uint8', got 'tf1'"):
+    score.score_statistics(tmp_path / 'ours.npz', tmp_path / 'other.npz')
+
+
+def test_what_is_read_is_not_written_over(tmp_path, extractor):
+  np.savez(tmp_path / 'a.npz', arr_0=np.zeros((3, 8, 8), np.uint8))
+  (tmp_path / 'f.json').mkdir()
+  before = (tmp_path / 'a.npz').read_bytes()
+  with pytest.raises(ValueError, match='is read here, and would be written over'):
+    score.stats(str(tmp_path / 'a.npz'), tmp_path / 'a.npz', extractor)
+  with pytest.raises(ValueError, match='is read here, and would be written over'):
+    score.convert_weights(tmp_path / 'a.npz', tmp_path / '.' / 'a.npz')
+  for out in ('f.json', 'f.txt'):
+    with pytest.raises(ValueError, match=r'must be a file called \*\.json, got .*rename it'):
+      files.checked_output(tmp_path / out, '.json')
+  with pytest.raises(OSError, match='proc'):
+    files.checked_output('/proc/nowhere/x.json', '.json')
+  assert (tmp_path / 'a.npz').read_bytes() == before
+  assert files.checked_output('~/x.json', '.json').parent == pathlib.Path.home()
+
+
 def test_metrics_that_a_network_does_not_have(extractor):
   for metric in ('is', 'sfid'):
     with pytest.raises(ValueError, match=f'{metric} is made of the Inception network alone'):
@@ -366,9 +471,12 @@ def test_every_metric_of_inception(digits):
   assert values['inception_score'] > 1
 
 
-def test_weights_that_nobody_knows_give_no_fid(digits):
-  result = score.score('digits', 'digits', ['fid', 'kid'], Toy.extractor(verified=False))
-  assert [f['metric'] for f in result['figures']] == ['frechet', 'kernel_distance']
+def test_weights_that_nobody_knows_give_no_fid(digits, capsys):
+  result = score.score('digits', 'digits', ['fid', 'kid', 'sfid', 'is'],
+                       Toy.extractor(verified=False))
+  assert [f['metric'] for f in result['figures']] == ['frechet', 'kernel_distance',
+                                                      'spatial_frechet', 'class_score']
+  assert capsys.readouterr().err.count('17 grey levels') == 1   # of both sides
 
 
 def passes(monkeypatch):

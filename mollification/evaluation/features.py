@@ -173,11 +173,11 @@ def _rounds(extractor, source, start, size):
   with concurrent.futures.ThreadPoolExecutor(1) as reader:
     pending = [reader.submit(read, taken) for taken in rounds[:1]]
     for following in rounds[1:]:
-      done = pending.pop().result()
+      done = parallel.together(pending.pop().result)
       pending.append(reader.submit(read, following))
       yield done
     for last in pending:   # none, where a run was cut after its last image
-      yield last.result()
+      yield parallel.together(last.result)
 
 
 def _blocks(extractor, images, size):
@@ -241,10 +241,10 @@ def load(name, *, path='', allow_unverified=False, precision='float32'):
 
 @functools.cache
 def _load(name, path, allow_unverified, precision):
-  size = re.fullmatch(r'efficientnet_lite0_(\d+)', name)
+  size = re.fullmatch(r'efficientnet_lite0_([1-9]\d*)', name, re.ASCII)
   if name in classifiers.CLASSIFIERS:
     return _classifier(name)
-  if name.removeprefix('inception_') in resize.MODES:
+  if name in NAMES:
     return _inception(name, path, allow_unverified, precision)
   if size and 32 <= int(size[1]) <= 512:
     return _efficientnet(name, int(size[1]))

@@ -9,6 +9,7 @@ import numpy as np
 
 BLOCK = 2048
 QUANTILE = .99
+EDGE = 1e-12   # relative, of a squared radius
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,10 @@ def radii(x, *ks):
 
   Raises ValueError for N <= k.
   """
+  return np.sqrt(_squared_radii(x, *ks))
+
+
+def _squared_radii(x, *ks):
   k = max(ks)
   _check(x, x, k + 1)
   best = np.full((len(x), k), np.inf)
@@ -64,7 +69,7 @@ def radii(x, *ks):
     both = np.concatenate([best[rows], squared], axis=1)
     best[rows] = np.partition(both, k - 1, axis=1)[:, :k]
   best.sort(axis=1)
-  return np.sqrt(best.T[np.array(ks) - 1])
+  return best.T[np.array(ks) - 1]
 
 
 def manifolds(x, reference, *, k=3, k_density=5):
@@ -78,8 +83,9 @@ def manifolds(x, reference, *, k=3, k_density=5):
   rows.
   """
   _check(x, reference, max(k, k_density) + 1)
-  own, = np.square(radii(x, k))
-  theirs, wide = np.square(radii(reference, k, k_density))
+  # Up to the rounding of the two products that give one distance.
+  own, = (1 + EDGE) * _squared_radii(x, k)
+  theirs, wide = (1 + EDGE) * _squared_radii(reference, k, k_density)
   precise, recalled = np.zeros(len(x), bool), np.zeros(len(reference), bool)
   covered, inside = np.zeros(len(reference), bool), 0
   for rows, columns, squared in _blocks(x, reference):

@@ -1,6 +1,7 @@
 """One pass over a set of images, and the figures that two passes give."""
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import tempfile
@@ -22,6 +23,7 @@ from mollification.evaluation import (
 )
 
 METRICS = ('fid', 'is', 'kid', 'pr', 'sfid')
+LEAST = {'fid': 2, 'sfid': 2, 'kid': 3, 'pr': 6, 'is': 10}   # images of either set
 KEEP = ('kid', 'pr')            # need all features of both sets
 SAVE_SECONDS = 60.
 QUICK_SECONDS = 2.   # what takes less shows no progress
@@ -33,7 +35,7 @@ class Pass:
 
   `moments` and `spatial` are accumulated, `score` is an `InceptionScore`, `rows` [n, F] the
   features themselves, in memory or mapped from a file. `sha256` is of the images, `seconds` are
-  wall time and `waiting_seconds` the part that was spent waiting for images and the network.
+  wall time since image `resumed_at`, where a run that was cut went on.
   """
   n: int
   sha256: str
@@ -42,7 +44,7 @@ class Pass:
   score: inception_score.InceptionScore | None = None
   rows: np.ndarray | None = None
   seconds: float = 0.
-  waiting_seconds: float = 0.
+  resumed_at: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,8 +104,11 @@ def identity(extractor):
   return {'net': extractor.name, 'sha256': extractor.sha256, 'input_mode': extractor.input_mode}
 
 
-def check_metrics(metrics, extractor):
-  """Raise ValueError for metrics that are unknown or that the network does not have."""
+def check_metrics(metrics, extractor, *sets):
+  """Raise ValueError for metrics that are unknown or that the network does not have.
+
+  And where one of `sets`, with `name` and `n`, has too few images for one of them.
+  """
   unknown = [m for m in metrics if m not in METRICS]
   if unknown or not metrics:
     raise ValueError(f'unknown metric {unknown[0] if unknown else ""!r}; known: '
@@ -112,6 +117,10 @@ def check_metrics(metrics, extractor):
     if metric in metrics and not is_inception(extractor):
       raise ValueError(f'{metric} is made of the Inception network alone, got {extractor.name}; '
                        'use --features=inception_pytorch, or leave it out.')
+  for metric, own in itertools.product(metrics, sets):
+    if own.n < LEAST[metric]:
+      raise ValueError(f'{metric} needs at least {LEAST[metric]} images, got {own.n} of '
+                       f'{own.name}; take more, or leave it out.')
 
 
 def is_inception(extractor):
@@ -131,20 +140,18 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
   saved: the file must lie where all of them see it, or ValueError is raised. `progress(done)` is
   called after every batch.
   """
-  check_metrics(metrics, extractor)
+  check_metrics(metrics, extractor, source)
   wanted = set(metrics)
-  own, done, sha256 = _restored(state_file, extractor, source, groups)
+  parallel.check_same('images, network and metrics', [
+    identity(extractor), extractor.precision, sorted(wanted), source.name, source.split, source.n,
+    source.listing])
+  own, done, sha256 = parallel.together(
+    lambda: _restored(state_file, extractor, source, groups))
   _check_together(state_file, done)
   spatial = moments.Moments(groups) if 'sfid' in wanted else None
   score = inception_score.InceptionScore(source.n) if 'is' in wanted else None
-  rows, start, saved, waited = None, time.monotonic(), time.monotonic(), 0.
-  outputs = features.stream(extractor, source, start=done, device_batch=device_batch)
-  while True:
-    before = time.monotonic()
-    out = next(outputs, None)
-    waited += time.monotonic() - before
-    if out is None:
-      break
+  rows, start, saved, first = None, time.monotonic(), time.monotonic(), done
+  for out in features.stream(extractor, source, start=done, device_batch=device_batch):
     block = out['features']
     own.add(block)
     if spatial is not None:
@@ -163,7 +170,7 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
       saved = time.monotonic()
   if own.n != source.n:
     raise ValueError(f'{source.name} announced {source.n} images, got {own.n}.')
-  return Pass(own.n, sha256, own, spatial, score, rows, time.monotonic() - start, waited)
+  return Pass(own.n, sha256, own, spatial, score, rows, time.monotonic() - start, first)
 
 
 def _check_together(state_file, done):
@@ -222,11 +229,16 @@ def copies(own, seen, unseen):
           Figure('far_share', found.far_share, None)]
 
 
+# (with known weights of Inception, in other features)
+NAMES = {'fid': ('fid', 'frechet'), 'frechet': ('fid', 'frechet'),
+          'sfid': ('sfid', 'spatial_frechet'), 'kid': ('kid', 'kernel_distance'),
+          'is': ('inception_score', 'class_score')}
+
+
 def name_of(metric, extractor):
-  """What a distance is called: 'fid' and 'kid' in features of Inception's known weights alone."""
-  if is_inception(extractor) and extractor.verified:
-    return 'kid' if metric == 'kid' else 'fid'
-  return 'kernel_distance' if metric == 'kid' else 'frechet'
+  """What a figure is called: by its proper name with Inception's known weights alone."""
+  known = is_inception(extractor) and extractor.verified
+  return NAMES[metric][0 if known else 1]
 
 
 def check_reference(metrics, reference):
@@ -242,8 +254,8 @@ def figures(metrics, a, b, extractor):
   """[Figure] of the images of pass `a` against the `Reference` b.
 
   Inception score is of `a` alone. In other features than Inception's, or of weights that nobody
-  knows, the distances are called 'frechet' and 'kernel_distance', never FID and KID. Raises
-  ValueError where b lacks what a metric needs.
+  knows, nothing is called FID, KID, sFID or inception score. Raises ValueError where b lacks what a
+  metric needs.
   """
   check_reference(metrics, b)
   found = []
@@ -251,10 +263,11 @@ def figures(metrics, a, b, extractor):
     if metric == 'fid':
       found.append(distance(name_of('fid', extractor), a.moments, b.statistics))
     elif metric == 'sfid':
-      found.append(distance('sfid', a.spatial, b.spatial))
+      found.append(distance(name_of('sfid', extractor), a.spatial, b.spatial))
     elif metric == 'is':
       score = a.score.score()
-      found.append(Figure('inception_score', score.mean, None, {'deviation': score.deviation}))
+      found.append(Figure(name_of('is', extractor), score.mean, None,
+                          {'deviation': score.deviation}))
     elif metric == 'kid':
       found.append(_kid(name_of('kid', extractor), a.rows, b.rows))
     else:

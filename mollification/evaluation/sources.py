@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import sys
 import warnings
@@ -39,7 +40,8 @@ class Source:
   it; `formats` and `sizes` count its images: {'PNG': 3}, or 'array', and {'32x32': 3}, width first.
   `content` is a hash that tells other images under the same name without decoding them: of the
   files' names, sizes and times (in an archive checksums), or of an array's shape and some of its
-  means.
+  means; `listing` is the same without times, which differ between machines. Of a data set, `levels`
+  are its grey levels.
   """
   name: str
   split: str
@@ -47,6 +49,8 @@ class Source:
   piece: Callable = dataclasses.field(repr=False)
   notes: tuple = ()
   content: str = ''
+  listing: str = ''
+  levels: int | None = 256
   formats: dict = dataclasses.field(default_factory=dict)
   sizes: dict = dataclasses.field(default_factory=dict)
 
@@ -85,8 +89,7 @@ def open_images(where, *, split='', data_dir='', grey=False):
   if path.exists() and split:
     raise ValueError(f'--split is for data sets, {where} is a file or folder; leave it out.')
   if path.is_dir():
-    names = [str(p.relative_to(path)) for p in path.rglob('*')
-             if _is_image(p.name) and p.is_file()]
+    names = [name for name in _walk(path) if _is_image(name)]
     stamps = {name: (path / name).stat() for name in names}
     stamps = {name: (stamp.st_size, stamp.st_mtime_ns) for name, stamp in stamps.items()}
     return _files(str(where), names, lambda name: (path / name).open('rb'), stamps, grey)
@@ -101,7 +104,19 @@ def open_images(where, *, split='', data_dir='', grey=False):
     f'{", ".join(sorted(data.DATASETS))}); check the path.')
 
 
-def from_array(images, name, split='all', notes=()):
+def _walk(path):
+  """Names of all files below a folder, relative to it; links to folders are followed, once each."""
+  seen = set()
+  for folder, folders, names in os.walk(path, followlinks=True):
+    seen.add(os.path.realpath(folder))
+    folders[:] = [name for name in sorted(folders)
+                  if os.path.realpath(os.path.join(folder, name)) not in seen]
+    for name in names:
+      if os.path.isfile(os.path.join(folder, name)):
+        yield os.path.relpath(os.path.join(folder, name), path)
+
+
+def from_array(images, name, split='all', notes=(), levels=256):
   """The `Source` of uint8 images [N, H, W, 1 or 3], or [N, H, W]; ValueError for others."""
   if images.ndim == 3:
     images = images[..., None]
@@ -109,8 +124,9 @@ def from_array(images, name, split='all', notes=()):
     raise ValueError(f'{name} must hold images uint8 [N, H, W, 1 or 3], got {images.dtype} '
                      f'{images.shape}; quantise and transpose them first.')
   n, height, width, _ = images.shape
+  content = _hash(dataset.summary(images))
   return Source(name, split, n, lambda start, stop: np.asarray(images[start:stop]), notes=notes,
-                content=_hash(dataset.summary(images)), formats={'array': n},
+                content=content, listing=content, levels=levels, formats={'array': n},
                 sizes={f'{width}x{height}': n})
 
 
@@ -129,7 +145,7 @@ def _dataset(name, split, data_dir):
   if split not in SPLITS:
     raise ValueError(f'--split must be one of {", ".join(SPLITS)}, got {split!r}.')
   found = data.load(name, **({'data_dir': data_dir} if data_dir else {}))
-  return from_array(getattr(found, split).x, name, split, notes_on_levels(name, found.levels))
+  return from_array(getattr(found, split).x, name, split, levels=found.levels)
 
 
 def _array(path):
@@ -147,7 +163,9 @@ def _array(path):
 
 
 def _is_image(name):
-  return name.lower().endswith(image_data.EXTENSIONS)
+  """By its ending; not what macOS puts beside each file of an archive."""
+  return (name.lower().endswith(image_data.EXTENSIONS)
+          and not os.path.basename(name).startswith('._'))
 
 
 def _zip(path, grey):
@@ -191,7 +209,9 @@ def _files(where, names, opened, stamps, grey):
 
   sizes = collections.Counter(f'{width}x{height}' for (width, height), _, _ in headers)
   return Source(where, 'all', len(ordered), piece, _notes(where, headers, grey), _hash(stamps),
-                dict(collections.Counter(kind for *_, kind in headers)), _counted(sizes))
+                _hash({name: stamp[0] for name, stamp in stamps.items()}),
+                formats=dict(collections.Counter(kind for *_, kind in headers)),
+                sizes=_counted(sizes))
 
 
 def _counted(sizes):

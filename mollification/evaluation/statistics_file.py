@@ -22,12 +22,18 @@ def write(path, statistics, meta):
 
 def is_statistics(path):
   """Whether the file at `path` is an npz with mu and sigma."""
-  path = pathlib.Path(path)
+  path = pathlib.Path(path).expanduser()
   try:
     with zipfile.ZipFile(path) as archive:
       return path.suffix.lower() == '.npz' and {'mu.npy', 'sigma.npy'} <= set(archive.namelist())
   except (OSError, zipfile.BadZipFile):
     return False
+
+
+def has_images(path):
+  """Whether an npz holds images beside the statistics, as guided-diffusion's references do."""
+  with zipfile.ZipFile(pathlib.Path(path).expanduser()) as archive:
+    return 'arr_0.npy' in archive.namelist()
 
 
 def read(path):
@@ -36,13 +42,15 @@ def read(path):
   Raises ValueError for what holds no statistics. Nothing is unpickled.
   """
   try:
-    found = npz.read(path, ('mu', 'sigma', 'n', 'meta'))
+    found = npz.read(pathlib.Path(path).expanduser(), ('mu', 'sigma', 'n', 'meta'))
     mean, cov = (np.asarray(found[name], np.float64) for name in ('mu', 'sigma'))
     n = int(found['n']) if 'n' in found else None
     meta = json.loads(str(found['meta'])) if 'meta' in found else None
     if meta is not None and not set(IDENTITY) <= set(meta['features']):
       raise ValueError(f'its meta must name {", ".join(IDENTITY)} of the features, got '
                        f'{sorted(meta["features"])}')
+    if meta is not None and not {'name', 'n'} <= set(meta):
+      raise ValueError(f'its meta must have name and n, got {sorted(meta)}')
     return Statistics(n, mean, cov), meta
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(f'{path} holds no statistics: {error}; an npz with mu [d] and sigma [d, d] is '
@@ -55,10 +63,14 @@ def read_spatial(path):
   None of one that has not.
   """
   names = ('mu_s', 'sigma_s')
-  found = npz.read(path, names)
-  if len(found) < len(names):
-    return None
-  return Statistics(None, *(np.asarray(found[name], np.float64) for name in names))
+  try:
+    found = npz.read(pathlib.Path(path).expanduser(), names)
+    if len(found) < len(names):
+      return None
+    return Statistics(None, *(np.asarray(found[name], np.float64) for name in names))
+  except ValueError as error:
+    raise ValueError(f'{path} holds no spatial statistics: {error}; mend it, or leave sfid '
+                     'out.') from error
 
 
 def check(path, meta, extractor_identity, precision):

@@ -53,10 +53,10 @@ class Weights:
 def search_path(path=''):
   """Files that `find` tries, in order: `path` alone where it is given."""
   if path:
-    return [pathlib.Path(path)]
+    return [pathlib.Path(path).expanduser()]
   home = pathlib.Path.home() / '.cache'
   given = os.environ.get(VARIABLE, '')
-  return [*([pathlib.Path(given)] if given else []), home / 'mollification' / NPZ_NAME,
+  return [*([pathlib.Path(given).expanduser()] if given else []), home / 'mollification' / NPZ_NAME,
           home / 'mollification' / TORCH_NAME, home / 'torch' / 'hub' / 'checkpoints' / TORCH_NAME]
 
 
@@ -66,6 +66,9 @@ def find(path=''):
   FileNotFoundError says where the weights are published, their sha256, and where they were sought.
   """
   tried = search_path(path)
+  if not path and os.environ.get(VARIABLE) and not tried[0].is_file():
+    raise FileNotFoundError(f'{VARIABLE} must name the Inception weights, got {tried[0]}, which is '
+                            'no file; mend or unset it.')
   for candidate in tried:
     if candidate.is_file():
       return candidate

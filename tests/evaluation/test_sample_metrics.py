@@ -151,6 +151,26 @@ def test_manifolds_of_equal_and_of_distant_sets():
   assert few.recall < .3
 
 
+def test_an_edge_is_within():
+  """Of a set against itself every ball holds its own k neighbours, and its centre."""
+  x = np.random.default_rng(3).normal(size=(200, 64)).astype(np.float32)
+  assert neighbours.manifolds(x, x, k=3, k_density=5).density == 6 / 5
+  same = neighbours.manifolds(np.ones((6, 2)), np.ones((6, 2)))   # balls of no radius
+  assert (same.precision, same.recall, same.density, same.coverage) == (1, 1, 6 / 5, 1)
+
+
+@pytest.mark.parametrize('count', [1, 7, 37, 61])
+def test_copies_of_reference_rows_are_within_the_balls_that_they_bound(count, monkeypatch):
+  """Whichever way their distances were rounded, in products of other shapes."""
+  monkeypatch.setattr(neighbours, 'BLOCK', 64)
+  x = 10 + np.random.default_rng(4).normal(size=(150, 333)).astype(np.float32)
+  samples = np.concatenate([x[:count], np.zeros((8, 333), np.float32)])
+  distances = np.square(x[:, None].astype(float) - x[None]).sum(-1)
+  within = distances.argsort(axis=1)[:, :6]   # the row itself and its five neighbours
+  expected = (within < count).sum() / (5 * len(samples))
+  assert neighbours.manifolds(samples, x, k_density=5).density == pytest.approx(expected, rel=1e-12)
+
+
 def test_copies():
   train, test = draw(400, seed=1), draw(400, seed=2)
   honest = neighbours.copies(draw(400, seed=3), train, test)

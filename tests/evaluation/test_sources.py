@@ -79,6 +79,19 @@ def test_what_else_differs_between_two_sets():
   assert sources.differences(*photographs) == []
 
 
+def test_links_to_folders_are_followed_once_and_what_macos_adds_is_no_image(folder, tmp_path):
+  root, expected = folder
+  (tmp_path / 'linked').mkdir()
+  (tmp_path / 'linked' / 'all').symlink_to(root)
+  (root / 'deep' / 'round').symlink_to(root)
+  (root / '._a.png').write_bytes(b'resource fork')
+  source = sources.open_images(tmp_path / 'linked')
+  same(everything(source), expected)
+  os.utime(root / 'z.png', (0, 0))
+  touched = sources.open_images(tmp_path / 'linked')
+  assert (touched.listing, touched.content != source.content) == (source.listing, True)
+
+
 def test_a_zip_is_its_folder(folder, tmp_path):
   root, expected = folder
   with zipfile.ZipFile(tmp_path / 'set.zip', 'w') as archive:
@@ -101,7 +114,8 @@ def test_data_sets_by_name():
   source = sources.open_images('digits')
   assert (source.name, source.split) == ('digits', 'test')
   assert sources.open_images('digits', split='full_train').n == 1257
-  assert '17 grey levels' in source.notes[0]
+  assert source.levels == 17
+  assert '17 grey levels' in sources.notes_on_levels('digits', 17)[0]
 
 
 def test_modes_are_converted_and_said_once(tmp_path):
