@@ -1,7 +1,7 @@
 """The evaluation binary: needs the workdir alone, writes records/*.json into it.
 
   python -m mollification.evaluate --workdir=DIR [--step=N|best] [--watch] \
-      --metrics=nll,importance,latents,mmd,frechet
+      --metrics=nll,importance,latents,mmd,frechet,fid,is,kid,pr,sfid,copies
 
 and, without --workdir, where A and B are folders, zip archives, npy or npz files of images, npz
 files of statistics, names of data sets, or workdirs, of which samples are drawn:
@@ -11,8 +11,8 @@ files of statistics, names of data sets, or workdirs, of which samples are drawn
   python -m mollification.evaluate convert-weights FILE --out=FILE.npz
 
 With JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set, several processes that are
-given the same command share `stats` and `score`; the figures are the same bits. A workdir is
-measured by one process.
+given the same command share `stats` and `score`, also of samples of a workdir; the figures are the
+same bits, and what stops one stops all. With --workdir one process measures alone.
 
 Exit status: 0 measured, 2 a mistake in the command or the workdir; of --watch, 4 where checkpoints
 could not be measured, 75 stopped by SIGTERM and 130 by SIGINT: the same command goes on.

@@ -6,13 +6,12 @@ import pathlib
 import socket
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mollification import data, evaluate, files, score
+from mollification import data, files, score
 from mollification.evaluation import (
   features,
   frechet,
@@ -376,13 +375,25 @@ def test_features_of_another_precision_are_not_taken_for_those_of_before(
   _cut_stats('digits', tmp_path / 'b.npz', single, monkeypatch)
   with pytest.raises(ValueError, match='must be the state of'):
     score.stats('digits', tmp_path / 'b.npz', double)
-  asked = []
-  monkeypatch.setattr(features, 'load', lambda name, **options: asked.append(options))
-  for flag, value in (('_FEATURES', 'inception_tf1'), ('_PRECISION', 'float64'),
-                      ('_WEIGHTS', 'w.npz'), ('_UNVERIFIED', True)):
-    monkeypatch.setattr(evaluate, flag, types.SimpleNamespace(value=value))
-  evaluate._extractor()
-  assert asked == [{'path': 'w.npz', 'allow_unverified': True, 'precision': 'float64'}]
+
+
+ASKED = """
+import sys
+from mollification import cli, evaluate
+from mollification.evaluation import features
+features.load = lambda name, **options: sys.exit(f'{name} {options}')
+evaluate.main(cli.parse_flags(['evaluate', *sys.argv[1:]]))
+"""
+
+
+def test_the_options_of_a_network_reach_it(tmp_path):
+  """In a process of its own: both binaries define --workdir."""
+  done = subprocess.run(
+    [sys.executable, '-c', ASKED, 'stats', 'digits', f'--out={tmp_path}/x.npz', '--weights=w.npz',
+     '--features=inception_tf1', '--precision=float64', '--allow_unverified_weights'],
+    capture_output=True, text=True)
+  options = {'path': 'w.npz', 'allow_unverified': True, 'precision': 'float64'}
+  assert done.stderr.splitlines()[-1] == f'inception_tf1 {options}'
 
 
 def test_a_split_is_of_the_side_that_is_a_data_set(tmp_path, digits, extractor):

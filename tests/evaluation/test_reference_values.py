@@ -7,6 +7,7 @@ a folder of TFDS; all else lies in the folder that FID_REFERENCES names:
   cifar10-train-img-5000, cifar10-valid-img-5000, cifar10-valid-img-noise-5000,
   cifar10-train-img-100                    as torch-fidelity's util_dump_dataset_as_images.py writes
   VIRTUAL_imagenet256_labeled.npz, admnet_guided_upsampled_imagenet256.npz,
+  admnet_imagenet256.npz, admnet_guided_imagenet256.npz,
   VIRTUAL_imagenet64_labeled.npz, admnet_imagenet64.npz
                                            of guided-diffusion's README
 
@@ -177,9 +178,17 @@ def test_figures_of_guided_diffusion(network):
   assert found['fid'] == pytest.approx(3.9425574129223264, abs=2e-3)   # 3.94335 in torch-fidelity
   assert found['sfid'] == pytest.approx(6.140433703346162, abs=2e-2)
   assert found['inception_score'] == pytest.approx(215.8370361328125, rel=2e-3)
-  own, theirs = (passed(extractor, name, ['pr']).rows for name in names)
-  shares = neighbours.manifolds(own, theirs)
-  assert (shares.precision, shares.recall) == pytest.approx((.8265, .5309), abs=2e-3)
+  shares = score.score(*paths, ['pr'], extractor, groups=0)['figures'][:2]
+  assert [figure['value'] for figure in shares] == pytest.approx([.8265, .5309], abs=2e-3)
+
+
+@pytest.mark.parametrize(('name', 'expected'), [
+  ('admnet_imagenet256.npz', 10.94), ('admnet_guided_imagenet256.npz', 4.59)])
+def test_fid_of_adm_at_256_pixels(network, name, expected):
+  """50 000 samples without and with guidance, two decimals in the README of jax-fid-parallel."""
+  paths = [published(name), published('VIRTUAL_imagenet256_labeled.npz')]
+  result = score.score(*paths, ['fid'], network('inception_tf1'), groups=0)
+  assert result['figures'][0]['value'] == pytest.approx(expected, abs=1e-2)
 
 
 def test_fid_of_adm_at_64_pixels(network):
