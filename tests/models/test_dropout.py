@@ -37,8 +37,8 @@ def test_what_an_example_loses_is_its_own_keys_affair():
   np.testing.assert_array_equal(all_of_them[4:], last)
 
 
-def _flow(name, rate, batch=7):
-  flow = models.create(name, (4,), num_blocks=2, hidden=12, dropout=rate)
+def _flow(name, rate, batch=7, blocks=1):
+  flow = models.create(name, (4,), num_blocks=blocks, hidden=12, dropout=rate)
   x = jax.random.normal(jax.random.key(0), (batch, 4))
   variables = random_variables(lambda: flow.init(
     jax.random.key(1), x, None, train=True, method='loss'), scale=.3)
@@ -67,7 +67,7 @@ def test_it_acts_in_a_loss_with_keys_and_nowhere_else(name):
   ('realnvp_tabular', 8), ('maf', 4), ('glow_tabular', 8)])
 def test_every_hidden_layer_loses_units_of_its_own(monkeypatch, name, layers):
   """Of two blocks, of two nets in a coupling: one key for all would make them lose the same."""
-  flow, variables, x = _flow(name, .5)
+  flow, variables, x = _flow(name, .5, blocks=2)
   seen = []
 
   def spy(h, rate, keys):
