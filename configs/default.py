@@ -88,6 +88,12 @@ def _mollify():
   # falling | rising | shuffled: order of the levels within the phase; for ablations
   mollify.order = 'falling'
   mollify.scale = 1.               # of every level, in [0, 1]; below 1 no batch is pure noise
+  # none | uniform: noise as strong in every example, or of a standard deviation drawn between 0 and
+  # that of the level; with model.level_condition the flow knows which (SoftFlow)
+  mollify.spread = 'none'
+  # Samples without the noise of constant-noise training, by Tweedie's formula. The likelihood then
+  # stays that of the noisy density.
+  mollify.denoise = False
   mollify.init_on = 'mollified'    # mollified | clean: batch that data-dependent layers start from
   # Options of each schedule and mollifier, under its name; only those of the chosen one act.
   mollify.sigmoid = ConfigDict({'start': 0., 'end': 3., 'temperature': .7})

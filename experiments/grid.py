@@ -146,7 +146,7 @@ def _write(folder, config, dataset, curves, units, seconds):
   numbers = {name: [round(float(v), 5) for v in curve] for name, curve in curves.items()
              if curve.ndim == 1 and name not in ('test_sem', 'skipped')}
   write = lambda **fields: records.write(records.Record(
-    n=test.num_examples, params='raw', seed=config.seed, seconds=seconds,
+    n=test.num_examples, params=config.eval.params, seed=config.seed, seconds=seconds,
     reference={'dataset': dataset.name, 'split': 'test', 'n': test.num_examples,
                'sha256': test.sha256},
     config_sha256=workdir.identity(config.to_dict()), **fields), folder / 'records')

@@ -84,6 +84,13 @@ def observe(name, pictures, net, variables):
   return found
 
 
+def share_far(name, samples):
+  """Share of samples [N, 2] where data are rare; one that is not finite counts as such."""
+  finite = np.isfinite(samples).all(-1)
+  rare = is_far(name, samples[finite]).sum() if finite.any() else 0
+  return (rare + (~finite).sum()) / len(samples)
+
+
 def derive(name, curves):
   """{'mmd2': [P], 'share_far': [P]} of the samples [P, POINTS, 2] of one run.
 
@@ -93,10 +100,9 @@ def derive(name, curves):
   reference = mmd.reference(points(name)[0])
   mmd2, far = [], []
   for samples in curves['samples']:
-    finite = np.isfinite(samples).all(-1)
-    rare = is_far(name, samples[finite]).sum() if finite.any() else 0
-    far.append((rare + (~finite).sum()) / len(samples))
-    mmd2.append(mmd.mmd2(samples, reference).value if finite.all() else np.nan)
+    far.append(share_far(name, samples))
+    finite = np.isfinite(samples).all()
+    mmd2.append(mmd.mmd2(samples, reference).value if finite else np.nan)
   return {'mmd2': np.array(mmd2), 'share_far': np.array(far)}
 
 

@@ -14,6 +14,7 @@ import sys
 from absl import app, flags
 
 from experiments import (
+  alternatives_table,
   comparison,
   intrinsic_dimension_table,
   mechanism_table,
@@ -89,7 +90,15 @@ def _synthetic():
 def _grid(name, table):
   """Table and sentences of an experiment whose cells are recorded under results/`name`."""
   folder = RESULTS / name
-  cells = [cell for cell in table.CELLS if (folder / cell).is_dir()]
+  return _rendered(table, folder, [cell for cell in table.CELLS if (folder / cell).is_dir()])
+
+
+def _alternatives():
+  folder = RESULTS / 'alternatives'
+  return _rendered(alternatives_table, folder, alternatives_table.recorded(folder))
+
+
+def _rendered(table, folder, cells):
   lines = [f'- {sentence}' for sentence in table.sentences(folder, cells)]
   return '\n'.join([table.markdown(folder, cells), '', *lines])
 
@@ -99,6 +108,7 @@ BLOCKS = {'quickstart': _quickstart, 'synthetic': _synthetic, 'uci': _uci,
           'sensitivity': functools.partial(_grid, 'sensitivity', sensitivity_table),
           'intrinsic dimension': functools.partial(_grid, 'intrinsic_dimension',
                                                    intrinsic_dimension_table),
+          'alternatives': _alternatives,
           'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),

@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mollification import (
-  check,
-  data,
-  models,
-  mollifiers,
-  overview,
-  parallel,
-  preprocess,
-  rng,
-  schedules,
+from mollification import check, curricula, data, models, overview, parallel, preprocess, rng
+from mollification.build_mollify import (
+  level_condition,
+  mollified_steps,
+  mollifier,
+  noise_left,
+  sample_fn,
+  schedule,
 )
 from mollification.data import dataset as batches
 from mollification.evaluation import likelihood, pictures, sampling
@@ -83,8 +81,7 @@ def build_evaluation(config, dataset=None):
     batch_size=config.eval.batch_size)
   # A figure of samples fails on one that is not finite; a picture of them shows what there is.
   scored, shown = (sampling.make_sampler(
-    functools.partial(net.apply, method='sample'),
-    functools.partial(prepare.invert, quantize=config.eval.quantize),
+    sample_fn(config, net), functools.partial(prepare.invert, quantize=config.eval.quantize),
     batch_size=config.eval.batch_size, temperature=config.eval.temperature,
     allow_nonfinite=allowed) for allowed in (False, True))
   keys = {purpose: rng.purpose_key(config.seed, purpose) for purpose in ('evaluate', 'sample')}
@@ -167,61 +164,17 @@ def prepare_fn(config, levels):
                               logit_alpha=c.logit_alpha, flip=c.flip)
 
 
-def mollified_steps(config):
-  """Length of the mollified phase in updates, from `steps` or from `fraction` of the total."""
-  c = config.mollify
-  if not 0 <= c.fraction <= 1:
-    raise ValueError(f'mollify.fraction must lie in [0, 1], got {c.fraction}; 0 is vanilla '
-                     'training.')
-  if c.schedule == 'none':
-    return 0
-  if c.steps >= 0:
-    return c.steps
-  return round(c.fraction * config.total_steps)
-
-
-def schedule(config, per_epoch):
-  """update -> level, for the configured phase and granularity; 0 throughout for no phase."""
-  c, steps = config.mollify, mollified_steps(config)
-  if c.schedule not in (*schedules.SCHEDULES, 'none'):
-    known = ', '.join([*schedules.SCHEDULES, 'none'])
-    raise ValueError(f'mollify.schedule {c.schedule!r} is unknown; known: {known}.')
-  if c.granularity not in ('step', 'epoch'):
-    raise ValueError(f"mollify.granularity must be 'step' or 'epoch', got {c.granularity!r}.")
-  if not 0 <= c.scale <= 1:
-    raise ValueError(f'mollify.scale must lie in [0, 1], got {c.scale}.')
-  if not steps:
-    return schedules.none()
-  with check.keys_of(config, f'mollify.{c.schedule}'):
-    unscaled = schedules.SCHEDULES[c.schedule](steps=steps, **_options(c, c.schedule))
-  level = lambda step: c.scale * unscaled(step)
-  if c.granularity == 'epoch':
-    held = schedules.by_epoch(level, per_epoch)
-    # The phase may end within an epoch; from there on data are clean, whatever it began with.
-    level = lambda step: jnp.where(jnp.asarray(step) < steps, held(step), 0.)
-  with check.keys_of(config, 'mollify'):
-    return schedules.reordered(level, steps, c.order, seed=config.seed)
-
-
-def mollifier(config, event_shape):
-  """(x, level, keys) -> x of the config; raises ValueError for a blur of what is no image."""
-  c = config.mollify
-  if c.name not in mollifiers.MOLLIFIERS:
-    known = ', '.join(mollifiers.MOLLIFIERS)
-    raise ValueError(f'mollify.name {c.name!r} is unknown; known: {known}.')
-  mollify = functools.partial(mollifiers.MOLLIFIERS[c.name], **_options(c, c.name))
-  shape = jax.ShapeDtypeStruct((1, *event_shape), jnp.float32)
-  with check.keys_of(config, f'mollify.{c.name}'):
-    jax.eval_shape(mollify, shape, 1., jax.eval_shape(lambda: jax.random.key(0)))
-  return mollify
-
-
 def train_step(config, event_shape, levels):
   """The bound update of training/step.py, for events of `event_shape` and so many grey levels."""
-  return functools.partial(
+  net = model(config, event_shape)
+  noise_left(config, net)   # what cannot be denoised should not be trained
+  update = functools.partial(
     step.train_step, prepare=prepare_fn(config, levels), mollify=mollifier(config, event_shape),
-    loss_fn=loss_fn(model(config, event_shape)), tx=optimizer(config),
+    loss_fn=loss_fn(net), tx=optimizer(config),
     total_steps=config.total_steps, ema_decay=config.ema_decay, accumulate=config.accumulate)
+  with check.keys_of(config, 'mollify'):
+    return curricula.by_example(update, spread_by=config.mollify.spread,
+                                conditioned=level_condition(config))
 
 
 def loss_fn(net):
@@ -260,6 +213,7 @@ def initialiser(config, event_shape, levels):
     data_keys, noise_keys, model_keys = rng.step_keys(draws, 0, 0, len(batch))
     x = prepare_fn(config, levels)(batch, data_keys)
     if config.mollify.init_on == 'mollified':
+      level, noise_keys = curricula.of_examples(level, noise_keys, config.mollify.spread)
       x = mollifier(config, event_shape)(x, level, noise_keys)
     # The layers' collective axis, of size 1: the statistics are those of the global batch.
     cond = jnp.zeros((len(batch), num_classes(config))) if num_classes(config) else None
@@ -292,16 +246,14 @@ def smoke(config):
   return config
 
 
-def _options(config, name):
-  """The options of a schedule or mollifier: its own sub-config, where it has any."""
-  return dict(config[name]) if name in config else {}
-
-
 def steps_per_epoch(config, dataset):
   """Updates in one pass over the training examples."""
+  return _steps_per_epoch(config, dataset.train)
+
+
+def _steps_per_epoch(config, split):
   with check.keys_of(config, 'data'):
-    return batches.steps_per_epoch(dataset.train.num_examples, config.batch_size,
-                                   config.data.remainder)
+    return batches.steps_per_epoch(split.num_examples, config.batch_size, config.data.remainder)
 
 
 def _create_state(config, dataset):
@@ -336,12 +288,17 @@ def _in_turn(config, n):
 
 
 def model_variables(config, net, prepare, split, state):
-  """Model variables of the configured parameters; running statistics of clean data."""
+  """Model variables of the configured parameters; running statistics of clean data.
+
+  Where the noise is the model's own (it is conditioned on the level, or its samples are denoised)
+  they are of data as the last update had them: else what is evaluated is not what was trained.
+  """
   params = state.ema_params if config.eval.params == 'ema' else state.params
   variables = {'params': params, **state.model_state}
   if not config.eval.refresh:
     return variables
-  return {'params': params, **base.refresh(net, variables, _clean_batches(config, prepare, split))}
+  return {'params': params, **base.refresh(
+    net, variables, _batches_to_refresh(config, net, prepare, split))}
 
 
 def _of_last(fn):
@@ -356,15 +313,23 @@ def _of_last(fn):
   return call
 
 
-def _clean_batches(config, prepare, split):
+def _batches_to_refresh(config, net, prepare, split):
   count = min(split.num_examples, config.eval.refresh_examples)
   key = rng.purpose_key(config.seed, 'refresh')
+  noisy = config.mollify.denoise or level_condition(config)
+  last = schedule(config, _steps_per_epoch(config, split))(config.total_steps - 1)
   for first in range(0, count, config.eval.refresh_batch_size):
     rows = slice(first, min(first + config.eval.refresh_batch_size, count))
     batch = jnp.asarray(split.x[rows])
-    data_keys, _, model_keys = rng.step_keys(key, 0, first, len(batch))
-    cond = split.one_hot(num_classes(config), rows)
-    yield prepare(batch, data_keys), model_keys, None, cond
+    data_keys, noise_keys, model_keys = rng.step_keys(key, 0, first, len(batch))
+    x, cond = prepare(batch, data_keys), split.one_hot(num_classes(config), rows)
+    if noisy:
+      levels, noise_keys = curricula.of_examples(last, noise_keys, config.mollify.spread)
+      x = mollifier(config, x.shape[1:])(x, levels, noise_keys)
+    if level_condition(config):
+      cond = curricula.condition(jnp.broadcast_to(levels, noise_keys.shape))
+    # What is exact needs no draws; given keys, a flow would drop units out.
+    yield x, None if net.EXACT_LIKELIHOOD else model_keys, None, cond
 
 
 def _evaluate(evaluation, state):

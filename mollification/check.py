@@ -149,6 +149,9 @@ def check_sweep(configs):
   first, *others = map(_flat, configs)
   free = ('seed', 'mollify.schedule', 'mollify.fraction', 'mollify.steps', 'mollify.granularity',
           'mollify.scale', 'mollify.order', *(f'mollify.{name}.' for name in schedules.SCHEDULES))
+  # What is evaluated then hangs on the noise, and is that of the first config.
+  if first['mollify.denoise'] or first.get('model.level_condition'):
+    free = ('seed',)
   for other in others:
     for key in sorted(first):
       if first[key] != other[key] and not key.startswith(free):

@@ -10,6 +10,10 @@ def text(config, dataset, evaluation, mollified_steps):
   phase = (f'{c.name} by {c.schedule}, updates 0 to {steps:,} of {config.total_steps:,}, level per '
            f'{c.granularity}' if steps else 'vanilla: level 0 throughout')
   shape = tuple(dataset.event_shape)
+  if c.spread != 'none':
+    phase += f', its level for each example by {c.spread} spread'
+  if c.denoise:
+    phase += '; samples are denoised, likelihood is that of the noisy density'
   lines = [table, f'data {dataset.name}: {dataset.train.num_examples:,} training examples {shape}',
            f'mollification {phase}']
   if evaluation.model.starts_from_data:

@@ -22,6 +22,11 @@ def range_keys(key, first, count):
   return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(count))
 
 
+def folded(keys, number):
+  """Keys [B], each of `keys` [B] with `number` folded in: the same draws' part of that number."""
+  return jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+
+
 def step_keys(key, step, first, count):
   """(data_keys, noise_keys, model_keys), each [count], of one update.
 

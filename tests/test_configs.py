@@ -309,17 +309,17 @@ def test_smoke_keeps_accumulation_where_it_can():
 
 def test_a_key_that_came_later_leaves_older_runs_as_they_are(monkeypatch):
   old = _plain()
-  new = lambda value: {**old, 'model': {**old['model'], 'dropout': value}}
+  new = lambda value: {**old, 'model': {**old['model'], 'gate': value}}
   before = workdir.identity(old)
   assert workdir.identity(new(0.)) != before
-  with pytest.raises(ValueError, match=r"model\.dropout was 'absent', now 0\.0"):
+  with pytest.raises(ValueError, match=r"model\.gate was 'absent', now 0\.0"):
     workdir.check_same_run(old, new(0.), 'w')
-  monkeypatch.setitem(workdir.CAME_LATER, 'model.dropout', 0.)
+  monkeypatch.setitem(workdir.CAME_LATER, 'model.gate', 0.)
   assert workdir.identity(new(0.)) == before
   workdir.check_same_run(old, new(0.), 'w')
   workdir.check_same_run(new(0.), old, 'w')
   assert workdir.identity(new(.1)) != before
-  with pytest.raises(ValueError, match=r'model\.dropout was 0\.0, now 0\.1'):
+  with pytest.raises(ValueError, match=r'model\.gate was 0\.0, now 0\.1'):
     workdir.check_same_run(old, new(.1), 'w')
 
 

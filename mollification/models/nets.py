@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from mollification.models.convolution import Conv, ConvTranspose
+from mollification.models.dropout import dropout, part_keys
 from mollification.models.matmul import dot_general
 from mollification.models.moments import RunningMoments
 
@@ -27,16 +28,20 @@ DECODER_LAYERS = {
 
 
 class MLP(nn.Module):
-  """Dense layers with `activation` between: [B, D] -> [B, outputs]; `widths` () is affine."""
+  """Dense layers with `activation` between: [B, D] -> [B, outputs]; `widths` () is affine.
+
+  Where `keys` [B] are given, hidden units drop out at the rate `dropout`.
+  """
   widths: tuple[int, ...]
   outputs: int
   activation: Callable = nn.relu
   kernel_init: Callable = nn.initializers.lecun_normal()
+  dropout: float = 0.
 
   @nn.compact
-  def __call__(self, x):
-    for width in self.widths:
-      x = self.activation(self._dense(width)(x))
+  def __call__(self, x, keys=None):
+    for i, width in enumerate(self.widths):
+      x = dropout(self.activation(self._dense(width)(x)), self.dropout, part_keys(keys, i))
     return self._dense(self.outputs)(x)
 
   def _dense(self, width):

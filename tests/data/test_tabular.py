@@ -81,10 +81,16 @@ def test_the_real_tables(name):
                              rtol=1e-4)
 
 
-def test_a_missing_file_names_the_folder_and_the_url(tmp_path):
-  with pytest.raises(FileNotFoundError, match=r'neither redwine.npy nor winequality-red.csv in .*'
-                                              r'https://archive.*set data.download=True'):
-    data.load('redwine', data_dir=tmp_path)
+@pytest.mark.parametrize('name', SIZES)
+def test_a_missing_file_names_the_folder_and_the_url(tmp_path, name):
+  table = tabular.TABLES[name]
+  with pytest.raises(FileNotFoundError, match=f'neither {name}.npy nor {table.file} in '
+                                              f'{tmp_path}; put one there .https://archive.*'
+                                              f'/{table.file}., or set data.download=True'):
+    data.load(name, data_dir=tmp_path)
+
+
+def test_a_folder_or_a_name_that_is_missing(tmp_path):
   with pytest.raises(ValueError, match=r'redwine needs data\.data_dir, the folder'):
     data.load('redwine')
   with pytest.raises(ValueError, match=r"no table 'power'; choose one of \['parkinsons'"):
@@ -141,6 +147,19 @@ def test_a_damaged_npy_is_named(tmp_path):
     data.load('redwine', data_dir=tmp_path)
   np.save(tmp_path / 'redwine.npy', np.zeros((1599, 12)))
   with pytest.raises(ValueError, match=r'1599 rows × 11 columns, this file \(1599, 12\)'):
+    data.load('redwine', data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+  (lambda rows: rows.__setitem__((7, 2), np.nan), r'redwine.npy: nan at row 7, column 2 .the'),
+  (lambda rows: rows.__setitem__((slice(None), 4), 3.), r'column 4 is constant .3\.0. .*; drop it'),
+  (lambda rows: rows.astype(str), r'redwine.npy: a table must be float .*; got <U32'),
+  (lambda rows: rows.astype(object), r'redwine.npy: not a readable .npy file .*np\.save')])
+def test_an_npy_with_bad_columns_is_named(tmp_path, change, message):
+  rows = _used('redwine', _rows('redwine'))
+  changed = change(rows)
+  np.save(tmp_path / 'redwine.npy', rows if changed is None else changed)
+  with pytest.raises(ValueError, match=message):
     data.load('redwine', data_dir=tmp_path)
 
 

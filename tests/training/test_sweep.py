@@ -115,6 +115,8 @@ def test_runs_that_differ_in_more_are_refused(arg, message):
 
 
 def test_what_cannot_be_swept_is_refused():
+  with pytest.raises(ValueError, match='batch_size 24 is larger than the 20 training examples; lo'):
+    build_sweep.build_sweep([_config(0, 'data.num_train=20')])
   with pytest.raises(ValueError, match=r'multiple of eval\.every in a sweep, got 200 and 150'):
     build_sweep.build_sweep([_config(0, 'eval.every=150')])
   digits = importlib.import_module('configs.digits_vae').get_config('eval.every=400')

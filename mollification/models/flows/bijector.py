@@ -4,19 +4,27 @@
 of dz/dx forward, of dx/dz inverse, so at matching points they are opposite.
 """
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from mollification.models.dropout import part_keys
+
 
 class Bijector(nn.Module):
-  """Interface of an invertible layer; it has no state."""
+  """Interface of an invertible layer; it has no state.
+
+  `draws` says whether its forward map takes `keys`.
+  """
+  draws: ClassVar[bool] = False
 
   def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
     """(z [B, *event'], log |det dz/dx| [B]) of x [B, *event].
 
     `train` chooses batch (True) or running (False) statistics, `mask` [B] bool leaves rows out of
     the batch's, `cond` [B, K] is a condition; a layer that has no use for one of them ignores it.
+    Layers that `draw` also take `keys` [B], the noise of their dropout, or None for none.
     """
     raise NotImplementedError
 
@@ -28,11 +36,13 @@ class Bijector(nn.Module):
 class Chain(Bijector):
   """`bijectors` one after another, the first nearest to the data; log-determinants add up."""
   bijectors: tuple[Bijector, ...]
+  draws: ClassVar[bool] = True
 
-  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None, keys=None):
     total = jnp.zeros(x.shape[0])
-    for bijector in self.bijectors:
-      x, log_det = bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
+    for i, bijector in enumerate(self.bijectors):
+      own = {'keys': part_keys(keys, i)} if bijector.draws else {}
+      x, log_det = bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond, **own)
       total += log_det
     return x, total
 

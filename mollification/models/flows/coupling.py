@@ -1,8 +1,11 @@
 """Coupling layers: one half of the coordinates is transformed by a function of the other."""
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mollification.models import nets
+from mollification.models.dropout import part_keys
 from mollification.models.flows.bijector import Bijector
 
 
@@ -14,25 +17,29 @@ class MaskedAffineCoupling(Bijector):
 
   Coordinates with m = 1 pass unchanged. `scale` and `translate` are nets D -> hidden -> hidden ->
   D, the first with tanh, the second with ReLU between its layers, both with linear output,
-  orthogonal kernels and zero biases. A condition [B, K] is appended to the input of both.
+  orthogonal kernels and zero biases. A condition [B, K] is appended to the input of both, and
+  `dropout` is that of their hidden units, where keys are given.
   """
   parity: int = 0
   hidden: int = 512
+  dropout: float = 0.
+  draws: ClassVar[bool] = True
 
   @nn.compact
-  def _log_scale_and_shift(self, x, cond):
+  def _log_scale_and_shift(self, x, cond, keys=None):
     """(log s, t), each [B, D], of x [B, D]; only the coordinates with m = 1 are read."""
     mask = jnp.broadcast_to((jnp.arange(x.shape[-1]) + self.parity) % 2, x.shape).astype(x.dtype)
     inputs = x * mask if cond is None else jnp.concatenate([x * mask, cond], axis=-1)
 
-    def net(activation, name):
+    def net(activation, name, part):
       return nets.MLP((self.hidden, self.hidden), x.shape[-1], activation,
-                      nn.initializers.orthogonal(), name=name)(inputs)
+                      nn.initializers.orthogonal(), self.dropout, name=name)(
+                        inputs, part_keys(keys, part))
 
-    return net(nn.tanh, 'scale') * (1. - mask), net(nn.relu, 'translate') * (1. - mask)
+    return net(nn.tanh, 'scale', 0) * (1. - mask), net(nn.relu, 'translate', 1) * (1. - mask)
 
-  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
-    log_scale, shift = self._log_scale_and_shift(x, cond)
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None, keys=None):
+    log_scale, shift = self._log_scale_and_shift(x, cond, keys)
     return x * jnp.exp(log_scale) + shift, log_scale.sum(axis=-1)
 
   def inverse_and_log_det(self, z, *, cond=None):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from mollification import rng
 from mollification.models import gaussian
 from mollification.models.base import Model, check_events
 from mollification.models.flows.bijector import Bijector
@@ -21,6 +22,9 @@ class Flow(Model, kw_only=True):
 
   `conditions` is the size K of the condition [B, K] that f takes, 0 for none: every method raises
   ValueError for a cond of another shape, for one that f would ignore and for one that is missing.
+  Of a flow `of_level` the condition [B, 1] is the root of the level of noise in each example, and
+  a missing one is 0: what is asked for without it is the density, and samples, of clean data.
+  `dropout` says whether f drops units in training, by the `keys` of `loss`; nothing else does.
   `inverse_error`: of how many examples of a batch the loss also reports the largest
   |f^-1(f(x)) - x|, under running statistics, as metric 'inverse_error'; 0 for none. They are the
   first of the global batch, on however many devices (with `accumulate`: of each part, of which the
@@ -32,6 +36,8 @@ class Flow(Model, kw_only=True):
 
   bijector: Bijector
   conditions: int = 0
+  of_level: bool = False
+  dropout: bool = False
   inverse_error: int = 0
   gain_penalty: float = 0.
   starts_from_data: bool = False
@@ -48,7 +54,7 @@ class Flow(Model, kw_only=True):
     Raises ValueError, as `loss` does, for an x of another shape.
     """
     check_events(self, x)
-    self._check_condition(cond)
+    cond = self._condition(cond, x.shape[0])
     z, log_det = self.bijector.forward_and_log_det(x, cond=cond)
     return gaussian.standard_normal_log_prob(z) + log_det
 
@@ -70,10 +76,15 @@ class Flow(Model, kw_only=True):
     return gradient
 
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
-    """See `Model.loss`; no noise, so `keys` may be None. Metrics: 'log_base' and 'log_det' [B]."""
+    """See `Model.loss`; `keys` are the noise of dropout, None leaves it out, and of no use else.
+
+    Metrics: 'log_base' and 'log_det' [B].
+    """
     check_events(self, x)
-    self._check_condition(cond)
-    z, log_det = self.bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond)
+    cond = self._condition(cond, x.shape[0])
+    draws = self.dropout and keys is not None
+    noise = {'keys': rng.batch_keys(keys, x.shape[0])} if draws else {}
+    z, log_det = self.bijector.forward_and_log_det(x, train=train, mask=mask, cond=cond, **noise)
     log_base = gaussian.standard_normal_log_prob(z)
     metrics = {'log_base': log_base, 'log_det': log_det}
     if self.inverse_error and not self.is_initializing():
@@ -84,7 +95,7 @@ class Flow(Model, kw_only=True):
 
   def sample(self, keys, *, temperature=1., cond=None):
     """Samples [N, *event] from z ~ N(0, temperature^2 I), one per key of `keys` [N]."""
-    self._check_condition(cond)
+    cond = self._condition(cond, keys.size)
     z = temperature * gaussian.standard_normal(keys, (math.prod(self.event_shape),))
     return self.bijector.inverse_and_log_det(z, cond=cond)[0]
 
@@ -95,13 +106,17 @@ class Flow(Model, kw_only=True):
     params = traverse_util.flatten_dict(self.variables['params'])
     return self.gain_penalty * sum((v**2).sum() for path, v in params.items() if path[-1] == 'gain')
 
-  def _check_condition(self, cond):
+  def _condition(self, cond, size):
+    """`cond` as f takes it, for `size` examples."""
+    if self.of_level and cond is None:
+      return jnp.zeros((size, 1))
     if not self.conditions and cond is not None:
       raise ValueError(f'this flow takes no condition, got cond of shape {cond.shape}; leave it '
                        'out, or make a flow with classes.')
     if self.conditions and (cond is None or cond.shape[1:] != (self.conditions,)):
       raise ValueError(f'this flow has a condition of {self.conditions} numbers: pass cond [B, '
                        f'{self.conditions}], got {None if cond is None else cond.shape}.')
+    return cond
 
   def _largest_error(self, x, cond, mask, axis_name):
     """Largest |f^-1(f(x)) - x| [] of the batch's first `inverse_error` examples; no gradient.

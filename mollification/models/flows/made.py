@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from mollification.models.dropout import dropout, part_keys
 from mollification.models.matmul import matmul, products
 
 # Units in a group of a hidden kernel. Smaller ones save more work and make smaller matmuls: at 128,
@@ -24,7 +25,8 @@ class MADE(nn.Module):
   Hidden units that are sorted by degree make the mask between two hidden layers block-triangular:
   such a kernel is stored in blocks (`Triangular`), and half of what the mask leaves out of it is
   neither stored nor multiplied nor moved by the optimiser. The first and the last kernel are
-  small and masked in full. All kernels start orthogonal before masking, biases at zero.
+  small and masked in full. All kernels start orthogonal before masking, biases at zero. Where
+  `keys` [B] are given, hidden units drop out at the rate `dropout`.
 
   Raises ValueError for an x that is not [B, D] with D at least 2, and for no hidden layer.
   """
@@ -32,9 +34,11 @@ class MADE(nn.Module):
   widths: tuple[int, ...] = (512, 512)
   activation: Callable = nn.relu
   kernel_init: Callable = nn.initializers.orthogonal()
+  dropout: float = 0.
 
   @nn.compact
-  def __call__(self, x, cond=None):
+  def __call__(self, x, cond=None, keys=None):
+    hidden = lambda h, i: dropout(self.activation(h), self.dropout, part_keys(keys, i))
     size = _check(x, self.widths)
     degrees = [np.arange(size), *(hidden_degrees(width, size) for width in self.widths),
                np.tile(np.arange(size) - 1, self.outputs)]
@@ -43,8 +47,8 @@ class MADE(nn.Module):
     if cond is not None:
       h += nn.Dense(self.widths[0], use_bias=False, name='condition')(cond)
     for i, (a, b) in enumerate(itertools.pairwise(degrees[1:-1])):
-      h = Triangular(a, b, self.kernel_init, name=f'hidden_{i}')(self.activation(h))
-    h = Masked(masks[-1], self.kernel_init, name='last')(self.activation(h))
+      h = Triangular(a, b, self.kernel_init, name=f'hidden_{i}')(hidden(h, i))
+    h = Masked(masks[-1], self.kernel_init, name='last')(hidden(h, len(self.widths) - 1))
     if cond is not None:
       h += nn.Dense(self.outputs * size, use_bias=False, name='condition_last')(cond)
     return h.reshape(x.shape[0], self.outputs, size)

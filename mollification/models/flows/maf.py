@@ -1,4 +1,6 @@
 """Masked autoregressive flow (Papamakarios et al. 2017)."""
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -16,14 +18,17 @@ class MaskedAutoregressive(Bijector):
 
   The inverse has to find x_{<i} before x_i: D passes through the network, a `lax.scan` over the
   coordinates, from which the a_i come too, so that its log-determinant takes no further pass.
+  `dropout` is that of the network's hidden units, where keys are given.
   """
   widths: tuple[int, ...] = (512, 512)
+  dropout: float = 0.
+  draws: ClassVar[bool] = True
 
   def setup(self):
-    self.net = MADE(2, self.widths)
+    self.net = MADE(2, self.widths, dropout=self.dropout)
 
-  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
-    shift, log_scale = jnp.moveaxis(self.net(x, cond), 1, 0)
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None, keys=None):
+    shift, log_scale = jnp.moveaxis(self.net(x, cond, keys), 1, 0)
     return (x - shift) * jnp.exp(-log_scale), -log_scale.sum(axis=-1)
 
   def inverse_and_log_det(self, z, *, cond=None):
@@ -37,7 +42,7 @@ class MaskedAutoregressive(Bijector):
 
 
 def maf(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False, classes=0,
-        inverse_error=0, axis_name=None):
+        inverse_error=0, dropout=0., level_condition=False, axis_name=None):
   """The tabular MAF: `num_blocks` × [MADE, BatchNorm, Reverse] on the flat event.
 
   Each MADE has two hidden layers of `hidden` ReLU units. `momentum` is that of the running
@@ -48,8 +53,10 @@ def maf(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False, 
   tabular.check(event_shape, num_blocks, hidden, 'an autoregressive flow')
 
   def block(_):
-    return MaskedAutoregressive((hidden, hidden)), BatchNorm(axis_name, momentum), Reverse()
+    return (MaskedAutoregressive((hidden, hidden), dropout), BatchNorm(axis_name, momentum),
+            Reverse())
 
   return tabular.tabular_flow(event_shape, tabular.alternating(block, num_blocks),
                               learned_base=learned_base, classes=classes,
-                              inverse_error=inverse_error, axis_name=axis_name)
+                              inverse_error=inverse_error, dropout=dropout,
+                              level_condition=level_condition, axis_name=axis_name)

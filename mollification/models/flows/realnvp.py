@@ -5,7 +5,7 @@ from mollification.models.flows.coupling import MaskedAffineCoupling
 
 
 def realnvp_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False,
-                    classes=0, inverse_error=0, axis_name=None):
+                    classes=0, inverse_error=0, dropout=0., level_condition=False, axis_name=None):
   """The tabular RealNVP: `num_blocks` × [masked affine coupling, BatchNorm] on the flat event.
 
   The mask alternates between even and odd coordinates from block to block. `momentum` is that of
@@ -16,8 +16,9 @@ def realnvp_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_
   tabular.check(event_shape, num_blocks, hidden, 'a coupling')
 
   def block(parity):
-    return MaskedAffineCoupling(parity, hidden), BatchNorm(axis_name, momentum)
+    return MaskedAffineCoupling(parity, hidden, dropout), BatchNorm(axis_name, momentum)
 
   return tabular.tabular_flow(event_shape, tabular.alternating(block, num_blocks),
                               learned_base=learned_base, classes=classes,
-                              inverse_error=inverse_error, axis_name=axis_name)
+                              inverse_error=inverse_error, dropout=dropout,
+                              level_condition=level_condition, axis_name=axis_name)

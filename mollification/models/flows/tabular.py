@@ -5,23 +5,34 @@ of an update on CPU, and five small blocks compile in seconds.
 """
 import math
 
+from mollification.models.dropout import check as check_dropout
 from mollification.models.flows.bijector import Chain, Reshape
 from mollification.models.flows.flow import Flow
 from mollification.models.flows.multiscale import GaussianBase
 
 
 def tabular_flow(event_shape, bijectors, *, learned_base=False, classes=0, inverse_error=0,
-                 axis_name=None):
+                 dropout=0., level_condition=False, axis_name=None):
   """The Flow of `bijectors` on the flattened event, onto N(0, I) or a learned base.
 
   `learned_base` makes the base a learned diagonal Gaussian; `classes` makes it class-conditional,
   with cond one-hot [B, classes], which the bijectors get too. `inverse_error` is that of `Flow`.
+  `dropout` is the rate at which hidden units of the conditioners drop out in training.
+  `level_condition` conditions the bijectors on the level of noise in each row, as SoftFlow does
+  (Kim et al., 2020, arXiv 2006.04604); see `Flow`. Raises ValueError for a dropout outside of
+  [0, 1), and for classes and the level at once.
   """
+  check_dropout(dropout)
+  if classes and level_condition:
+    raise ValueError(f'level_condition is for flows without classes, got classes {classes}; a '
+                     'flow has one condition.')
   layers = [Reshape(tuple(event_shape), (math.prod(event_shape),)), *bijectors]
   if learned_base or classes:
     layers.append(GaussianBase(classes))
-  return Flow(event_shape=tuple(event_shape), axis_name=axis_name, conditions=classes,
-              inverse_error=inverse_error, bijector=Chain(tuple(layers)))
+  return Flow(event_shape=tuple(event_shape), axis_name=axis_name,
+              conditions=classes or int(level_condition),
+              inverse_error=inverse_error, dropout=dropout > 0, of_level=level_condition,
+              bijector=Chain(tuple(layers)))
 
 
 def alternating(make, num_blocks):
