@@ -86,9 +86,13 @@ def cut_rows(path, keep):
   if not path.exists():
     return []
   rows = [row for row in read_rows(path) if keep(row['step'])]
+  _rewrite(path, rows)
+  return rows
+
+
+def _rewrite(path, rows):
   with files.replacing(path) as part:
     part.write_text(''.join(_line(row) for row in rows))
-  return rows
 
 
 def jsonable(value):
@@ -116,12 +120,20 @@ class JsonlWriter:
   """Appends one row per call to a JSON-lines file and flushes it."""
 
   def __init__(self, path):
-    self._file = pathlib.Path(path).open('a')  # noqa: SIM115 (lives as long as the run)
+    self._path = pathlib.Path(path)
+    self._file = self._path.open('a')
 
   def write(self, step, values):
     """Append {'step': step, **values}; values are numbers or strings."""
     self._file.write(_line({'step': step, **values}))
     self._file.flush()
+
+  def replace(self, row):
+    """Put `row` where the one of its step stands; a crash leaves either of them."""
+    self._file.close()
+    rows = [row if old['step'] == row['step'] else old for old in read_rows(self._path)]
+    _rewrite(self._path, rows)
+    self._file = self._path.open('a')
 
   def close(self):
     """Close the file."""

@@ -14,7 +14,7 @@ SCRIPTS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'experiments').rglo
 # A room may import rooms of a lower number, and of its own where that is the same room.
 ORDER = {
   'files': 0, 'npz': 0, 'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
-  'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
+  'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2, 'processes': 2,
   'evaluation': 3, 'training': 4, 'check': 4, 'overview': 4, 'build': 5, 'build_sweep': 6,
   'measure': 6, 'score': 7, 'watch': 7,
   'main': 8, 'evaluate': 8,

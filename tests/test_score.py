@@ -2,7 +2,6 @@
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from mollification import data, score
 from mollification.evaluation import features, frechet, moments, scoring, statistics_file
+from tests import several
 
 GOLDEN = pathlib.Path(__file__).parent / 'evaluation' / 'golden'
 
@@ -191,20 +191,12 @@ def test_statistics_whose_meta_says_nothing_are_refused(tmp_path):
 
 
 def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, digits):
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
   np.savez(tmp_path / 'images.npz', arr_0=digits.test.x[:150])   # five batches for two processes
   names = [str(tmp_path / name) for name in ('images.npz', 'two.npz', 'one.npz')]
-  env = {**os.environ, 'JAX_COORDINATOR_ADDRESS': f'localhost:{port}', 'JAX_NUM_PROCESSES': '2',
-         'XLA_FLAGS': '--xla_force_host_platform_device_count=1'}
-  command = [sys.executable, '-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+  command = ['-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
              '--features=digits_cnn_8x8']
-  both = [subprocess.Popen(command, env=env | {'JAX_PROCESS_ID': str(i)}, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) for i in range(2)]
-  for process in both:
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+  for status, _, errors in several.ended(several.start(command, 2)):
+    assert status == 0, errors
   score.stats(names[0], names[2], extractor)
   with np.load(names[1]) as two, np.load(names[2]) as one:
     np.testing.assert_array_equal(two['mu'], one['mu'])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mollification import metrics
-from mollification.training import checkpoint, loop
+from mollification.training import checkpoint, loop, preemption
 from mollification.training.outputs import Outputs
 from tests.training import tiny
 
@@ -19,16 +19,14 @@ def _no_key_reuse_check():
     yield
 
 
-class StopAfter:
-  """Asks the loop to save and leave once it has been asked `calls` times."""
+def _asked_in(run, call):
+  """(`run`, its stop): in its `call`-th call, from 1, it is asked to save and leave."""
+  stop = preemption.Stop()
 
-  def __init__(self, calls):
-    self._left = calls
-
-  @property
-  def requested(self):
-    self._left -= 1
-    return self._left <= 0
+  def batch(first, count):
+    stop.requested = first >= (call - 1) * count
+    return run.batch(first, count)
+  return dataclasses.replace(run, batch=batch), stop
 
 
 def _rows(folder):
@@ -69,7 +67,8 @@ def test_a_cut_run_equals_the_straight_one(tmp_path, family, crash, changes):
       loop.train(_crash_at(run, 5), tmp_path / 'cut')
     assert (tmp_path / 'cut' / 'checkpoints' / '4').is_dir()
   else:
-    cut = loop.train(run, tmp_path / 'cut', stop=StopAfter(3))
+    asked, stop = _asked_in(run, 3)
+    cut = loop.train(asked, tmp_path / 'cut', stop=stop)
     assert cut.reason == 'preempted'
     assert int(cut.state.step) == 3 * run.steps_per_call
   # What a crash after the last save leaves behind: rows that were not trained to.
