@@ -68,6 +68,7 @@ def build(config, dataset=None):
     mollified_steps=mollified_steps(config), batch_size=config.batch_size,
     steps_per_call=config.steps_per_call, max_nonfinite=config.max_nonfinite,
     log_every=config.log.every, log_stdout=config.log.stdout, tensorboard=config.log.tensorboard,
+    watchdog=config.log.watchdog,
     eval_every=config.eval.every, sample_every=config.eval.sample_every,
     patience=config.eval.patience, best_metric=config.eval.best_metric,
     save_every=config.checkpoint.every, keep=config.checkpoint.keep,

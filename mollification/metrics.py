@@ -4,10 +4,12 @@ import dataclasses
 import json
 import math
 import pathlib
+import resource
 import shutil
 import sys
 import time
 
+import jax
 import numpy as np
 
 from mollification import files
@@ -138,6 +140,18 @@ class JsonlWriter:
   def close(self):
     """Close the file."""
     self._file.close()
+
+
+def peak_memory():
+  """{'host': bytes, 'device': bytes}: the most that this process has held so far.
+
+  Of devices the one that held most; a backend that does not say (CPU) has no such entry.
+  """
+  unit = 1 if sys.platform == 'darwin' else 1024   # what getrusage counts in
+  found = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  peaks = [one['peak_bytes_in_use'] for one in stats if 'peak_bytes_in_use' in one]
+  return {**found, 'device': max(peaks)} if peaks else found
 
 
 class TensorBoardWriter:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mollification import metrics, parallel, rng
 from mollification.training.outputs import Outputs
 from mollification.training.preemption import Agreement
+from mollification.training.watchdog import Watchdog
 
 
 class Diverged(RuntimeError):
@@ -31,12 +32,13 @@ def train(run, workdir, *, stop=None, label=''):
   lock; of several processes each calls this. Raises Diverged after `run.max_nonfinite` non-finite
   updates in a row.
   """
-  with Outputs(run, workdir) as outputs:
+  with Watchdog(run.watchdog) as watchdog, Outputs(run, workdir) as outputs:
     state = outputs.restore(run.create_state())
     first = int(state.step)
     progress = metrics.Progress(run.total_steps, first, label, run.batch_size)
     try:
-      return _Training(run, outputs, _Journal(run, outputs, progress, first), stop).until_end(state)
+      journal = _Journal(run, outputs, progress, first)
+      return _Training(run, outputs, journal, stop, watchdog).until_end(state)
     finally:
       progress.close()
 
@@ -44,9 +46,9 @@ def train(run, workdir, *, stop=None, label=''):
 class _Training:
   """A run from a state on: calls of the compiled update, and what is due after some of them."""
 
-  def __init__(self, run, outputs, journal, stop):
+  def __init__(self, run, outputs, journal, stop, watchdog):
     self._run, self._outputs, self._journal = run, outputs, journal
-    self._stops = Agreement(stop)
+    self._watchdog, self._stops = watchdog, Agreement(stop)
 
   def until_end(self, state):
     """The Outcome of going on from `state`."""
@@ -60,6 +62,7 @@ class _Training:
         return Outcome(state, 'early')
       state, values = call(state, done - size)
       if pending is not None:
+        self._watchdog.alive(f'update {pending[0]:,}')
         journal.take(*pending)   # one call behind: the device has its next one to do meanwhile
       pending = done, values
       if done == first + size:
@@ -145,6 +148,8 @@ class _Journal:
       if rate:   # the first call compiles
         row |= {'time/seconds_per_step': 1 / rate,
                 'time/examples_per_second': rate * self._run.batch_size}
+      row |= {f'memory/{where}_peak_mb': size / 1e6 for where, size in
+              metrics.peak_memory().items()}
       self._outputs.row(step, row)
       self._row = {'step': step, **row}
       self.scores += self._score(self._row)

@@ -24,7 +24,7 @@ SCORED_BY = ('eval.best_metric', 'eval.params', 'eval.refresh', 'eval.refresh_ex
 # of then, which lacks the key, and one of now that leaves it there are the same run.
 CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0,
               'data.curvature': 0., 'data.noise': 0., 'model.inverse_error': 0,
-              'model.through_forces': True}
+              'model.through_forces': True, 'log.watchdog': 0.}
 # The same, of keys that other models had from the start.
 CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'}}
 

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from mollification import metrics
 from mollification.training import checkpoint, loop, preemption
 from tests.training import tiny
 
@@ -85,11 +84,6 @@ def test_first_signal_asks_second_acts():
   assert signal.set_wakeup_fd(wakeup) == wakeup
 
 
-def _rows(folder):
-  return [{k: v for k, v in row.items() if not k.startswith('time/')}
-          for row in metrics.read_rows(folder / 'metrics.jsonl')]
-
-
 def _run(**changes):
   return tiny.run(eval__best_metric='log_likelihood', mollify__fraction=0., eval__sample_every=4,
                   **changes)
@@ -138,12 +132,12 @@ def test_a_signal_cuts_an_evaluation_short_and_the_next_run_makes_up_for_it(
     outcome = loop.train(cut, tmp_path, stop=stop)
   assert time.monotonic() - begun < 50
   assert (outcome.reason, int(outcome.state.step)) == ('preempted', done)
-  assert _rows(tmp_path)[-1] == {k: v for k, v in _rows(folder)[done - 1].items()
+  assert tiny.rows(tmp_path)[-1] == {k: v for k, v in tiny.rows(folder)[done - 1].items()
                                  if not k.startswith('valid/')}
   resumed = loop.train(run, tmp_path)
   assert resumed.reason == 'finished'
   jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
-  assert _rows(tmp_path) == _rows(folder)
+  assert tiny.rows(tmp_path) == tiny.rows(folder)
   assert _files(tmp_path) == _files(folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mollification import build, metrics
 from tests import several
-from tests.training import topology
+from tests.training import tiny, topology
 
 
 @pytest.fixture(autouse=True)
@@ -18,11 +18,6 @@ def _no_key_reuse_check():
   """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
   with jax.debug_key_reuse(False):
     yield
-
-
-def _rows(folder):
-  return [{k: v for k, v in row.items() if not k.startswith('time/')}
-          for row in metrics.read_rows(folder / 'metrics.jsonl')]
 
 
 def _saved(path):
@@ -60,7 +55,7 @@ def two(tmp_path_factory):
   with jax.debug_key_reuse(False):
     straight = topology.straight(here, 'vae')
   _topology('everything', folder, 2, 1)
-  return folder, topology.leaves(straight.state), _rows(here / 'straight')
+  return folder, topology.leaves(straight.state), tiny.rows(here / 'straight')
 
 
 def test_two_processes_train_as_one_does(two):
@@ -69,7 +64,7 @@ def test_two_processes_train_as_one_does(two):
   assert said[0]['devices'] == 2
   assert [one['written'] for one in said] == [[*range(1, 9)] * 2, []]   # one writes
   _assert_alike(_saved(folder / 'everything.npz'), leaves)
-  _assert_rows_alike(_rows(folder / 'straight'), rows)
+  _assert_rows_alike(tiny.rows(folder / 'straight'), rows)
   assert {p.name for p in (folder / 'straight').iterdir()} == {'checkpoints', 'best',
                                                                'metrics.jsonl'}
   assert [p.name for p in (folder / 'straight' / 'best').iterdir()] == ['8']
@@ -104,7 +99,7 @@ def test_a_cut_run_of_two_processes_equals_the_straight_one(two):
   """Bit for bit, and one row per update."""
   said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
   assert [one['same'] for one in said] == [True, True]
-  assert _rows(two[0] / 'cut') == _rows(two[0] / 'straight')
+  assert tiny.rows(two[0] / 'cut') == tiny.rows(two[0] / 'straight')
 
 
 def test_one_process_goes_on_from_the_checkpoint_of_two(two, tmp_path):
@@ -113,7 +108,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_two(two, tmp_path):
   shutil.rmtree(tmp_path / 'cut' / 'checkpoints' / '8')
   state = topology.resume(tmp_path, 'vae').state
   _assert_alike(topology.leaves(state), leaves)
-  _assert_rows_alike(_rows(tmp_path / 'cut'), rows)
+  _assert_rows_alike(tiny.rows(tmp_path / 'cut'), rows)
 
 
 def test_an_error_in_one_process_is_one_of_all(two):
@@ -131,13 +126,13 @@ def test_main_of_several_processes(tmp_path):
      '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
      '--config.model.widths=(8,)'], 2)
   until = time.monotonic() + 120
-  while len(metrics.read_rows(tmp_path / 'metrics.jsonl')) < 3 and started[0].poll() is None:
+  while len(metrics.readtiny.rows(tmp_path / 'metrics.jsonl')) < 3 and started[0].poll() is None:
     assert time.monotonic() < until
     time.sleep(.05)
   started[1].send_signal(signal.SIGTERM)
   (status, out, errors), (other, nothing, _) = several.ended(started)
   assert (status, other) == (75, 75), errors
-  steps = [row['step'] for row in _rows(tmp_path)]
+  steps = [row['step'] for row in tiny.rows(tmp_path)]
   assert steps == list(range(1, len(steps) + 1))
   assert f'preempted after {len(steps):,} updates' in out
   assert 'preempted' not in nothing
@@ -152,7 +147,7 @@ MATRIX = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)]   # (processes, devices of eac
 def test_any_topology_goes_on_from_any_other(family, tmp_path):
   """Each cuts a run that every one resumes; losses and states are those of the straight run."""
   wanted = topology.leaves(topology.straight(tmp_path, family).state)
-  rows = _rows(tmp_path / 'straight')
+  rows = tiny.rows(tmp_path / 'straight')
   for i, (processes, devices) in enumerate(MATRIX):
     source = tmp_path / f'from-{i}'
     source.mkdir()
@@ -161,7 +156,7 @@ def test_any_topology_goes_on_from_any_other(family, tmp_path):
       target = tmp_path / f'{i}-{j}'
       shutil.copytree(source, target)
       _assert_alike(_topology('resume', target, *other, family), wanted)
-      _assert_rows_alike(_rows(target / 'cut'), rows)
+      _assert_rows_alike(tiny.rows(target / 'cut'), rows)
 
 
 @pytest.mark.slow
@@ -169,7 +164,7 @@ def test_the_notice_of_a_scheduler_stops_all(tmp_path):
   """JAX's pre-emption service, which listens for SIGTERM where nobody else does."""
   started = several.start(['-m', 'tests.training.topology', '--task=endless',
                            f'--folder={tmp_path}'], 2)
-  while len(metrics.read_rows(tmp_path / 'endless' / 'metrics.jsonl')) < 3:
+  while len(metrics.readtiny.rows(tmp_path / 'endless' / 'metrics.jsonl')) < 3:
     assert started[0].poll() is None
     time.sleep(.05)
   started[1].send_signal(signal.SIGTERM)
