@@ -195,7 +195,7 @@ def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, di
   names = [str(tmp_path / name) for name in ('images.npz', 'two.npz', 'one.npz')]
   command = ['-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
              '--features=digits_cnn_8x8']
-  for status, _, errors in several.ended(several.start(command, 2)):
+  for status, _, errors in several.run(command, 2):
     assert status == 0, errors
   score.stats(names[0], names[2], extractor)
   with np.load(names[1]) as two, np.load(names[2]) as one:

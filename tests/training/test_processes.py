@@ -42,7 +42,7 @@ def _assert_rows_alike(found, wanted):
 def _topology(task, folder, processes, devices, family='vae'):
   command = ['-m', 'tests.training.topology', f'--task={task}', f'--folder={folder}',
              f'--family={family}']
-  for status, _, errors in several.ended(several.start(command, processes, devices)):
+  for status, _, errors in several.run(command, processes, devices):
     assert status == 0, errors
   return _saved(folder / f'{task}.npz')
 
@@ -118,19 +118,25 @@ def test_an_error_in_one_process_is_one_of_all(two):
   assert [one['of_first'] for one in said] == [[0, 'ä']] * 2
 
 
-def test_main_of_several_processes(tmp_path):
-  """SIGTERM to the second: both save after the same update and leave with 75; the first speaks."""
-  started = several.start(
-    ['-m', 'mollification.main', f'--workdir={tmp_path}',
-     '--config=configs/digits_vae.py:total_steps=100000,batch_size=16,steps_per_call=1',
-     '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
-     '--config.model.widths=(8,)'], 2)
+def _wait_for_rows(started, folder):
+  """Until the run has done three updates, for two minutes at most."""
   until = time.monotonic() + 120
-  while len(metrics.readtiny.rows(tmp_path / 'metrics.jsonl')) < 3 and started[0].poll() is None:
+  while len(metrics.read_rows(folder / 'metrics.jsonl')) < 3:
+    assert started[0].poll() is None
     assert time.monotonic() < until
     time.sleep(.05)
-  started[1].send_signal(signal.SIGTERM)
-  (status, out, errors), (other, nothing, _) = several.ended(started)
+
+
+def test_main_of_several_processes(tmp_path):
+  """SIGTERM to the second: both save after the same update and leave with 75; the first speaks."""
+  with several.running(
+      ['-m', 'mollification.main', f'--workdir={tmp_path}',
+       '--config=configs/digits_vae.py:total_steps=100000,batch_size=16,steps_per_call=1',
+       '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
+       '--config.model.widths=(8,)'], 2) as started:
+    _wait_for_rows(started, tmp_path)
+    started[1].send_signal(signal.SIGTERM)
+    (status, out, errors), (other, nothing, _) = several.ended(started)
   assert (status, other) == (75, 75), errors
   steps = [row['step'] for row in tiny.rows(tmp_path)]
   assert steps == list(range(1, len(steps) + 1))
@@ -162,14 +168,12 @@ def test_any_topology_goes_on_from_any_other(family, tmp_path):
 @pytest.mark.slow
 def test_the_notice_of_a_scheduler_stops_all(tmp_path):
   """JAX's pre-emption service, which listens for SIGTERM where nobody else does."""
-  started = several.start(['-m', 'tests.training.topology', '--task=endless',
-                           f'--folder={tmp_path}'], 2)
-  while len(metrics.readtiny.rows(tmp_path / 'endless' / 'metrics.jsonl')) < 3:
-    assert started[0].poll() is None
-    time.sleep(.05)
-  started[1].send_signal(signal.SIGTERM)
-  for status, _, errors in several.ended(started):
-    assert status == 0, errors
+  with several.running(['-m', 'tests.training.topology', '--task=endless',
+                        f'--folder={tmp_path}'], 2) as started:
+    _wait_for_rows(started, tmp_path / 'endless')
+    started[1].send_signal(signal.SIGTERM)
+    for status, _, errors in several.ended(started):
+      assert status == 0, errors
   reasons = [(tmp_path / f'reason-{i}').read_text() for i in range(2)]
   assert reasons[0] == reasons[1]
   assert reasons[0].startswith('preempted')
