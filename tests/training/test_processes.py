@@ -127,13 +127,17 @@ def _wait_for_rows(started, folder):
     time.sleep(.05)
 
 
+def _long_run(folder):
+  """The training binary, for longer than any test takes."""
+  return ['-m', 'mollification.main', f'--workdir={folder}',
+          '--config=configs/digits_vae.py:total_steps=100000,batch_size=16,steps_per_call=1',
+          '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
+          '--config.model.widths=(8,)']
+
+
 def test_main_of_several_processes(tmp_path):
   """SIGTERM to the second: both save after the same update and leave with 75; the first speaks."""
-  with several.running(
-      ['-m', 'mollification.main', f'--workdir={tmp_path}',
-       '--config=configs/digits_vae.py:total_steps=100000,batch_size=16,steps_per_call=1',
-       '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
-       '--config.model.widths=(8,)'], 2) as started:
+  with several.running(_long_run(tmp_path), 2) as started:
     _wait_for_rows(started, tmp_path)
     started[1].send_signal(signal.SIGTERM)
     (status, out, errors), (other, nothing, _) = several.ended(started)
@@ -143,6 +147,20 @@ def test_main_of_several_processes(tmp_path):
   assert f'preempted after {len(steps):,} updates' in out
   assert 'preempted' not in nothing
   assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == [str(len(steps))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('killed', [0, 1])
+def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
+  """They do not wait for it until the end of days, and say what they miss."""
+  with several.running(_long_run(tmp_path), 2) as started:
+    _wait_for_rows(started, tmp_path)
+    started[killed].kill()
+    begun = time.monotonic()
+    status, _, errors = several.ended(started)[1 - killed]
+  assert time.monotonic() - begun < 120
+  assert status not in (0, 75)
+  assert 'Gloo' in errors
 
 
 MATRIX = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)]   # (processes, devices of each)
