@@ -38,6 +38,9 @@ def get_config(arg=''):
   config.log.every = 100            # updates between rows of metrics.jsonl
   config.log.stdout = True          # these rows also to stdout; progress goes to stderr
   config.log.tensorboard = False    # also to TensorBoard; imports TensorFlow (7 s, 550 MB)
+  # Seconds without an update (compiling included) after which the stacks of all threads go to
+  # stderr, once: where does it hang? 0: never.
+  config.log.watchdog = 600.
 
   config.checkpoint = ConfigDict()
   config.checkpoint.every = 1000    # updates; the last update and a signal save too

@@ -53,7 +53,8 @@ def build(config, dataset=None):
     sample_grid = functools.partial(_grids, evaluation, config.eval.num_samples,
                                     lambda v: draw(v, rng.purpose_key(config.seed, 'sample')))
   return Run(
-    create_state=lambda: parallel.place(_create_state(config, dataset)),
+    create_state=lambda: parallel.place(
+      parallel.state_of_first(_create_state(config, dataset))),
     train_step=train_step(config, dataset.event_shape, dataset.levels),
     schedule=schedule(config, per_epoch),
     batch=functools.partial(host_batch, config, dataset.train),
@@ -65,6 +66,7 @@ def build(config, dataset=None):
     mollified_steps=mollified_steps(config), batch_size=config.batch_size,
     steps_per_call=config.steps_per_call, max_nonfinite=config.max_nonfinite,
     log_every=config.log.every, log_stdout=config.log.stdout, tensorboard=config.log.tensorboard,
+    watchdog=config.log.watchdog,
     eval_every=config.eval.every, sample_every=config.eval.sample_every,
     patience=config.eval.patience, best_metric=config.eval.best_metric,
     save_every=config.checkpoint.every, keep=config.checkpoint.keep,
@@ -257,23 +259,27 @@ def _steps_per_epoch(config, split):
 
 
 def _create_state(config, dataset):
-  batch, _, _ = host_batch(config, dataset.train, 0, 1)
+  # On the global batch in every process: data-dependent layers start alike on any devices.
+  batch, _, _ = _rows(config, dataset.train, 0, 1, slice(None))
   level = schedule(config, steps_per_epoch(config, dataset))(0)
   return create_state(config, batch[0], dataset.levels, level)
 
 
 def host_batch(config, split, first, count):
   """(batch [count, B, *event], cond, mask [count, B]) of `count` updates: this process's part."""
+  return _rows(config, split, first, count, parallel.batch_share(config.batch_size))
+
+
+def _rows(config, split, first, count, part):
+  """What `host_batch` returns, of the rows `part` (a slice) of each global batch."""
   picked = [batches.batch_indices(first + i, seed=config.seed, num_examples=split.num_examples,
                                   batch_size=config.batch_size, remainder=config.data.remainder)
             for i in range(count)]
-  part = config.batch_size // jax.process_count()
-  here = slice(jax.process_index() * part, (jax.process_index() + 1) * part)
-  indices = np.concatenate([indices[here] for indices, _ in picked])
-  rows = batches.gather(split.x, indices).reshape(count, part, *split.x.shape[1:])
-  mask = np.stack([mask[here] for _, mask in picked]) if config.data.remainder == 'pad' else None
-  cond = split.one_hot(num_classes(config), indices)
-  return rows, None if cond is None else cond.reshape(count, part, -1), mask
+  indices = np.stack([indices[part] for indices, _ in picked])
+  rows = batches.gather(split.x, indices.ravel()).reshape(*indices.shape, *split.x.shape[1:])
+  mask = np.stack([mask[part] for _, mask in picked]) if config.data.remainder == 'pad' else None
+  cond = split.one_hot(num_classes(config), indices.ravel())
+  return rows, None if cond is None else cond.reshape(*indices.shape, -1), mask
 
 
 def num_classes(config):

@@ -19,6 +19,7 @@ RANGES = {   # what numbers may be, [low, high), where nothing else checks them
   'optimizer.momentum': (0, 1),
   'optimizer.eps': (0, INFINITY),
   'optimizer.end_factor': (0, INFINITY),
+  'log.watchdog': (0, INFINITY),
   'eval.batch_size': (1, INFINITY),
   'eval.refresh_examples': (1, INFINITY),
   'eval.refresh_batch_size': (1, INFINITY),

@@ -10,22 +10,21 @@ files of statistics, names of data sets, or workdirs, of which samples are drawn
   python -m mollification.evaluate stats A --out=FILE.npz
   python -m mollification.evaluate convert-weights FILE --out=FILE.npz
 
-With JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID set, several processes that are
-given the same command share `stats` and `score`, also of samples of a workdir; the figures are the
-same bits, and what stops one stops all. With --workdir one process measures alone.
+With --distributed=auto, or --coordinator, --num_processes and --process_id, several processes that
+are given the same command share `stats` and `score`, also of samples of a workdir; the figures are
+the same bits, and what stops one stops all. With --workdir one process measures alone.
 
 Exit status: 0 measured, 2 a mistake in the command or the workdir; of --watch, 4 where checkpoints
 could not be measured, 75 stopped by SIGTERM and 130 by SIGINT: the same command goes on.
 """
 import functools
-import os
 import pathlib
 import sys
 
 try:
   from absl import app, flags, logging
 
-  from mollification import cli
+  from mollification import cli, processes
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
@@ -69,7 +68,6 @@ _TAKES = {
   'score': ('metrics', 'out', 'precision', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
   'stats': ('out', 'precision', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
   'convert-weights': ('out', 'allow_unverified_weights')}
-_PROCESSES = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 
 
 def main(argv):
@@ -87,7 +85,7 @@ def main(argv):
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
   with cli.one_line_errors(_DEBUG.value):
     _check_options('--workdir')
-    _check_alone()
+    processes.check_alone('--workdir is measured')   # several would race for the same files
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
     if _WATCH.value:
       if step:
@@ -135,15 +133,6 @@ def _exists(side):
 def _is_workdir(side):
   from mollification import measure
   return measure.is_workdir(side)
-
-
-def _check_alone():
-  """Raise ValueError where this is one of several processes: they would race for the same files."""
-  given = {name: os.environ[name] for name in _PROCESSES if os.environ.get(name)}
-  if given and given.get('JAX_NUM_PROCESSES') != '1':
-    raise ValueError('--workdir is measured by one process, got '
-                     f'{" ".join(f"{name}={value}" for name, value in given.items())}; run it in '
-                     'one, with these unset.')
 
 
 def _watch():
@@ -229,6 +218,7 @@ def _origin():
 
 def _convert_weights(*args):
   from mollification import score
+  processes.check_alone('weights are converted')
   source, = _positional(args, ['FILE'])
   print(score.convert_weights(source, _wanted_out(), allow_unverified=_UNVERIFIED.value))
 
@@ -240,21 +230,21 @@ def _wanted_out():
 
 
 def _stats(*args):
-  from mollification import parallel, score
+  from mollification import score
   where, = _positional(args, ['A'])
   out = _wanted_out()   # before the weights are read
-  parallel.join_processes()
+  processes.join()
   print(score.stats(where, out, _extractor(), **_origin()))
 
 
 def _score(*args):
   import jax
 
-  from mollification import files, parallel, score
+  from mollification import files, score
   from mollification.evaluation import statistics_file
   a, b = _positional(args, ['A', 'B'])
   out = _OUT.value and files.checked_output(_OUT.value, '.json', inputs=(a, b))
-  parallel.join_processes()
+  processes.join()
   names = _METRICS.value if flags.FLAGS['metrics'].present else ['fid']
   if (names == ['fid'] and not flags.FLAGS['features'].present
       and all(map(statistics_file.is_statistics, (a, b)))):

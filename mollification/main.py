@@ -1,19 +1,21 @@
 """The training binary.
 
   python -m mollification.main --config=configs/NAME.py[:key=value,...] --workdir=DIR \
-      [--config.key=value ...]
+      [--config.key=value ...] [--distributed=auto]
 
 The same command again resumes. Exit status: 0 finished, 75 pre-empted (saved; run it again), 2 a
 mistake in the command or its data, 3 diverged, 1 with a traceback anything else.
 """
 import contextlib
+import os
 import sys
+import traceback
 
 try:
   from absl import app, flags, logging
   from ml_collections import config_flags
 
-  from mollification import cli
+  from mollification import cli, processes
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
@@ -39,26 +41,45 @@ def _train(config, folder):
   # Heavy imports come after the flags: --help and a misspelt key answer at once.
   with contextlib.ExitStack() as stack:
     with cli.one_line_errors(_DEBUG.value):
-      from mollification import build
+      from mollification import build, parallel
       from mollification.training import loop, preemption, workdir
-      path = stack.enter_context(workdir.lock(folder))
+      processes.join()
       stop = stack.enter_context(preemption.Preemption())
       config = build.smoke(config) if _SMOKE.value else config
-      workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
-      run = build.build(config)
-      workdir.claim(path, config.to_dict(), run.data)
+      with parallel.together():
+        path = stack.enter_context(workdir.lock(folder))
+        workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
+        run = build.build(config)
+      with parallel.together():
+        workdir.claim(path, config.to_dict(), run.data)
     # What goes wrong from here on is no mistake in the command: it ends with its traceback.
-    print(run.overview, flush=True)
-    stop.armed = True
+    if parallel.is_first():
+      print(run.overview, flush=True)
     try:
       outcome = loop.train(run, path, stop=stop)
     except loop.Diverged as error:
       sys.stderr.write(f'error: {error}\n')
       sys.exit(EXIT_DIVERGED)
+    except BaseException:
+      _leave_others()
+      raise
   step = int(outcome.state.step)
-  print(f'{outcome.reason} after {step:,} updates; workdir {path}', flush=True)
+  if parallel.is_first():
+    print(f'{outcome.reason} after {step:,} updates; workdir {path}', flush=True)
   if outcome.reason == 'preempted':
     sys.exit(preemption.EXIT_STATUS)
+
+
+def _leave_others():
+  """Of several processes, end this one at once: Python's way out waits for them, and they for it.
+
+  They notice, and do the same.
+  """
+  import jax
+  if jax.process_count() > 1:
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 if __name__ == '__main__':

@@ -4,10 +4,12 @@ import dataclasses
 import json
 import math
 import pathlib
+import resource
 import shutil
 import sys
 import time
 
+import jax
 import numpy as np
 
 from mollification import files
@@ -86,9 +88,13 @@ def cut_rows(path, keep):
   if not path.exists():
     return []
   rows = [row for row in read_rows(path) if keep(row['step'])]
+  _rewrite(path, rows)
+  return rows
+
+
+def _rewrite(path, rows):
   with files.replacing(path) as part:
     part.write_text(''.join(_line(row) for row in rows))
-  return rows
 
 
 def jsonable(value):
@@ -116,16 +122,36 @@ class JsonlWriter:
   """Appends one row per call to a JSON-lines file and flushes it."""
 
   def __init__(self, path):
-    self._file = pathlib.Path(path).open('a')  # noqa: SIM115 (lives as long as the run)
+    self._path = pathlib.Path(path)
+    self._file = self._path.open('a')
 
   def write(self, step, values):
     """Append {'step': step, **values}; values are numbers or strings."""
     self._file.write(_line({'step': step, **values}))
     self._file.flush()
 
+  def replace(self, row):
+    """Put `row` where the one of its step stands; a crash leaves either of them."""
+    self._file.close()
+    rows = [row if old['step'] == row['step'] else old for old in read_rows(self._path)]
+    _rewrite(self._path, rows)
+    self._file = self._path.open('a')
+
   def close(self):
     """Close the file."""
     self._file.close()
+
+
+def peak_memory():
+  """{'host': bytes, 'device': bytes}: the most that this process has held so far.
+
+  Of devices the one that held most; a backend that does not say (CPU) has no such entry.
+  """
+  unit = 1 if sys.platform == 'darwin' else 1024   # what getrusage counts in
+  found = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+  stats = [device.memory_stats() or {} for device in jax.local_devices()]
+  peaks = [one['peak_bytes_in_use'] for one in stats if 'peak_bytes_in_use' in one]
+  return {**found, 'device': max(peaks)} if peaks else found
 
 
 class TensorBoardWriter:

@@ -3,11 +3,11 @@
 The state is replicated but carries no device axis (`in_axes=None`, `out_axes=None`): it is saved,
 printed and compared as it is. Batches carry one: [n, B/n, ...], n local devices.
 """
+import contextlib
 import functools
 import hashlib
 import json
 import math
-import os
 
 import jax
 import numpy as np
@@ -61,41 +61,104 @@ def gather(tree):
   return jax.tree.map(lambda a: np.asarray(a).reshape(-1, *a.shape[2:]), jax.device_get(tree))
 
 
-def join_processes():
-  """Join the other processes where the environment names them, before anything runs on a device.
+def is_first():
+  """Whether this process is the one that writes: the first, or the only one."""
+  return jax.process_index() == 0
 
-  JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID; raises
-  ValueError where the first is given without the others.
+
+def share(count):
+  """The slice of `count` rows that is this process's to work on: blocks of equal size, in order."""
+  size = -(-count // jax.process_count())
+  return slice(min(jax.process_index() * size, count), min((jax.process_index() + 1) * size, count))
+
+
+def batch_share(batch_size):
+  """The slice of a global batch that is of this process's devices, as `pmap_step` orders them."""
+  per_device = batch_size // jax.device_count()
+  before = sum(device.process_index < jax.process_index() for device in jax.devices())
+  return slice(before * per_device, (before + jax.local_device_count()) * per_device)
+
+
+@contextlib.contextmanager
+def together():
+  """All processes leave this context, or none: where one raises an error, all do.
+
+  Every process must enter it. Without that, those that are well would wait for the one that left.
   """
-  names = ('JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
-  found = [os.environ[name] for name in names if os.environ.get(name, '')]
-  if not os.environ.get(names[0], ''):
-    return
-  if len(found) < len(names) or not (found[1] + found[2]).isdecimal():
-    raise ValueError(f'{names[0]} is set, so {names[1]} and {names[2]} must be whole numbers, got '
-                     f'{found[1:]}; unset it for a single process.')
-  jax.distributed.initialize(found[0], int(found[1]), int(found[2]))
-
-
-def together(fn):
-  """What `fn()` returns; where it raises in one process, all of them raise.
-
-  The others would wait for that one at their next exchange until the runtime gives up, minutes
-  later, and with no word of why. Every process must call it.
-  """
-  result, error = None, None
+  error = None
   try:
-    result = fn()
-  except Exception as own:   # what it is, is for the caller
-    error = own
-  failed = [bool(found['failed'][0])
-            for found in all_processes({'failed': np.array([error is not None])})]
+    yield
+  except Exception as raised:
+    error = raised
+  failed = [i for i, flag in enumerate(all_processes(np.array(error is not None))) if flag]
   if error is not None:
     raise error
-  if any(failed):
-    raise RuntimeError(f'process {failed.index(True)} of {len(failed)} stopped with an error, '
-                       'which it names itself; mend that and start all of them again.')
-  return result
+  if failed:
+    raise RuntimeError(f'process {failed[0]} of {jax.process_count()} failed, and so the others '
+                       'stop; its own output says why.')
+
+
+def of_first(value):
+  """`value` (anything that JSON holds) as the first process has it; every process must call it."""
+  if jax.process_count() == 1:
+    return value
+  text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+  sent = np.zeros(size, np.uint8)
+  if is_first():
+    sent[:] = text
+  return json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(sent))).decode())
+
+
+def state_of_first(tree):
+  """A tree of arrays as the first process has it; every process must call it."""
+  return tree if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(tree)
+
+
+def any_process(flag):
+  """An array [n] on the devices whose first entry says whether any process set `flag`.
+
+  It is computed in turn with the updates: read it after the next one has been dispatched, and
+  nothing waits for it. Every process must call it.
+  """
+  return _anywhere()(np.full(jax.local_device_count(), flag, np.int32))
+
+
+@functools.cache
+def _anywhere():
+  return jax.pmap(lambda flag: jax.lax.pmax(flag, AXIS), axis_name=AXIS, devices=_all_devices())
+
+
+def to_global(tree):
+  """Replicated arrays of this process's devices as arrays of all processes', for Orbax."""
+  if jax.process_count() == 1:
+    return tree
+  return multihost_utils.host_local_array_to_global_array(tree, _global_mesh(), PartitionSpec())
+
+
+def global_shapes(tree):
+  """`jax.ShapeDtypeStruct`s of a tree over all processes' devices: what Orbax restores into."""
+  if jax.process_count() == 1:
+    return tree
+  sharding = NamedSharding(_global_mesh(), PartitionSpec())
+  return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
+
+
+def to_local(tree):
+  """The opposite of `to_global`."""
+  if jax.process_count() == 1:
+    return tree
+  return place(multihost_utils.global_array_to_host_local_array(tree, _global_mesh(),
+                                                                PartitionSpec()))
+
+
+def _global_mesh():
+  return Mesh(np.array(_all_devices()), (AXIS,))
+
+
+def _all_devices():
+  """Those of all processes, one process after the other: a batch is split in this order."""
+  return sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
 
 
 def check_same(what, values):
@@ -164,7 +227,7 @@ def pmap_step(train_step, *, steps_per_call=1):
   if steps_per_call > 1:
     body, data = scanned(body), 1
   return jax.pmap(body, axis_name=AXIS, in_axes=(None, data, None, None, data, data),
-                  out_axes=None, donate_argnums=0)
+                  out_axes=None, donate_argnums=0, devices=_all_devices())
 
 
 def pmap_examples(fn):
@@ -176,7 +239,8 @@ def pmap_examples(fn):
 
   @functools.cache
   def mapped(arity):
-    return jax.pmap(fn, axis_name=AXIS, in_axes=(None, *([0] * arity)))
+    return jax.pmap(fn, axis_name=AXIS, in_axes=(None, *([0] * arity)),
+                    devices=jax.local_devices())
 
   return lambda variables, *arrays: mapped(len(arrays))(variables, *arrays)
 

@@ -35,7 +35,8 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   exists and says the same is left alone, one that says otherwise is an error. A run that was
   killed goes on where it last saved, beside `out`. `drawn` are options of `measure.drawn`.
   """
-  source = parallel.together(lambda: _open(where, extractor, split, data_dir, drawn))
+  with parallel.together():
+    source = _open(where, extractor, split, data_dir, drawn)
   sources.state_notes(source.notes)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n, 'content': source.content, 'precision': extractor.precision}
@@ -91,8 +92,9 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
   """
   scoring.check_metrics(metrics, extractor)
   # What can be said of both sides is said before hours are spent on one.
-  first, second = parallel.together(lambda: [
-    _opened(where, metrics, extractor, split, data_dir, drawn) for where in (a, b)])
+  with parallel.together():
+    first, second = (_opened(where, metrics, extractor, split, data_dir, drawn)
+                     for where in (a, b))
   _check_sides(a, first, second, metrics, extractor)
   notes = sources.differences(first.about, second.about)
   sources.state_notes(dict.fromkeys([*first.notes, *second.notes, *notes]))

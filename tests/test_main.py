@@ -55,6 +55,7 @@ def train_in_process(monkeypatch):
   """The binary's (config, workdir) -> None, without its flags."""
   monkeypatch.setattr(main, '_SMOKE', types.SimpleNamespace(value=False))
   monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=True))
+  monkeypatch.setattr(main.processes, 'join', lambda: None)
   return main._train
 
 

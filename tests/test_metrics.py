@@ -1,6 +1,7 @@
 """Means merge exactly; rows survive crashes and non-finite figures."""
 import io
 import json
+import types
 
 import numpy as np
 import pytest
@@ -81,3 +82,27 @@ def test_progress_says_rate_and_time_left():
   assert 'loss 1' in line
   progress.show(101)   # too soon for another line in a file
   assert stream.getvalue() == line
+
+
+def test_peak_memory_is_that_of_the_process_and_of_the_device_that_held_most(monkeypatch):
+  devices = [types.SimpleNamespace(memory_stats=lambda stats=stats: stats)
+             for stats in (None, {'peak_bytes_in_use': 7}, {'peak_bytes_in_use': 5}, {})]
+  monkeypatch.setattr(metrics.jax, 'local_devices', lambda: devices)
+  monkeypatch.setattr(metrics.sys, 'platform', 'linux')
+  monkeypatch.setattr(metrics.resource, 'getrusage',
+                      lambda who: types.SimpleNamespace(ru_maxrss=3))
+  assert metrics.peak_memory() == {'host': 3072, 'device': 7}
+  monkeypatch.setattr(metrics.jax, 'local_devices', lambda: devices[:1])
+  assert metrics.peak_memory() == {'host': 3072}   # a CPU does not say
+
+
+def test_a_row_takes_the_place_of_the_one_of_its_step(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  writer = metrics.JsonlWriter(path)
+  for step in (1, 2, 3):
+    writer.write(step, {'a': step})
+  writer.replace({'step': 2, 'a': 5, 'b': 6})
+  writer.write(4, {'a': 4})
+  writer.close()
+  assert metrics.read_rows(path) == [{'step': 1, 'a': 1}, {'step': 2, 'a': 5, 'b': 6},
+                                     {'step': 3, 'a': 3}, {'step': 4, 'a': 4}]

@@ -3,7 +3,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -20,6 +19,7 @@ from mollification.evaluation import (
   scoring,
   statistics_file,
 )
+from tests import several
 
 GOLDEN = pathlib.Path(__file__).parent / 'evaluation' / 'golden'
 
@@ -209,28 +209,13 @@ def test_statistics_whose_meta_says_nothing_are_refused(tmp_path):
       statistics_file.read(tmp_path / 's.npz')
 
 
-def two_processes(*command):
-  """Run a Python command in two processes that know of each other; [what each says on stderr]."""
-  with socket.socket() as free:
-    free.bind(('localhost', 0))
-    port = free.getsockname()[1]
-  env = {**os.environ, 'JAX_COORDINATOR_ADDRESS': f'localhost:{port}', 'JAX_NUM_PROCESSES': '2',
-         'XLA_FLAGS': '--xla_force_host_platform_device_count=1'}
-  both = [subprocess.Popen([sys.executable, *command], env=env | {'JAX_PROCESS_ID': str(i)},
-                           text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           cwd=pathlib.Path(__file__).parents[1]) for i in range(2)]
-  said = []
-  for process in both:
-    said.append(process.communicate(timeout=120)[1])
-    assert process.returncode == 0, said[-1]
-  return said
-
-
 def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, digits):
   np.savez(tmp_path / 'images.npz', arr_0=digits.test.x[:150])   # five batches for two processes
   names = [str(tmp_path / name) for name in ('images.npz', 'two.npz', 'one.npz')]
-  two_processes('-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
-                '--features=digits_cnn_8x8')
+  command = ['-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+             '--features=digits_cnn_8x8']
+  for status, _, errors in several.run(command, 2):
+    assert status == 0, errors
   score.stats(names[0], names[2], extractor)
   with np.load(names[1]) as two, np.load(names[2]) as one:
     np.testing.assert_array_equal(two['mu'], one['mu'])
@@ -243,13 +228,14 @@ def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, di
 # Every metric, float64 features too, then statistics that are killed after two batches and go on.
 IN_TWO = """
 import sys
+from absl import flags
 import jax
 from jax.experimental import multihost_utils
-from mollification import parallel, score
+from mollification import processes, score
 from mollification.evaluation import scoring
 from tests.test_score import Toy
-parallel.join_processes()
-images, folder = sys.argv[1:]
+_, images, folder = flags.FLAGS(sys.argv)
+processes.join()
 for precision in ('float32', 'float64'):
   result = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
   score.write_json(result, f'{folder}/{precision}-{jax.process_index()}.json')
@@ -290,7 +276,9 @@ def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
     Image.fromarray(image[..., 0]).save(tmp_path / f'truncated/{i:02}.png')
   cut = tmp_path / 'truncated' / '35.png'   # in the second process's share
   cut.write_bytes(cut.read_bytes()[:60])
-  said = two_processes('-c', IN_TWO, images, str(tmp_path))
+  done = several.run(['-c', IN_TWO, images, str(tmp_path)], 2)
+  said = [errors for *_, errors in done]
+  assert [status for status, *_ in done] == [0, 0], said
   for precision in ('float32', 'float64'):
     alone = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
     for index in range(2):

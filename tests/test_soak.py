@@ -1,5 +1,6 @@
 """Soak tier: killed at random moments, a run ends as if nothing had happened."""
 import json
+import os
 import pathlib
 import random
 import signal
@@ -13,21 +14,42 @@ import pytest
 
 from mollification import measure, metrics
 from mollification.training import checkpoint
+from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
-KILLS = 8
+KILLS = 50
 
 
 def _train(folder):
   return [sys.executable, '-m', 'mollification.main', f'--workdir={folder}',
-          '--config=configs/digits_vae.py:total_steps=4000,batch_size=16,steps_per_call=10',
+          '--config=configs/digits_vae.py:total_steps=60000,batch_size=16,steps_per_call=10',
           '--config.log.every=10', '--config.eval.every=500', '--config.checkpoint.every=100',
-          '--config.eval.sample_every=0', '--config.model.widths=(8,)']
+          '--config.log.stdout=False', '--config.eval.sample_every=0', '--config.model.widths=(8,)']
 
 
-def _rows(folder):
-  return [{k: v for k, v in row.items() if not k.startswith('time/')}
-          for row in metrics.read_rows(folder / 'metrics.jsonl')]
+def _start(folder, cache):
+  """The run in `folder`; programs are compiled once for all, into `cache`."""
+  return subprocess.Popen(_train(folder), cwd=ROOT, stderr=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL,
+                          env={**os.environ, 'JAX_COMPILATION_CACHE_DIR': str(cache),
+                               'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'})
+
+
+def _state(path):
+  """(inode, size) of a file, (0, 0) of none: a run that starts puts a new one in its place."""
+  return (path.stat().st_ino, path.stat().st_size) if path.exists() else (0, 0)
+
+
+def _wait_for_a_row(process, path):
+  """Until a run that has just been started has written one of its own, or has ended."""
+  before, _ = inode, size = _state(path)
+  while process.poll() is None:
+    now, length = _state(path)
+    if now != inode:
+      inode, size = now, length
+    elif inode != before and length > size:
+      return
+    time.sleep(.005)
 
 
 def _newest(folder):
@@ -38,27 +60,46 @@ def _newest(folder):
 
 
 @pytest.mark.soak
-def test_killed_runs_end_like_the_straight_one(tmp_path):
-  subprocess.run(_train(tmp_path / 'straight'), cwd=ROOT, check=True, capture_output=True)
+def test_killed_runs_end_like_the_straight_one(tmp_path, record_property):
+  """Killed as it starts (one time of five), steps, evaluates and saves."""
+  cache, killed = tmp_path / 'cache', tmp_path / 'killed'
+  assert _start(tmp_path / 'straight', cache).wait() == 0
   chance, kills = random.Random(0), 0
   while kills < KILLS:
-    process = subprocess.Popen(_train(tmp_path / 'killed'), cwd=ROOT, stderr=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL)
-    before = len(metrics.read_rows(tmp_path / 'killed' / 'metrics.jsonl'))
-    while process.poll() is None and len(
-        metrics.read_rows(tmp_path / 'killed' / 'metrics.jsonl')) <= before:
-      time.sleep(.01)
-    time.sleep(chance.uniform(0, .6))   # into a step, a save or an evaluation
+    process = _start(killed, cache)
+    if chance.random() < .2:
+      time.sleep(chance.uniform(0, 6.))
+    else:
+      _wait_for_a_row(process, killed / 'metrics.jsonl')
+      time.sleep(chance.uniform(0, .6))
     if process.poll() is not None:
       break
     process.send_signal(signal.SIGKILL)
     process.wait()
     kills += 1
-  subprocess.run(_train(tmp_path / 'killed'), cwd=ROOT, check=True, capture_output=True)
-  assert kills >= 3
-  assert _rows(tmp_path / 'killed') == _rows(tmp_path / 'straight')
-  assert [row['step'] for row in _rows(tmp_path / 'killed')] == list(range(10, 4001, 10))
-  assert json.loads((tmp_path / 'killed' / 'config.json').read_text())
+  rest = len(tiny.rows(killed))
+  assert _start(killed, cache).wait() == 0
+  record_property('kills', kills)
+  record_property('rows before the last start', rest)
+  assert kills == KILLS
+  assert tiny.rows(killed) == tiny.rows(tmp_path / 'straight')
+  assert [row['step'] for row in tiny.rows(killed)] == list(range(10, 60001, 10))
+  assert json.loads((killed / 'config.json').read_text())
   for kind in ('checkpoints', 'best'):
     jax.tree.map(np.testing.assert_array_equal,
                  *(_newest(tmp_path / name / kind) for name in ('killed', 'straight')))
+
+
+@pytest.mark.soak
+def test_memory_does_not_grow(tmp_path, record_property):
+  """Over 20,000 updates, 200 evaluations and 20 checkpoints, from a quarter of them on."""
+  command = [arg for arg in _train(tmp_path) if 'checkpoint' not in arg and 'eval.every' not in arg]
+  subprocess.run([*command, '--config.total_steps=20000', '--config.eval.every=100',
+                  '--config.checkpoint.every=1000'], cwd=ROOT, check=True, capture_output=True)
+  rows = metrics.read_rows(tmp_path / 'metrics.jsonl')
+  assert len(rows) == 2000
+  peaks = np.array([row['memory/host_peak_mb'] for row in rows])
+  growth = peaks[-1] - peaks[len(peaks) // 4]
+  record_property('MB at a quarter', float(peaks[len(peaks) // 4]))
+  record_property('MB more at the end', float(growth))
+  assert growth < .02 * peaks[-1]

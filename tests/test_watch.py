@@ -291,7 +291,7 @@ def test_options_without_effect_are_refused(tmp_path):
     f'--workdir={tmp_path} --out={out}': 'it is of score and stats and convert-weights',
     f'--workdir={tmp_path} --data_dir=x': 'it is of score and stats'}
   splits = [f'--workdir={tmp_path}/none --split={split}' for split in sources.SPLITS]
-  found = refused([*mistakes, *splits], JAX_NUM_PROCESSES='1')
+  found = refused([*mistakes, *splits])
   assert all('holds no run' in line for line in found[len(mistakes):])
   for (command, reason), line in zip(mistakes.items(), found):
     option = command.rsplit('--', 1)[1]
@@ -302,11 +302,12 @@ def test_options_without_effect_are_refused(tmp_path):
 
 def test_a_workdir_is_measured_by_one_process(tmp_path):
   """N of them would race for the same files."""
-  commands = [f'--workdir={tmp_path}', f'--workdir={tmp_path} --watch']
-  for line in refused(commands, JAX_COORDINATOR_ADDRESS='localhost:1', JAX_NUM_PROCESSES='2'):
-    assert line == ('error: --workdir is measured by one process, got '
-                    'JAX_COORDINATOR_ADDRESS=localhost:1 JAX_NUM_PROCESSES=2; run it in one, with '
-                    'these unset.')
+  commands = [f'--workdir={tmp_path} --distributed=auto',
+              f'--workdir={tmp_path} --watch --coordinator=localhost:1 --num_processes=2 '
+              '--process_id=0']
+  for line in refused(commands):
+    assert line == ('error: --workdir is measured by one process; leave out --distributed, '
+                    '--coordinator, --num_processes, --process_id.')
 
 
 @pytest.mark.slow

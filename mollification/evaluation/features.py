@@ -173,11 +173,14 @@ def _rounds(extractor, source, start, size):
   with concurrent.futures.ThreadPoolExecutor(1) as reader:
     pending = [reader.submit(read, taken) for taken in rounds[:1]]
     for following in rounds[1:]:
-      done = parallel.together(pending.pop().result)
+      with parallel.together():
+        done = pending.pop().result()
       pending.append(reader.submit(read, following))
       yield done
     for last in pending:   # none, where a run was cut after its last image
-      yield parallel.together(last.result)
+      with parallel.together():
+        done = last.result()
+      yield done
 
 
 def _blocks(extractor, images, size):

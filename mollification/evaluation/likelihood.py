@@ -54,7 +54,8 @@ def make_evaluator(fn, prepare, *, batch_size):
   uint8 or float32. Keep the evaluator: each new one compiles anew, while variables may change.
 
   The draws (dequantisation, and the model's own) are functions of `key` and the index of the
-  example in `x_rows`; neither batch size nor number of devices changes them.
+  example in `x_rows`; neither batch size nor number of devices changes them. Several processes
+  share the rows: all must call it, and all get the same Result.
 
   Raises ValueError for a flipping prepare, an empty split, `len(x_rows) != split_size`, `cond` of
   another length, and a `fn` that does not return [B].
@@ -68,12 +69,15 @@ def make_evaluator(fn, prepare, *, batch_size):
   def evaluate(variables, x_rows, key, *, split_size=None, cond=None):
     n = len(x_rows)
     _check_rows(n, split_size, cond)
-    arrays = (x_rows,) if cond is None else (x_rows, cond)
+    here = parallel.share(n)
+    arrays = [a[here] for a in ((x_rows,) if cond is None else (x_rows, cond))]
+    terms = np.full((2, -(-n // jax.process_count())), np.nan, np.float32)
+    for where, found in batching.map_rows(mapped, (variables, key), here.stop - here.start,
+                                          batch_size, first=here.start, arrays=arrays):
+      terms[:, where] = found
     # One number per example is little; summed in one go, batches leave no trace in the rounding.
-    values = np.full(n, np.nan)
-    for where, (ll, log_det) in batching.map_rows(
-        mapped, (variables, key), n, batch_size, arrays=arrays):
-      values[where] = ll.astype(np.float64) + log_det
+    ll, log_det = np.concatenate(parallel.all_processes(terms), axis=1)[:, :n].astype(np.float64)
+    values = ll + log_det
     discrete = prepare.bits_defined and np.issubdtype(x_rows.dtype, np.integer)
     return summarise(values, math.prod(x_rows.shape[1:]) if discrete else None)
 

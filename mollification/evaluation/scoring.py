@@ -145,8 +145,8 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
   parallel.check_same('images, network and metrics', [
     identity(extractor), extractor.precision, sorted(wanted), source.name, source.split, source.n,
     source.listing])
-  own, done, sha256 = parallel.together(
-    lambda: _restored(state_file, extractor, source, groups))
+  with parallel.together():
+    own, done, sha256 = _restored(state_file, extractor, source, groups)
   _check_together(state_file, done)
   spatial = moments.Moments(groups) if 'sfid' in wanted else None
   score = inception_score.InceptionScore(source.n) if 'is' in wanted else None

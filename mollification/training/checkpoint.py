@@ -1,6 +1,7 @@
 """Checkpoints through Orbax: asynchronous, the newest N, every K-th for good, and the best.
 
-Each holds the state and a sha256 of its bytes: Orbax itself does not see a flipped bit.
+Each holds the state and a sha256 of its bytes: Orbax itself does not see a flipped bit. Of several
+processes all call these functions, on a folder that all see; each writes a part.
 """
 import hashlib
 import pathlib
@@ -9,6 +10,8 @@ import warnings
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from mollification import parallel
 
 DAMAGED = '.damaged'   # suffix of the folder beside a manager's, where what cannot be read is put
 
@@ -20,7 +23,10 @@ def manager(folder, *, keep=None, keep_every=None, read_only=False):
   """
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep, keep_period=keep_every or None, create=not read_only,
-    read_only=read_only, enable_async_checkpointing=True)
+    read_only=read_only, enable_async_checkpointing=True,
+    # Two managers of a run may save at the same time: neither waits at a barrier of the other's.
+    multiprocessing_options=ocp.options.MultiprocessingOptions(
+      barrier_sync_key_prefix=pathlib.Path(folder).name))
   return ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options)
 
 
@@ -28,7 +34,7 @@ def save(manager, step, state):
   """Start saving `state` after `step` updates, unless it is there; then it may be donated."""
   if step in manager.all_steps():
     return
-  tree = {'state': state, 'sha256': _sha256(state)}
+  tree = parallel.to_global({'state': state, 'sha256': _sha256(state)})
   manager.save(step, args=ocp.args.StandardSave(tree), force=True)
 
 
@@ -41,7 +47,7 @@ def restore(manager, template, step=None, *, set_aside=False):
   where a named step is not there, ValueError where it is damaged, or where all are; then nothing is
   moved.
   """
-  steps = sorted(manager.all_steps(), reverse=True)
+  steps = parallel.of_first(sorted(manager.all_steps(), reverse=True))
   if step is not None and step not in steps:
     raise FileNotFoundError(f'no checkpoint of step {step} in {manager.directory}; there are '
                             f'{", ".join(map(str, reversed(steps))) or "none"}.')
@@ -50,8 +56,9 @@ def restore(manager, template, step=None, *, set_aside=False):
   failures = {}
   for candidate in steps:
     try:
-      state = _read(manager, template, candidate)
-    except ValueError as error:
+      with parallel.together():
+        state = _read(manager, template, candidate)
+    except (ValueError, RuntimeError) as error:   # here, or in another process
       failures[candidate] = error
       continue
     for damaged, error in failures.items():
@@ -66,10 +73,10 @@ def restore(manager, template, step=None, *, set_aside=False):
 
 def _read(manager, template, step):
   """The state of one checkpoint; ValueError where it is not as it was saved."""
-  wanted = {'state': template, 'sha256': np.zeros(32, np.uint8)}
+  digest = parallel.abstract(jax.ShapeDtypeStruct((32,), np.uint8))
+  wanted = {'state': jax.tree.map(ocp.utils.to_shape_dtype_struct, template), 'sha256': digest}
   try:
-    found = manager.restore(step, args=ocp.args.StandardRestore(
-      jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)))
+    found = manager.restore(step, args=ocp.args.StandardRestore(parallel.global_shapes(wanted)))
     if not np.array_equal(found['sha256'], _sha256(found['state'])):
       raise ValueError('its bytes are not those that were saved')
   except Exception as error:   # whatever the format's readers may raise
@@ -79,16 +86,18 @@ def _read(manager, template, step):
       f'checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: '
       f'{reason}); it is damaged, or of another model: move it away, or take another ({others}).'
     ) from error
-  return found['state']
+  return parallel.to_local(found['state'])
 
 
 def _set_aside(manager, step):
   """Move a checkpoint beside the manager's folder, so that its step can be saved again."""
   folder = pathlib.Path(manager.directory)
   target = folder.with_name(folder.name + DAMAGED)
-  target.mkdir(exist_ok=True)
-  count = sum(path.name.split('-')[0] == str(step) for path in target.iterdir())
-  (folder / str(step)).rename(target / f'{step}-{count}')
+  with parallel.together():
+    if parallel.is_first():
+      target.mkdir(exist_ok=True)
+      count = sum(path.name.split('-')[0] == str(step) for path in target.iterdir())
+      (folder / str(step)).rename(target / f'{step}-{count}')
   manager.reload()
 
 

@@ -1,5 +1,6 @@
 """The training loop: takes a built `Run`, knows no config, no data set and no model."""
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 
 from mollification import metrics, parallel, rng
 from mollification.training.outputs import Outputs
+from mollification.training.preemption import Agreement
+from mollification.training.watchdog import Watchdog
 
 
 class Diverged(RuntimeError):
@@ -24,52 +27,95 @@ class Outcome:
 def train(run, workdir, *, stop=None, label=''):
   """Train `run` in `workdir` from its newest checkpoint, or from the start; returns an Outcome.
 
-  `stop.requested` (see preemption.py) is looked at after each call of the compiled update. The
-  caller holds the workdir's lock. Raises Diverged after `run.max_nonfinite` non-finite updates in
-  a row.
+  `stop` (a preemption.Stop) is looked at after each call of the compiled update, and cuts an
+  evaluation short; `armed` is set on it once an update is done. The caller holds the workdir's
+  lock; of several processes each calls this. Raises Diverged after `run.max_nonfinite` non-finite
+  updates in a row.
   """
-  with Outputs(run, workdir) as outputs:
+  with Watchdog(run.watchdog) as watchdog, Outputs(run, workdir) as outputs:
     state = outputs.restore(run.create_state())
     first = int(state.step)
     progress = metrics.Progress(run.total_steps, first, label, run.batch_size)
     try:
-      return _train(run, outputs, state, _Journal(run, outputs, progress, first), stop)
+      journal = _Journal(run, outputs, progress, first)
+      return _Training(run, outputs, journal, stop, watchdog).until_end(state)
     finally:
       progress.close()
 
 
-def _train(run, outputs, state, journal, stop):
-  first, size, pending = int(state.step), run.steps_per_call, None
-  call = _compiled_update(run)
-  for done in range(first + size, run.total_steps + 1, size):
-    if early_stop(journal.scores, run.patience):
-      return Outcome(state, 'early')
-    state, values = call(state, done - size)
-    if pending is not None:
-      journal.take(*pending)   # one call behind: the device has its next one to do meanwhile
-    pending = done, values
-    if done == first + size:
-      jax.block_until_ready(state)
-      journal.progress.restart(done)   # compiling is no part of the rate
+class _Training:
+  """A run from a state on: calls of the compiled update, and what is due after some of them."""
 
-    preempted = stop is not None and stop.requested
-    evaluate, save, sample = _due_now(run, done)
-    if evaluate or save or sample or preempted:
-      jax.block_until_ready(state)   # so that the pause counts nothing of the update
-      with journal.progress.paused():
-        journal.take(done, values, run.evaluate(state) if evaluate else None)
-        pending = None
-        if evaluate and is_best(journal.scores, done):
-          outputs.save_best(done, state)
-        if save or preempted or early_stop(journal.scores, run.patience):
-          outputs.save(done, state)
-        if sample:
-          outputs.grids(done, run.sample(state))
-    if preempted and done < run.total_steps:
+  def __init__(self, run, outputs, journal, stop, watchdog):
+    self._run, self._outputs, self._journal = run, outputs, journal
+    self._watchdog, self._stops = watchdog, Agreement(stop)
+
+  def until_end(self, state):
+    """The Outcome of going on from `state`."""
+    run, journal = self._run, self._journal
+    first, size, pending = int(state.step), run.steps_per_call, None
+    if journal.owed and not self._catch_up(first, state):
       return Outcome(state, 'preempted')
-  if pending is not None:
-    journal.take(*pending)
-  return Outcome(state, 'finished')
+    call = _compiled_update(run)
+    for done in range(first + size, run.total_steps + 1, size):
+      if early_stop(journal.scores, run.patience):
+        return Outcome(state, 'early')
+      state, values = call(state, done - size)
+      if pending is not None:
+        self._watchdog.alive(f'update {pending[0]:,}')
+        journal.take(*pending)   # one call behind: the device has its next one to do meanwhile
+      pending = done, values
+      if done == first + size:
+        jax.block_until_ready(state)
+        self._stops.arm()
+        journal.progress.restart(done)   # compiling is no part of the rate
+
+      preempted = self._stops.after(done, size)
+      if preempted or any(_due_now(run, done)):
+        jax.block_until_ready(state)   # so that the pause counts nothing of the update
+        with journal.progress.paused():
+          left = self._pause(done, state, values, preempted)
+        pending = None
+        if left and (done < run.total_steps or journal.owed):
+          return Outcome(state, 'preempted')
+    if pending is not None:
+      journal.take(*pending)
+    return Outcome(state, 'finished')
+
+  def _pause(self, done, state, values, preempted):
+    """What is due after `done` updates; whether to leave then.
+
+    An evaluation takes long: in a pre-emption it is left, or cut short, and owed. The run that goes
+    on from here makes up for it.
+    """
+    run, journal, outputs = self._run, self._journal, self._outputs
+    evaluate, save, sample = _due_now(run, done)
+    found = self._evaluated(state) if evaluate and not preempted else None
+    journal.owed = evaluate and found is None
+    journal.take(done, values, found)
+    if found is not None and is_best(journal.scores, done):
+      outputs.save_best(done, state)
+    save |= preempted or journal.owed or early_stop(journal.scores, run.patience)
+    if save:
+      outputs.save(done, state)
+    if sample and not journal.owed:
+      outputs.grids(done, functools.partial(run.sample, state))
+    return preempted or journal.owed or (save and self._stops.meanwhile())
+
+  def _catch_up(self, done, state):
+    """What was owed after `done` updates; False where it is again cut short."""
+    found = self._evaluated(state)
+    if found is None:
+      return False
+    self._journal.complete(found)
+    if is_best(self._journal.scores, done):
+      self._outputs.save_best(done, state)
+    if _due_now(self._run, done)[2]:
+      self._outputs.grids(done, functools.partial(self._run.sample, state))
+    return True
+
+  def _evaluated(self, state):
+    return self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
 
 
 class _Journal:
@@ -81,6 +127,9 @@ class _Journal:
     rows = outputs.start(lambda step: step < first or (
       step == first and any(_due(step, every, run) for every in (run.log_every, run.eval_every))))
     self._row = rows[-1] if rows else {}
+    # Whether the evaluation after the last update was cut short: its row has but half of it.
+    self.owed = (self._row.get('step') == first and _due(first, run.eval_every, run)
+                 and not any(name.startswith('valid/') for name in self._row))
     self.scores = [score for row in rows for score in self._score(row)]
 
   def take(self, step, values, evaluated=None):
@@ -91,19 +140,30 @@ class _Journal:
     """
     values = jax.device_get(values)
     self._check(step, int(values['skipped_in_row'].max()))
-    if evaluated is not None or _due(step, self._run.log_every, self._run):
+    show = self._outputs.writes   # of several processes one speaks
+    if evaluated is not None or self.owed or _due(step, self._run.log_every, self._run):
       row = {f'train/{name}': float(v if v.ndim == 0 else v[-1]) for name, v in values.items()}
-      row |= {f'valid/{name}': float(v) for name, v in (evaluated or {}).items()}
+      row |= _of_evaluation(evaluated or {})
       rate = self.progress.rate(step)
       if rate:   # the first call compiles
         row |= {'time/seconds_per_step': 1 / rate,
                 'time/examples_per_second': rate * self._run.batch_size}
+      row |= {f'memory/{where}_peak_mb': size / 1e6 for where, size in
+              metrics.peak_memory().items()}
       self._outputs.row(step, row)
       self._row = {'step': step, **row}
       self.scores += self._score(self._row)
-      if self._run.log_stdout:
+      if self._run.log_stdout and show:
         self.progress.print(f'{step:,}  ' + '  '.join(f'{k} {v:.4g}' for k, v in row.items()))
-    self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
+    if show:
+      self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
+
+  def complete(self, evaluated):
+    """Put what an evaluation found into the last row, which lacks it."""
+    self._row |= _of_evaluation(evaluated)
+    self._outputs.replace_row(self._row)
+    self.scores += self._score(self._row)
+    self.owed = False
 
   def _score(self, row):
     """[(step, score)] of a row's evaluation; [] before the mollified phase has ended."""
@@ -119,6 +179,10 @@ class _Journal:
         f'{skipped_in_row} updates in a row up to update {step} had a non-finite loss or gradient '
         f'(max_nonfinite {self._run.max_nonfinite}) and were not applied; lower the learning '
         'rate, set optimizer.clip_norm, or go on from an earlier checkpoint.')
+
+
+def _of_evaluation(values):
+  return {f'valid/{name}': float(v) for name, v in values.items()}
 
 
 def _compiled_update(run):

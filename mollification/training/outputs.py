@@ -2,7 +2,9 @@
 import contextlib
 import pathlib
 
-from mollification import metrics
+import jax
+
+from mollification import metrics, parallel
 from mollification.evaluation import sampling
 from mollification.training import checkpoint
 
@@ -12,11 +14,15 @@ class Outputs:
 
   `best/` holds one state between two runs; while one trains, every state that was the best since
   the checkpoint before the last, since a crash may set the run back there.
+
+  Of several processes all save and restore; the first alone writes the rest (`writes`).
   """
 
   def __init__(self, run, workdir):
     self._workdir = pathlib.Path(workdir)
     self._tensorboard = run.tensorboard
+    self.writes = parallel.is_first()
+    self._rows = self._events = None
     with contextlib.ExitStack() as stack:
       self._checkpoints = self._manager(stack, 'checkpoints', run.keep, run.keep_every)
       # All that a crash may still make the best: `save` thins them out.
@@ -30,7 +36,9 @@ class Outputs:
   def __enter__(self):
     return self
 
-  def __exit__(self, *exception):
+  def __exit__(self, kind, *exception):
+    if kind is not None and jax.process_count() > 1:
+      return   # what is done here all processes do together, and the others are elsewhere
     with self._stack:
       self._checkpoints.wait_until_finished()
       self._thin_out_best()
@@ -52,12 +60,16 @@ class Outputs:
 
     Returns the rows that stay.
     """
+    with parallel.together():
+      rows = self._open_writers(keep) if self.writes else []
+    self._drop_best(lambda step: not keep(step))
+    return parallel.of_first(rows)
+
+  def _open_writers(self, keep):
     path = self._workdir / 'metrics.jsonl'
     rows = metrics.cut_rows(path, keep)
-    self._drop_best(lambda step: not keep(step))
     self._rows = metrics.JsonlWriter(path)
     self._stack.callback(self._rows.close)
-    self._events = None
     if self._tensorboard:
       self._events = metrics.TensorBoardWriter(self._workdir / 'tensorboard')
       self._stack.callback(self._events.close)
@@ -65,13 +77,21 @@ class Outputs:
 
   def row(self, step, values):
     """Write one row of numbers."""
-    self._rows.write(step, values)
+    if self._rows:
+      self._rows.write(step, values)
     if self._events:
       self._events.write(step, values)
 
-  def grids(self, step, images):
-    """Write one picture into each folder of `images`, {folder: uint8 [H, W, C]}."""
-    for name, image in images.items():
+  def replace_row(self, row):
+    """Write a row that has its step in place of the one of that step."""
+    if self._rows:
+      self._rows.replace(row)
+    if self._events:
+      self._events.write(row['step'], row)
+
+  def grids(self, step, draw):
+    """Write one picture into each folder of `draw()`, {folder: uint8 [H, W, C]}."""
+    for name, image in draw().items() if self.writes else ():
       scale = max(1, sampling.GRID_PIXELS // image.shape[1])
       sampling.save_png(self._workdir / name / f'{step:08d}.png', image, scale)
       if self._events:

@@ -1,37 +1,94 @@
 """SIGTERM and SIGINT: the first asks the loop to save and leave, the second stops at once."""
+import contextlib
 import os
 import signal
 import sys
+import threading
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mollification import parallel
 
 # EX_TEMPFAIL of sysexits.h: not a failure; the same command goes on from here.
 EXIT_STATUS = 75
+_GRACE = 1.   # seconds that Python has to act on a second signal itself
 
 
-class Preemption:
+class Interrupted(BaseException):
+  """A signal came in a stretch that may be cut short; no `except Exception` may take it."""
+
+
+class Stop:
+  """Says whether to stop: never, unless a subclass does."""
+
+  requested = False   # whether to save and leave
+  armed = False       # whether there is anything new to save
+
+  def interrupting(self):
+    """Context that a first signal cuts short, with `Interrupted`."""
+    return contextlib.nullcontext()
+
+
+class Preemption(Stop):
   """Context in which a first signal sets `requested` and a second one acts as it always does.
 
   Until `armed` is set nothing is there to be saved, and the first signal ends the process at once,
-  with `EXIT_STATUS`: threads that download or convert data are not waited for.
+  with `EXIT_STATUS`: threads that download or convert data are not waited for, nor is a compiler.
+  Python itself acts on a signal only between two steps of its own, so a thread hears them too: a
+  second one ends the process also while it compiles or waits for a device, with 128 + its number.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self):
-    self.requested = self.armed = False
-    self._old = {}
+    self._old, self._interrupting = {}, False
+    self._left = threading.Event()
 
   def __enter__(self):
     self._old = {s: signal.signal(s, self._note) for s in self.SIGNALS}
+    self._ears, self._mouth = os.pipe()
+    os.set_blocking(self._mouth, False)
+    self._wakeup = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
+    self._thread = threading.Thread(target=self._listen, args=(dict(self._old),), daemon=True)
+    self._thread.start()
     return self
 
   def _note(self, number, frame):
     del number, frame
     self.requested = True
     self._restore()
-    if not self.armed:
-      sys.stderr.write('stopped before the first update; there was nothing to save\n')
-      sys.stderr.flush()
-      os._exit(EXIT_STATUS)
+    if self.armed and self._interrupting:
+      raise Interrupted
+
+  def _listen(self, old):
+    """Act where the main thread cannot, or there is nothing that it should do first."""
+    heard = 0
+    while True:
+      for number in os.read(self._ears, 64):
+        if not number:
+          return
+        if number not in self.SIGNALS:   # other ones that somebody handles in Python
+          continue
+        heard += 1
+        if not self.armed:
+          sys.stderr.write('stopped before the first update; there was nothing new to save\n')
+          sys.stderr.flush()
+          os._exit(EXIT_STATUS)
+        if heard > 1 and old[number] is not signal.SIG_IGN and not self._left.wait(_GRACE):
+          os._exit(128 + number)
+
+  @contextlib.contextmanager
+  def interrupting(self):
+    """Context that a first signal cuts short, with `Interrupted`."""
+    self._interrupting = True
+    try:
+      if self.requested:   # it came just before
+        raise Interrupted
+      yield
+    finally:
+      self._interrupting = False
 
   def _restore(self):
     for number, handler in self._old.items():
@@ -39,4 +96,52 @@ class Preemption:
     self._old = {}
 
   def __exit__(self, *exception):
+    self._left.set()
     self._restore()
+    signal.set_wakeup_fd(self._wakeup)
+    os.write(self._mouth, b'\0')
+    self._thread.join()
+    os.close(self._ears)
+    os.close(self._mouth)
+
+
+class Agreement:
+  """When the processes of a run leave the loop: after the same update, all of them.
+
+  A request in one process (`stop.requested`), or a notice to JAX's pre-emption service, which a
+  cluster's scheduler may send, is one of all: they hear of it with the call after. One process
+  leaves with the call that was under way.
+  """
+
+  def __init__(self, stop):
+    self._stop, self._noticed, self._pending = stop or Stop(), False, None
+
+  def arm(self):
+    """From here on there is something new to save."""
+    self._stop.armed = True
+
+  def after(self, step, updates):
+    """Whether to save and leave after `step`, the end of a call of so many `updates`."""
+    requested = self._stop.requested
+    if jax.process_count() == 1:
+      return requested
+    # JAX names one update after which all have the notice; it counts those that it is asked about.
+    self._noticed |= any([multihost_utils.reached_preemption_sync_point(update)
+                          for update in range(step - updates + 1, step + 1)])
+    before, self._pending = self._pending, parallel.any_process(requested or self._noticed)
+    return before is not None and bool(np.asarray(before.addressable_data(0)).any())
+
+  def meanwhile(self):
+    """Whether a request came since `after`; of several processes that is known with the next call.
+    """
+    return jax.process_count() == 1 and self._stop.requested
+
+  def unless_stopped(self, fn):
+    """`fn()`, or None where a signal cut it short; several processes see it through together."""
+    if jax.process_count() > 1:
+      return fn()
+    try:
+      with self._stop.interrupting():
+        return fn()
+    except Interrupted:
+      return None

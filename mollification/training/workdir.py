@@ -2,6 +2,8 @@
 
     config.json  data.json  checkpoints/  best/  metrics.jsonl  tensorboard/
     records/*.json  samples/*.png, and for VAEs reconstructions/*.png  interpolations/*.png
+
+Of several processes that train together the first alone locks, checks and claims it.
 """
 import contextlib
 import fcntl
@@ -12,7 +14,7 @@ import os
 import pathlib
 import time
 
-from mollification import files
+from mollification import files, parallel
 
 MAY_CHANGE = ('log', 'checkpoint', 'eval')
 # But not these: the scores of a run, of which the best is kept, would be of different things.
@@ -23,7 +25,7 @@ SCORED_BY = ('eval.best_metric', 'eval.params', 'eval.refresh', 'eval.refresh_ex
 CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0,
               'data.curvature': 0., 'data.noise': 0., 'model.inverse_error': 0,
               'model.through_forces': True, 'model.dropout': 0., 'model.level_condition': False,
-              'mollify.spread': 'none', 'mollify.denoise': False}
+              'mollify.spread': 'none', 'mollify.denoise': False, 'log.watchdog': 0.}
 # The same, of keys that other models had from the start.
 CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'}}
 
@@ -36,6 +38,9 @@ def lock(workdir):
   leaves no run, its file goes again, and so does a new folder.
   """
   path = pathlib.Path(workdir)
+  if not parallel.is_first():
+    yield path
+    return
   made, held = not path.exists(), (path / 'lock').exists()
   try:
     file = _acquired(path)
@@ -44,7 +49,8 @@ def lock(workdir):
                           '--workdir.') from error
   if file is None:
     raise RuntimeError(f'workdir {path} is in use by another training process; wait for it or '
-                       'choose another --workdir.')
+                       'choose another --workdir (or give --distributed=auto to all of them, if '
+                       'they are to train one run together).')
   with file:
     try:
       yield path
@@ -147,6 +153,8 @@ def claim(workdir, config, data):
   `data` is {split: dataset.summary}. A folder with other files, a run whose config differs in a key
   that shapes its result, or one of other data raises ValueError and is left as it is.
   """
+  if not parallel.is_first():
+    return
   path = pathlib.Path(workdir)
   check(path, config)
   check_data(path, data)
@@ -157,6 +165,8 @@ def claim(workdir, config, data):
 
 def check(workdir, config):
   """Raise ValueError unless `workdir` is empty or holds the run of `config`, a plain dict."""
+  if not parallel.is_first():
+    return
   path = pathlib.Path(workdir)
   old = read_config(path)
   if old is None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mollification import metrics
-from mollification.training import checkpoint, loop
+from mollification.training import checkpoint, loop, preemption
 from mollification.training.outputs import Outputs
 from tests.training import tiny
 
@@ -19,21 +19,14 @@ def _no_key_reuse_check():
     yield
 
 
-class StopAfter:
-  """Asks the loop to save and leave once it has been asked `calls` times."""
+def _asked_in(run, call):
+  """(`run`, its stop): in its `call`-th call, from 1, it is asked to save and leave."""
+  stop = preemption.Stop()
 
-  def __init__(self, calls):
-    self._left = calls
-
-  @property
-  def requested(self):
-    self._left -= 1
-    return self._left <= 0
-
-
-def _rows(folder):
-  return [{k: v for k, v in row.items() if not k.startswith('time/')}
-          for row in metrics.read_rows(folder / 'metrics.jsonl')]
+  def batch(first, count):
+    stop.requested = first >= (call - 1) * count
+    return run.batch(first, count)
+  return dataclasses.replace(run, batch=batch), stop
 
 
 def _assert_same(a, b):
@@ -69,7 +62,8 @@ def test_a_cut_run_equals_the_straight_one(tmp_path, family, crash, changes):
       loop.train(_crash_at(run, 5), tmp_path / 'cut')
     assert (tmp_path / 'cut' / 'checkpoints' / '4').is_dir()
   else:
-    cut = loop.train(run, tmp_path / 'cut', stop=StopAfter(3))
+    asked, stop = _asked_in(run, 3)
+    cut = loop.train(asked, tmp_path / 'cut', stop=stop)
     assert cut.reason == 'preempted'
     assert int(cut.state.step) == 3 * run.steps_per_call
   # What a crash after the last save leaves behind: rows that were not trained to.
@@ -78,13 +72,13 @@ def test_a_cut_run_equals_the_straight_one(tmp_path, family, crash, changes):
   resumed = loop.train(tiny.run(family, **changes), tmp_path / 'cut')
 
   _assert_same(straight.state, resumed.state)
-  assert _rows(tmp_path / 'straight') == _rows(tmp_path / 'cut')
-  steps = [row['step'] for row in _rows(tmp_path / 'cut')]
+  assert tiny.rows(tmp_path / 'straight') == tiny.rows(tmp_path / 'cut')
+  steps = [row['step'] for row in tiny.rows(tmp_path / 'cut')]
   assert steps == list(range(run.steps_per_call, 9, run.steps_per_call))
   again = loop.train(run, tmp_path / 'cut')   # a finished run stays as it is
   assert again.reason == 'finished'
   _assert_same(straight.state, again.state)
-  assert _rows(tmp_path / 'straight') == _rows(tmp_path / 'cut')
+  assert tiny.rows(tmp_path / 'straight') == tiny.rows(tmp_path / 'cut')
 
 
 def test_a_run_that_was_made_longer_equals_the_long_one(tmp_path):
@@ -94,11 +88,11 @@ def test_a_run_that_was_made_longer_equals_the_long_one(tmp_path):
   scores = [-3., 0., -2.], [-3., -2., -4.]   # at 4, 6 and 8; and at 4, 8 and 12
   short, long = (tiny.run(total_steps=steps, **changes) for steps in (6, 12))
   loop.train(_with_scores(short, scores[0][:2]), tmp_path / 'grown')
-  assert [row['step'] for row in _rows(tmp_path / 'grown')] == [4, 6]
+  assert [row['step'] for row in tiny.rows(tmp_path / 'grown')] == [4, 6]
   grown = loop.train(_with_scores(long, scores[1][1:]), tmp_path / 'grown')
   straight = loop.train(_with_scores(long, scores[1]), tmp_path / 'straight')
   _assert_same(straight.state, grown.state)
-  assert _rows(tmp_path / 'straight') == _rows(tmp_path / 'grown')
+  assert tiny.rows(tmp_path / 'straight') == tiny.rows(tmp_path / 'grown')
   for folder in ('straight', 'grown'):
     with checkpoint.manager(tmp_path / folder / 'best', read_only=True) as manager:
       assert manager.all_steps() == [8]
@@ -226,7 +220,7 @@ def test_non_finite_updates_stop_the_run(tmp_path):
   run = tiny.run(max_nonfinite=3, optimizer__learning_rate=1e30, total_steps=8)
   with pytest.raises(loop.Diverged, match=r'3 updates in a row up to update \d.*clip_norm'):
     loop.train(run, tmp_path)
-  rows = _rows(tmp_path)
+  rows = tiny.rows(tmp_path)
   assert max(row['train/skipped_in_row'] for row in rows) <= 3
   assert all(row['train/skipped_in_row'] <= row['step'] for row in rows)
 
@@ -243,7 +237,8 @@ def test_non_finite_samples_spoil_a_picture_but_not_the_run(tmp_path):
 def test_rows_say_what_was_done(tmp_path):
   run = tiny.run(eval__sample_every=8)
   loop.train(run, tmp_path)
-  rows = _rows(tmp_path)
+  rows = metrics.read_rows(tmp_path / 'metrics.jsonl')
+  assert all(10 < row['memory/host_peak_mb'] < 1e5 for row in rows)
   assert rows[0]['train/level'] == 1
   assert rows[-1]['train/level'] == 0
   assert {'train/loss', 'train/kl', 'train/reconstruction', 'train/grad_norm', 'train/skipped',

@@ -1,8 +1,6 @@
 """The workdir: one process at a time, one run, errors that leave everything as it was."""
 import fcntl
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from mollification.data import dataset
-from mollification.training import preemption, workdir
+from mollification.training import workdir
 
 
 def test_a_second_process_is_refused(tmp_path):
@@ -113,32 +111,6 @@ def test_a_damaged_config(tmp_path):
   (tmp_path / 'config.json').write_text('{"seed": ')
   with pytest.raises(ValueError, match='is not JSON'):
     workdir.claim(tmp_path, {'seed': 0}, {})
-
-
-def test_before_the_first_update_a_signal_ends_the_process_at_once():
-  """Also while threads work, as TFDS's do; SystemExit would wait for them."""
-  code = ('import os, signal, threading, time; from mollification.training import preemption\n'
-          'with preemption.Preemption():\n'
-          '  threading.Thread(target=time.sleep, args=(60,)).start()\n'
-          '  os.kill(os.getpid(), signal.SIGTERM)\n  time.sleep(60)')
-  done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=30,
-                        check=False)
-  assert done.returncode == preemption.EXIT_STATUS
-  assert done.stderr == 'stopped before the first update; there was nothing to save\n'
-
-
-def test_first_signal_asks_second_acts():
-  # A shell that starts tests in the background has them ignore it.
-  signal.signal(signal.SIGINT, signal.default_int_handler)
-  old = signal.getsignal(signal.SIGTERM)
-  with preemption.Preemption() as stop:
-    assert not stop.requested
-    stop.armed = True
-    os.kill(os.getpid(), signal.SIGINT)
-    assert stop.requested
-    with pytest.raises(KeyboardInterrupt):
-      os.kill(os.getpid(), signal.SIGINT)
-  assert signal.getsignal(signal.SIGTERM) is old
 
 
 def test_an_error_before_the_run_leaves_no_new_folder_and_touches_no_old_one(tmp_path):

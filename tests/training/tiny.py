@@ -11,7 +11,7 @@ from configs import (
   digits_vae,
   digits_vae_iaf,
 )
-from mollification import build
+from mollification import build, metrics
 
 
 def _digits_maf():
@@ -51,6 +51,13 @@ def config(family='vae', **changes):
 def run(family='vae', dataset=None, **changes):
   """The built run of `config`."""
   return build.build(config(family, **changes), dataset)
+
+
+def rows(folder):
+  """Rows of a workdir's metrics.jsonl, without what the machine has part in."""
+  machine = ('time/', 'memory/')
+  return [{key: value for key, value in row.items() if not key.startswith(machine)}
+          for row in metrics.read_rows(folder / 'metrics.jsonl')]
 
 
 def shortened(dataset, n):

@@ -1,0 +1,72 @@
+"""Several processes as one: the flags that say so, and joining them through JAX's own runtime."""
+import os
+import warnings
+
+from absl import flags
+
+_DISTRIBUTED = flags.DEFINE_enum(
+  'distributed', 'off', ['off', 'auto'],
+  'auto: join the processes that SLURM, Open MPI, Kubernetes, Cloud TPU or the environment '
+  '(JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID) started together.')
+_COORDINATOR = flags.DEFINE_string('coordinator', '', 'HOST:PORT of process 0, to join without '
+                                   'a cluster; with --num_processes and --process_id.')
+_NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Processes in all.', lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.',
+                                   lower_bound=0)
+FLAGS = ('distributed', 'coordinator', 'num_processes', 'process_id')
+
+
+def join():
+  """Join the other processes as the flags say, before anything runs on a device.
+
+  Afterwards `jax.devices()` are those of all. Nothing is joined with `--distributed=off` and no
+  coordinator, nor, with a warning, where `auto` finds no cluster. Raises ValueError for flags that
+  do not go together.
+  """
+  given = _given()
+  automatic = _DISTRIBUTED.value == 'auto'
+  if not given and not automatic:
+    return
+  if not automatic and len(given) < 3:
+    raise ValueError('--coordinator, --num_processes and --process_id go together, got '
+                     f'{" ".join(sorted(given))} alone; give all three, or --distributed=auto, '
+                     'which looks for the rest.')
+  if given.get('process_id', 0) >= given.get('num_processes', float('inf')):
+    raise ValueError(f'process_id must lie below num_processes {given["num_processes"]}, got '
+                     f'{given["process_id"]}; they count from 0.')
+  import jax
+  try:
+    jax.distributed.initialize(**given)
+  except ValueError as error:   # JAX says what it misses, not what to do about it
+    if given:
+      raise ValueError(f'--distributed=auto found no cluster to take the rest from ({error}); '
+                       'give --coordinator, --num_processes and --process_id.') from error
+    warnings.warn('--distributed=auto found no cluster; going on as one process.', stacklevel=2)
+
+
+def check_alone(task):
+  """Raise ValueError where this is to be one of several processes, and `task` is for one."""
+  if _DISTRIBUTED.value != 'off' or _given().get('num_processes', 1) > 1:
+    raise ValueError(f'{task} by one process; leave out --{", --".join(FLAGS)}.')
+
+
+def _given():
+  """{argument of jax.distributed.initialize: value} of the flags, and with `auto` the environment.
+
+  Of the variables JAX itself reads the first alone.
+  """
+  given = {'coordinator_address': _COORDINATOR.value or None,
+           'num_processes': _NUM_PROCESSES.value, 'process_id': _PROCESS_ID.value}
+  if _DISTRIBUTED.value == 'auto':
+    for name in given:
+      text = os.environ.get(f'JAX_{name.upper()}', '')
+      if given[name] is None and text:
+        given[name] = text if name == 'coordinator_address' else _number(name, text)
+  return {name: value for name, value in given.items() if value is not None}
+
+
+def _number(name, text):
+  if not text.isdecimal():
+    raise ValueError(f'JAX_{name.upper()} must be a whole number, got {text!r}; unset it, or give '
+                     f'--{name}.')
+  return int(text)

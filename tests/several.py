@@ -1,0 +1,57 @@
+"""Starts several processes that train or evaluate together, on CPU devices of their own."""
+import contextlib
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(command, processes, devices=1):
+  """[(exit status, stdout, stderr)] of as many processes that did `command` together."""
+  with running(command, processes, devices) as started:
+    return ended(started)
+
+
+@contextlib.contextmanager
+def running(command, processes, devices=1):
+  """The `processes`, started with `command` and the flags that join them; each has `devices`.
+
+  None is left behind.
+  """
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+         'PYTHONFAULTHANDLER': '1',
+         'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir,
+         'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+  joined = [[f'--coordinator=localhost:{port}', f'--num_processes={processes}',
+             f'--process_id={i}'] for i in range(processes)] if processes > 1 else [[]]
+  started = [subprocess.Popen([sys.executable, *map(str, command), *flags], cwd=ROOT, env=env,
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+             for flags in joined]
+  try:
+    yield started
+  finally:
+    for process in started:
+      process.kill()   # no effect where it has ended
+      process.communicate()
+
+
+def ended(started, timeout=240):
+  """[(exit status, stdout, stderr)] of `running` processes, once they have ended by themselves."""
+  until = time.monotonic() + timeout
+  while any(process.poll() is None for process in started) and time.monotonic() < until:
+    time.sleep(.05)
+  for process in started:   # no effect where it has ended; else it says where it hangs
+    process.send_signal(signal.SIGABRT)
+  return [(process.returncode, *output) for process, output in
+          [(process, process.communicate()) for process in started]]

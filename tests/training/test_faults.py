@@ -1,0 +1,164 @@
+"""What breaks around a run: the disk, the folder, the data, the device; and what hangs."""
+import dataclasses
+import errno
+import gc
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from configs import synthetic_realnvp
+from mollification import build
+from mollification.training import loop, watchdog, workdir
+from tests.training import tiny
+
+# Orbax drops the writes that it had begun when one fails, and Python says so.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+
+
+@pytest.fixture(autouse=True)
+def dropped_writes():
+  """Said within the test that dropped them, not in whichever one runs when they are collected."""
+  yield
+  gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _no_key_reuse_check():
+  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
+  with jax.debug_key_reuse(False):
+    yield
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+  """A disk of its own of 2 MB; skipped where tests may not mount one."""
+  folder = tmp_path / 'disk'
+  folder.mkdir()
+  mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(folder)],
+                           capture_output=True, check=False)
+  if mounted.returncode:
+    pytest.skip(f'no disk to fill: {mounted.stderr.decode().strip()}')
+  yield folder
+  subprocess.run(['umount', '--lazy', str(folder)], check=True)
+
+
+def _fill(folder):
+  """Leave no byte free in the disk of `folder`."""
+  with (folder / 'filler').open('wb', buffering=0) as file:
+    for size in (4096, 1):   # until even a byte fails
+      while True:
+        try:
+          file.write(b'0' * size)
+        except OSError:
+          break
+
+
+def _full_from(run, step, disk):
+  """`run` that finds `disk` full from its update `step` on."""
+  def batch(first, count):
+    if first == step:
+      _fill(disk)
+    return run.batch(first, count)
+  return dataclasses.replace(run, batch=batch)
+
+
+@pytest.mark.parametrize('log_every', [1, 8], ids=['row', 'checkpoint'])
+def test_a_run_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(
+    small_disk, tmp_path, log_every):
+  """Whether a row or a checkpoint is the first that finds no room."""
+  run = tiny.run(log__every=log_every, eval__every=0, checkpoint__every=4)
+  straight = loop.train(run, tmp_path / 'straight')
+  folder = small_disk / 'run'
+  with pytest.raises(Exception, match=r'(?i)no space left'):
+    loop.train(_full_from(run, 5, small_disk), folder)
+  assert not (folder / 'checkpoints' / '8').exists()
+  (small_disk / 'filler').unlink()
+  resumed = loop.train(run, folder)
+  jax.tree.map(np.testing.assert_array_equal, resumed.state, straight.state)
+  assert tiny.rows(folder) == tiny.rows(tmp_path / 'straight')
+
+
+def test_a_workdir_on_a_disk_that_is_read_only(small_disk):
+  """Refused in one line, at once, also where it holds a run."""
+  (small_disk / 'run').mkdir()
+  (small_disk / 'run' / 'lock').touch()
+  subprocess.run(['mount', '-o', 'remount,ro', str(small_disk)], check=True)
+  for folder in ('run', 'new'):
+    with pytest.raises(PermissionError, match=r'cannot be written: Read-only file system; choose '
+                       'another --workdir'), workdir.lock(small_disk / folder):
+      pass
+
+
+def test_an_error_of_the_disk_under_the_lock_is_one_of_the_workdir(tmp_path, monkeypatch):
+  """The same where no disk can be mounted."""
+  def no_write(self, mode='r'):
+    raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+  monkeypatch.setattr(pathlib.Path, 'open', no_write)
+  with pytest.raises(PermissionError, match='cannot be written: Read-only'), \
+      workdir.lock(tmp_path):
+    pass
+
+
+def _with_nan(bad):
+  """A run of 6 updates whose updates `bad` (from 0) a device spoils; at most one in a row."""
+  config = synthetic_realnvp.get_config('batch_size=16,steps_per_call=1,total_steps=6')
+  config.update_from_flattened_dict({'log.every': 1, 'eval.every': 0, 'checkpoint.every': 0,
+                                     'eval.best_metric': '', 'model.num_blocks': 1})
+  run = build.build(config)
+
+  def batch(first, count):
+    rows, cond, mask = run.batch(first, count)
+    return (np.full_like(rows, np.nan) if first in bad else rows), cond, mask
+  return dataclasses.replace(run, batch=batch, max_nonfinite=2)
+
+
+def test_a_device_that_returns_nan_now_and_then_costs_these_updates(tmp_path):
+  outcome = loop.train(_with_nan((2, 4)), tmp_path)
+  assert outcome.reason == 'finished'
+  assert (int(outcome.state.step), int(outcome.state.skipped)) == (6, 2)
+  assert all(np.isfinite(a).all() for a in jax.tree.leaves(outcome.state.params))
+  rows = tiny.rows(tmp_path)
+  assert [row['train/skipped'] for row in rows] == [0, 0, 1, 1, 2, 2]
+  assert [np.isfinite(float(row['train/loss'])) for row in rows] == [
+    True, True, False, True, False, True]
+
+
+def test_a_device_that_returns_nan_twice_in_a_row_ends_the_run(tmp_path):
+  with pytest.raises(loop.Diverged, match='2 updates in a row up to update 4'):
+    loop.train(_with_nan((2, 3)), tmp_path)
+
+
+def test_a_hung_input_is_shown_and_the_run_goes_on(tmp_path, monkeypatch):
+  """The stacks, once, name the place; the run ends as ever."""
+  with (tmp_path / 'stderr').open('w+') as stderr:
+    monkeypatch.setattr(sys, '__stderr__', stderr)
+    run = tiny.run(eval__every=0, log__watchdog=.5, total_steps=4)
+
+    def slow_storage(first, count):
+      if first == 2:
+        time.sleep(2)
+      return run.batch(first, count)
+
+    assert loop.train(dataclasses.replace(run, batch=slow_storage), tmp_path).reason == 'finished'
+    stderr.seek(0)
+    said = stderr.read()
+  hung = said[said.index('since update 1; all threads (log.watchdog)'):]
+  assert said.count('since update 1;') == 1
+  assert 'in slow_storage' in hung
+
+
+def test_a_watchdog_that_is_off_or_fed_says_nothing(tmp_path):
+  with (tmp_path / 'said').open('w+') as stream:
+    with watchdog.Watchdog(0., stream):
+      time.sleep(.3)
+    with watchdog.Watchdog(.5, stream) as dog:
+      for i in range(8):
+        dog.alive(f'update {i}')
+        time.sleep(.1)
+    assert stream.tell() == 0

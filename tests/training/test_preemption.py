@@ -1,0 +1,162 @@
+"""Signals in every phase: building, compiling, stepping, evaluating, saving; the second acts."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from mollification.training import checkpoint, loop, preemption
+from tests.training import tiny
+
+# In C, as a compiler is: Python's own handlers do not run before it is through.
+BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
+HEAD = ('import hashlib, os, signal, sys, threading, time\n'
+        'from mollification.training import preemption\n'
+        'def kill(after, number):\n'
+        '  threading.Timer(after, os.kill, (os.getpid(), number)).start()\n')
+
+
+@pytest.fixture(autouse=True)
+def _no_key_reuse_check():
+  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
+  with jax.debug_key_reuse(False):
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _sigint_is_heard():
+  """A shell that starts tests in the background has them ignore it."""
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(code):
+  """(exit status, stderr) of a program."""
+  done = subprocess.run([sys.executable, '-c', HEAD + code], capture_output=True, text=True,
+                        timeout=60, check=False)
+  return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize('doing', ['time.sleep(60)\n', BUSY], ids=['Python', 'C'])
+def test_before_the_first_update_a_signal_ends_the_process_at_once(doing):
+  """Also while threads work, as TFDS's do (SystemExit would wait for them), or it compiles."""
+  status, said = _end('with preemption.Preemption():\n'
+                      '  threading.Thread(target=time.sleep, args=(60,)).start()\n'
+                      f'  kill(.2, signal.SIGTERM)\n  {doing}')
+  assert status == preemption.EXIT_STATUS
+  assert said == 'stopped before the first update; there was nothing new to save\n'
+
+
+@pytest.mark.parametrize('numbers', [(signal.SIGTERM, signal.SIGTERM),
+                                     (signal.SIGINT, signal.SIGINT),
+                                     (signal.SIGTERM, signal.SIGINT)], ids=str)
+def test_a_second_signal_ends_the_process_while_it_is_in_c(numbers):
+  first, second = map(int, numbers)
+  status, _ = _end('with preemption.Preemption() as stop:\n  stop.armed = True\n'
+                   f'  kill(.2, {first})\n  kill(.6, {second})\n  {BUSY}')
+  assert status == 128 + second
+
+
+def test_signals_that_whoever_started_the_process_ignores_stay_ignored_after_the_first():
+  """Workers of a grid are sent one until they have saved."""
+  status, said = _end('signal.signal(signal.SIGTERM, signal.SIG_IGN)\n'
+                      'with preemption.Preemption() as stop:\n  stop.armed = True\n'
+                      '  for after in (.1, .3, .5):\n    kill(after, signal.SIGTERM)\n'
+                      "  hashlib.pbkdf2_hmac('sha256', b'', b'', 4 * 10**6)\n"
+                      '  time.sleep(1)\n  print(stop.requested, file=sys.stderr)\n')
+  assert (status, said) == (0, 'True\n')
+
+
+def test_first_signal_asks_second_acts():
+  old, wakeup = signal.getsignal(signal.SIGTERM), signal.set_wakeup_fd(-1)
+  signal.set_wakeup_fd(wakeup)
+  with preemption.Preemption() as stop:
+    assert not stop.requested
+    stop.armed = True
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.requested
+    with pytest.raises(KeyboardInterrupt):
+      os.kill(os.getpid(), signal.SIGINT)
+  assert signal.getsignal(signal.SIGTERM) is old
+  assert signal.set_wakeup_fd(wakeup) == wakeup
+
+
+def _run(**changes):
+  return tiny.run(eval__best_metric='log_likelihood', mollify__fraction=0., eval__sample_every=4,
+                  **changes)
+
+
+def _signalled(fn, wait=0.):
+  """`fn` that has a signal sent in its first call; where it waits, the signal cuts that short."""
+  calls = []
+
+  def call(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == 1:
+      os.kill(os.getpid(), signal.SIGTERM)
+      time.sleep(wait)
+    return fn(*args, **kwargs)
+  return call
+
+
+def _files(folder):
+  return sorted(str(p.relative_to(folder)) for kind in ('best', 'checkpoints', 'samples')
+                for p in (folder / kind).iterdir())
+
+
+@pytest.fixture(scope='module')
+def straight(tmp_path_factory):
+  """(folder, run, final state) of a run that nothing happened to."""
+  folder, run = tmp_path_factory.mktemp('straight'), _run()
+  with jax.debug_key_reuse(False):
+    return folder, run, loop.train(run, folder).state
+
+
+@pytest.mark.parametrize('done', [4, 8])
+def test_a_signal_cuts_an_evaluation_short_and_the_next_run_makes_up_for_it(
+    straight, tmp_path, done):
+  """State, rows, best and pictures are those of the straight run; also at the very end."""
+  folder, run, state = straight
+  slow = _signalled(run.evaluate, wait=60)
+  calls = []
+
+  def evaluate(state):
+    calls.append(int(state.step))
+    return slow(state) if calls[-1] == done else run.evaluate(state)
+
+  cut, begun = loop.dataclasses.replace(run, evaluate=evaluate), time.monotonic()
+  with preemption.Preemption() as stop:
+    outcome = loop.train(cut, tmp_path, stop=stop)
+  assert time.monotonic() - begun < 50
+  assert (outcome.reason, int(outcome.state.step)) == ('preempted', done)
+  assert tiny.rows(tmp_path)[-1] == {k: v for k, v in tiny.rows(folder)[done - 1].items()
+                                 if not k.startswith('valid/')}
+  resumed = loop.train(run, tmp_path)
+  assert resumed.reason == 'finished'
+  jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
+  assert tiny.rows(tmp_path) == tiny.rows(folder)
+  assert _files(tmp_path) == _files(folder)
+
+
+def test_a_signal_while_a_checkpoint_is_saved_needs_no_other_one(straight, tmp_path, monkeypatch):
+  _, run, _ = straight
+  saved = []
+  save = _signalled(checkpoint.save)
+  monkeypatch.setattr(checkpoint, 'save', lambda manager, step, state: (
+    saved.append(step), save(manager, step, state)))
+  with preemption.Preemption() as stop:
+    outcome = loop.train(loop.dataclasses.replace(run, best_metric=''), tmp_path, stop=stop)
+  assert (outcome.reason, saved) == ('preempted', [4])
+  assert (tmp_path / 'checkpoints' / '4').is_dir()
+
+
+def test_nothing_is_to_be_saved_before_the_first_update_is_done(straight, tmp_path):
+  """The stop is armed once it is: until then a signal ends the process."""
+  _, run, _ = straight
+  stop, armed = preemption.Stop(), []
+  batch = lambda first, count: (armed.append(stop.armed), run.batch(first, count))[1]
+  loop.train(loop.dataclasses.replace(run, batch=batch), tmp_path, stop=stop)
+  assert armed == [False] + [True] * 7

@@ -1,0 +1,197 @@
+"""Several processes train one run: alike, bit for bit when repeated, from anybody's checkpoint."""
+import json
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from mollification import build, metrics
+from tests import several
+from tests.training import tiny, topology
+
+
+@pytest.fixture(autouse=True)
+def _no_key_reuse_check():
+  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
+  with jax.debug_key_reuse(False):
+    yield
+
+
+def _saved(path):
+  with np.load(path) as archive:
+    return list(archive.values())
+
+
+def _assert_alike(found, wanted):
+  """Leaves of two states, to 1e-6."""
+  for a, b in zip(found, wanted, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+def _assert_rows_alike(found, wanted):
+  """One row per update in both, and the same figures in them to 1e-6."""
+  assert [row['step'] for row in found] == [row['step'] for row in wanted] == list(range(1, 9))
+  for a, b in zip(found, wanted):
+    assert a.keys() == b.keys()
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-6, atol=1e-6)
+
+
+def _topology(task, folder, processes, devices, family='vae'):
+  command = ['-m', 'tests.training.topology', f'--task={task}', f'--folder={folder}',
+             f'--family={family}']
+  for status, _, errors in several.run(command, processes, devices):
+    assert status == 0, errors
+  return _saved(folder / f'{task}.npz')
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+  """(folder, here): what two processes did, and what this one's four devices did of the same."""
+  folder = tmp_path_factory.mktemp('two')
+  here = tmp_path_factory.mktemp('here')
+  with jax.debug_key_reuse(False):
+    straight = topology.straight(here, 'vae')
+  _topology('everything', folder, 2, 1)
+  return folder, topology.leaves(straight.state), tiny.rows(here / 'straight')
+
+
+def test_two_processes_train_as_one_does(two):
+  folder, leaves, rows = two
+  said = [json.loads((folder / f'said-{i}.json').read_text()) for i in range(2)]
+  assert said[0]['devices'] == 2
+  assert [one['written'] for one in said] == [[*range(1, 9)] * 2, []]   # one writes
+  _assert_alike(_saved(folder / 'everything.npz'), leaves)
+  _assert_rows_alike(tiny.rows(folder / 'straight'), rows)
+  assert {p.name for p in (folder / 'straight').iterdir()} == {'checkpoints', 'best',
+                                                               'metrics.jsonl'}
+  assert [p.name for p in (folder / 'straight' / 'best').iterdir()] == ['8']
+
+
+def test_each_process_reads_its_part_of_the_batch(two):
+  parts = [np.load(two[0] / f'batch-{i}.npy') for i in range(2)]
+  assert [part.shape for part in parts] == [(2, 8, 8, 8, 1)] * 2
+  np.testing.assert_array_equal(np.concatenate(parts, axis=1), topology.run().batch(0, 2)[0])
+
+
+def test_data_dependent_layers_are_initialised_on_the_global_batch(monkeypatch):
+  """In each process: what GLOW's ActNorm makes of it is then the same on any devices."""
+  seen, run = [], topology.run()
+  monkeypatch.setattr(build.parallel, 'batch_share', lambda batch_size: slice(8, 16))
+  monkeypatch.setattr(build, 'create_state', lambda config, batch, *rest: seen.append(batch))
+  run.create_state()
+  assert len(seen[0]) == 16
+  np.testing.assert_array_equal(seen[0][8:], run.batch(0, 1)[0][0])
+
+
+def test_a_request_in_one_process_stops_all_after_the_same_update(two):
+  """`cut` asks in both at the third update; test_main_of_several asks one."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  assert [(one['reason'], one['cut']) for one in said] == [('preempted', 4)] * 2
+  first, second = (_saved(two[0] / f'cut-{i}.npz') for i in range(2))
+  for a, b in zip(first, second, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def test_a_cut_run_of_two_processes_equals_the_straight_one(two):
+  """Bit for bit, and one row per update."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  assert [one['same'] for one in said] == [True, True]
+  assert tiny.rows(two[0] / 'cut') == tiny.rows(two[0] / 'straight')
+
+
+def test_one_process_goes_on_from_the_checkpoint_of_two(two, tmp_path):
+  folder, leaves, rows = two
+  shutil.copytree(folder / 'cut', tmp_path / 'cut')
+  shutil.rmtree(tmp_path / 'cut' / 'checkpoints' / '8')
+  state = topology.resume(tmp_path, 'vae').state
+  _assert_alike(topology.leaves(state), leaves)
+  _assert_rows_alike(tiny.rows(tmp_path / 'cut'), rows)
+
+
+def test_an_error_in_one_process_is_one_of_all(two):
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  assert [one['together'] for one in said] == [
+    'process 1 of 2 failed, and so the others stop; its own output says why.', 'no data here']
+  assert [one['of_first'] for one in said] == [[0, 'ä']] * 2
+
+
+def _wait_for_rows(started, folder):
+  """Until the run has done three updates, for two minutes at most."""
+  until = time.monotonic() + 120
+  while len(metrics.read_rows(folder / 'metrics.jsonl')) < 3:
+    assert started[0].poll() is None
+    assert time.monotonic() < until
+    time.sleep(.05)
+
+
+def _long_run(folder):
+  """The training binary, for longer than any test takes."""
+  return ['-m', 'mollification.main', f'--workdir={folder}',
+          '--config=configs/digits_vae.py:total_steps=100000,batch_size=16,steps_per_call=1',
+          '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
+          '--config.model.widths=(8,)']
+
+
+def test_main_of_several_processes(tmp_path):
+  """SIGTERM to the second: both save after the same update and leave with 75; the first speaks."""
+  with several.running(_long_run(tmp_path), 2) as started:
+    _wait_for_rows(started, tmp_path)
+    started[1].send_signal(signal.SIGTERM)
+    (status, out, errors), (other, nothing, _) = several.ended(started)
+  assert (status, other) == (75, 75), errors
+  steps = [row['step'] for row in tiny.rows(tmp_path)]
+  assert steps == list(range(1, len(steps) + 1))
+  assert f'preempted after {len(steps):,} updates' in out
+  assert 'preempted' not in nothing
+  assert [p.name for p in (tmp_path / 'checkpoints').iterdir()] == [str(len(steps))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('killed', [0, 1])
+def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
+  """They do not wait for it until the end of days, and say what they miss."""
+  with several.running(_long_run(tmp_path), 2) as started:
+    _wait_for_rows(started, tmp_path)
+    started[killed].kill()
+    begun = time.monotonic()
+    status, _, errors = several.ended(started)[1 - killed]
+  assert time.monotonic() - begun < 120
+  assert status not in (0, 75)
+  assert 'Gloo' in errors
+
+
+MATRIX = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)]   # (processes, devices of each)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('family', ['vae', 'flow', 'glow'])
+def test_any_topology_goes_on_from_any_other(family, tmp_path):
+  """Each cuts a run that every one resumes; losses and states are those of the straight run."""
+  wanted = topology.leaves(topology.straight(tmp_path, family).state)
+  rows = tiny.rows(tmp_path / 'straight')
+  for i, (processes, devices) in enumerate(MATRIX):
+    source = tmp_path / f'from-{i}'
+    source.mkdir()
+    _topology('cut', source, processes, devices, family)
+    for j, other in enumerate(MATRIX):
+      target = tmp_path / f'{i}-{j}'
+      shutil.copytree(source, target)
+      _assert_alike(_topology('resume', target, *other, family), wanted)
+      _assert_rows_alike(tiny.rows(target / 'cut'), rows)
+
+
+@pytest.mark.slow
+def test_the_notice_of_a_scheduler_stops_all(tmp_path):
+  """JAX's pre-emption service, which listens for SIGTERM where nobody else does."""
+  with several.running(['-m', 'tests.training.topology', '--task=endless',
+                        f'--folder={tmp_path}'], 2) as started:
+    _wait_for_rows(started, tmp_path / 'endless')
+    started[1].send_signal(signal.SIGTERM)
+    for status, _, errors in several.ended(started):
+      assert status == 0, errors
+  reasons = [(tmp_path / f'reason-{i}').read_text() for i in range(2)]
+  assert reasons[0] == reasons[1]
+  assert reasons[0].startswith('preempted')

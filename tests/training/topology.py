@@ -1,0 +1,112 @@
+"""A program for test_processes.py: trains workdirs on whatever devices and processes there are.
+
+  python -m tests.training.topology --task=NAME --folder=DIR [--family=vae] [--coordinator=...]
+"""
+import json
+import pathlib
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+
+from mollification import build, metrics, parallel, processes
+from mollification.training import loop, preemption
+from tests.training import tiny
+
+_TASK = flags.DEFINE_string('task', '', 'Name of a function below.')
+_FOLDER = flags.DEFINE_string('folder', '', 'Where it works.')
+_FAMILY = flags.DEFINE_string('family', 'vae', 'Of tiny.py.')
+
+
+class StopAfter(preemption.Stop):
+  """Asks to save and leave from its `calls`-th question on."""
+
+  def __init__(self, calls):
+    self._left = calls
+
+  @property
+  def requested(self):
+    self._left -= 1
+    return self._left <= 0
+
+
+def run(family='vae'):
+  """Eight updates by SGD (what Adam makes of rounding differs), the best of them kept."""
+  return tiny.run(family, optimizer__name='sgd', optimizer__learning_rate=1e-5,
+                  eval__best_metric='log_likelihood', mollify__fraction=.25, log__stdout=False)
+
+
+def leaves(state):
+  """What of a state must agree: [array], on the host."""
+  return [np.asarray(a) for a in jax.tree.leaves((state.step, state.params, state.model_state,
+                                                  state.opt_state))]
+
+
+def straight(folder, family):
+  """Train `folder`/straight to its end."""
+  return loop.train(run(family), folder / 'straight')
+
+
+def cut(folder, family):
+  """Train `folder`/cut and leave in the middle; its checkpoint is what is resumed."""
+  return loop.train(run(family), folder / 'cut', stop=StopAfter(3))
+
+
+def resume(folder, family):
+  """Train `folder`/cut to its end."""
+  return loop.train(run(family), folder / 'cut')
+
+
+def endless(folder, family):
+  """Train `folder`/endless until a notice comes; say how it ended."""
+  config = tiny.config(family, total_steps=10**6, eval__every=0, checkpoint__every=0,
+                       log__stdout=False)
+  outcome = loop.train(build.build(config), folder / 'endless')
+  (folder / f'reason-{jax.process_index()}').write_text(
+    f'{outcome.reason} {int(outcome.state.step)}')
+  return outcome
+
+
+def everything(folder, family):
+  """The tasks of the fast tier, so that one start of the processes does for all of them."""
+  built, written, write = run(family), [], metrics.JsonlWriter.write
+  metrics.JsonlWriter.write = lambda self, step, values: (
+    written.append(step), write(self, step, values))
+  batch = built.batch(0, 2)[0]
+  np.save(folder / f'batch-{jax.process_index()}.npy', batch)
+  outcome = loop.train(built, folder / 'straight')
+  found = loop.train(built, folder / 'cut', stop=StopAfter(3))
+  found_at = int(found.state.step)
+  np.savez(folder / f'cut-{jax.process_index()}.npz', *leaves(found.state))
+  resumed = loop.train(built, folder / 'cut')
+  (folder / f'said-{jax.process_index()}.json').write_text(json.dumps({
+    'devices': jax.device_count(), 'written': written, 'reason': found.reason, 'cut': found_at,
+    'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
+    'same': all(map(np.array_equal, leaves(outcome.state), leaves(resumed.state)))}))
+  return outcome
+
+
+def _fail_in_one():
+  """What an error in the second process looks like in this one."""
+  try:
+    with parallel.together():
+      if jax.process_index() == 1:
+        raise ValueError('no data here')
+  except (ValueError, RuntimeError) as error:
+    return str(error)
+  return ''
+
+
+def main(argv):
+  """Run the task; the first process leaves the final state in `folder`/TASK.npz."""
+  del argv
+  logging.set_verbosity(logging.ERROR)
+  processes.join()
+  folder = pathlib.Path(_FOLDER.value)
+  outcome = globals()[_TASK.value](folder, _FAMILY.value)
+  if parallel.is_first():
+    np.savez(folder / f'{_TASK.value}.npz', *leaves(outcome.state))
+
+
+if __name__ == '__main__':
+  app.run(main)
