@@ -294,7 +294,7 @@ def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
     assert 'all processes must have the same images, network and metrics' in lines
     assert 'nowhere is no folder' in lines   # where all are wrong each says so
   assert '1 of 40 images cannot be read: 35.png' in said[1]
-  assert 'process 1 of 2 stopped with an error, which it names itself' in said[0]
+  assert 'process 1 of 2 failed, and so the others stop; its own output says why' in said[0]
   assert not list(tmp_path.glob('.*state*'))
 
 
