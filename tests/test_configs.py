@@ -36,9 +36,9 @@ CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name fo
 @pytest.mark.slow
 @pytest.mark.parametrize('name', TRACED_ONLY)
 def test_large_flows_lower(name):
-  traced, _ = _traced(config_of(name))
+  program, _ = traced(config_of(name))
   for platform in ('tpu', 'cuda'):
-    assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
+    assert 'stablehlo' in program.lower(lowering_platforms=(platform,)).as_text()[:20_000]
 
 
 def _state_and_batch(config):
@@ -49,7 +49,7 @@ def _state_and_batch(config):
   return state, batch, build.train_step(config, event_shape, levels)
 
 
-def _traced(config):
+def traced(config):
   """(the update of a config over two shards, traced; the shapes of its state)."""
   state, batch, step = _state_and_batch(config)
   mask = None
@@ -62,13 +62,13 @@ def _traced(config):
 
 @pytest.mark.parametrize('name', CASES)
 def test_config_traces_and_lowers(name):
-  traced, state = _traced(config_of(name))
-  after, metrics = traced.out_info
+  program, state = traced(config_of(name))
+  after, metrics = program.out_info
   assert metrics['loss'].shape == ()
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, after)
   assert all(jax.tree.leaves(same))
   for platform in () if name in TRACED_ONLY else ('tpu', 'cuda'):
-    assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
+    assert 'stablehlo' in program.lower(lowering_platforms=(platform,)).as_text()[:20_000]
 
 
 def test_one_smoke_step_of_a_convolutional_model_runs():

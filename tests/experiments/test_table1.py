@@ -9,6 +9,7 @@ import pytest
 
 from experiments import cells, comparison, estimate, image_cells, table1
 from mollification import build, measure
+from tests import test_configs
 from tests.training import tiny
 from tests.updates import config_of
 
@@ -112,6 +113,16 @@ def test_loops_count_as_often_as_they_run():
   few, many = (estimate.of_config(config_of('digits_glow', f'model.steps={n}')) for n in (2, 4))
   assert many.flops == pytest.approx(2 * few.flops, rel=.02)
   assert many.memory > few.memory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', image_cells.MODELS)
+@pytest.mark.parametrize('dataset', image_cells.SCALES['paper'].datasets)
+def test_blurred_cells_of_the_paper_lower_for_accelerators(dataset, model):
+  """Those of the other arms are the programs of the configs, which test_configs lowers."""
+  traced, _ = test_configs.traced(image_cells.config_of(dataset, model, 'blur', 0))
+  for platform in ('tpu', 'cuda'):
+    assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
 
 
 def test_a_run_of_the_table_is_trained_measured_and_recorded(tmp_path):
