@@ -94,7 +94,7 @@ def run(cells, *, workers, compiled, work=train_and_measure):
     try:
       while True:
         # No more than there are workers: what waits in the pool's own queue cannot be called off.
-        running |= {pool.submit(work, cell): cell
+        running |= {pool.submit(_alone, work, cell): cell
                     for cell in itertools.islice(todo, workers - len(running))}
         if not running:
           return
@@ -106,6 +106,19 @@ def run(cells, *, workers, compiled, work=train_and_measure):
     except BaseException:   # also the caller's own, and its leaving the loop
       _leave(running)
       raise
+
+
+def _alone(work, cell):
+  """`work(cell)`, of whose programs nothing is left in the worker.
+
+  They are on disk for those that need them again; a process that keeps dozens of sweeps runs out of
+  memory, or of mappings, and LLVM then ends it.
+  """
+  import jax
+  try:
+    return work(cell)
+  finally:
+    jax.clear_caches()
 
 
 def _leave(running):

@@ -51,6 +51,22 @@ def test_all_cells_are_done_and_come_with_their_results(tmp_path):
   assert sorted(_run(tmp_path, ['a', 'b', 'c'])) == [('a', 'A'), ('b', 'B'), ('c', 'C')]
 
 
+def _programs_before_and_after(name):
+  """How many programs this worker holds, once it has compiled another one."""
+  before = _SQUARE._cache_size()
+  _SQUARE(float(len(name)))
+  return before, _SQUARE._cache_size()
+
+
+_SQUARE = jax.jit(lambda x: x * x)
+
+
+def test_no_program_is_left_in_a_worker(tmp_path):
+  found = dict(cells.run(['a', 'b', 'c'], workers=1, compiled=tmp_path,
+                         work=_programs_before_and_after))
+  assert set(found.values()) == {(0, 1)}
+
+
 def test_after_a_signal_what_runs_is_saved_and_nothing_else_begins(tmp_path):
   before = signal.getsignal(signal.SIGTERM)
   _when(tmp_path / 'long2.began', lambda: os.kill(os.getpid(), signal.SIGTERM))
