@@ -120,7 +120,7 @@ def lines(rows):
 
 def shown(moments):
   """`mean ± sem` with two digits of the error."""
-  digits = _decimals(moments.sem)
+  digits = decimals(moments.sem)
   return f'{moments.mean:.{digits}f} ± {moments.sem:.{digits}f}'
 
 
@@ -132,12 +132,14 @@ def _quantile(freedom):
 def _digits(row):
   """Decimals that show the smaller standard error with two digits."""
   sems = [m.sem for m in (row.vanilla, row.mollified, row.difference) if m.sem > 0]
-  return _decimals(min(sems, default=0.))
+  return decimals(min(sems, default=0.))
 
 
-def _decimals(error):
+def decimals(error):
   """Decimals that show an error with two digits, six at most; 3 for none."""
-  return min(max(1 - math.floor(math.log10(error)), 0), 6) if error > 0 else 3
+  if not 0 < error < math.inf:
+    return 3
+  return min(max(1 - math.floor(math.log10(error)), 0), 6)
 
 
 def text_table(rows):

@@ -20,6 +20,7 @@ from experiments import (
   mechanism_table,
   sensitivity_table,
   synthetic,
+  table1_table,
   uci,
   uci_table,
 )
@@ -103,7 +104,13 @@ def _rendered(table, folder, cells):
   return '\n'.join([table.markdown(folder, cells), '', *lines])
 
 
-BLOCKS = {'quickstart': _quickstart, 'synthetic': _synthetic, 'uci': _uci,
+def _table1(scale):
+  lines = [f'- {sentence}' for sentence in table1_table.sentences(RESULTS / 'table1', scale)]
+  return '\n'.join([table1_table.markdown(RESULTS / 'table1', scale), '', *lines])
+
+
+BLOCKS = {'quickstart': _quickstart, 'table1 digits': functools.partial(_table1, 'digits'),
+          'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
           'sensitivity': functools.partial(_grid, 'sensitivity', sensitivity_table),
           'intrinsic dimension': functools.partial(_grid, 'intrinsic_dimension',

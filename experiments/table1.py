@@ -9,7 +9,6 @@ features of a small classifier. Runs that are finished are not trained again, so
 share a folder may each take a --shard. --dry-run lists the runs, how far each is, and what it will
 take on --accelerator; --record copies the records to experiments/results/table1.
 """
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -46,7 +45,8 @@ def run(root):
   if FLAGS.record:
     for cell in todo:
       record(cell, RESULTS / cell.folder.relative_to(root))
-  print(text(RESULTS if FLAGS.record else root, FLAGS.scale))
+  from experiments import table1_table
+  print(table1_table.text(RESULTS if FLAGS.record else root, FLAGS.scale))
 
 
 def listing(todo):
@@ -83,51 +83,6 @@ def seconds(folder):
   rows = metrics.read_rows(folder / 'metrics.jsonl')
   rates = [row['time/seconds_per_step'] for row in rows if 'time/seconds_per_step' in row]
   return round(rows[-1]['step'] * sum(rates) / len(rates), 1)
-
-
-def rows(root, scale):
-  """[comparison.Row] of each data set, model, arm but vanilla, and metric.
-
-  Seeds that only one of the two arms has, so far, are left out.
-  """
-  from experiments import comparison
-  found = []
-  for dataset in image_cells.SCALES[scale].datasets:
-    cells = [cell for cell, _ in comparison.read(pathlib.Path(root) / scale / dataset)]
-    for arm in image_cells.SCALES[scale].arms[1:]:
-      found += comparison.compare(_paired(cells, arm))
-  return sorted(found, key=lambda row: row.model)
-
-
-def _paired(cells, arm):
-  """Cells of vanilla training and of `arm`, called mollified, of seeds that both have."""
-  seen = {(cell.model, cell.metric, cell.arm, cell.seed) for cell in cells}
-  both = [cell for cell in cells if cell.arm in ('vanilla', arm) and all(
-    (cell.model, cell.metric, other, cell.seed) in seen for other in ('vanilla', arm))]
-  return [dataclasses.replace(cell, model=f'{cell.model}, {arm}',
-                              arm='vanilla' if cell.arm == 'vanilla' else 'mollified')
-          for cell in both]
-
-
-def text(root, scale):
-  """The table for a terminal and what it says."""
-  from experiments import comparison
-  found = rows(root, scale)
-  return '\n\n'.join([comparison.text_table(found), comparison.sentence(found),
-                      *nonfinite(root, scale)])
-
-
-def nonfinite(root, scale):
-  """Lines on models that drew samples which are not finite, and count as what they become."""
-  from experiments import comparison
-  for dataset in image_cells.SCALES[scale].datasets:
-    counts = {(cell.model, cell.arm, cell.seed): record.extra['nonfinite_samples']
-              for cell, record in comparison.read(pathlib.Path(root) / scale / dataset)
-              if record.extra.get('nonfinite_samples')}
-    for model, arm in sorted({key[:2] for key in counts}):
-      found = [count for key, count in counts.items() if key[:2] == (model, arm)]
-      yield (f'{dataset}, {model}, {arm}: {sum(found)} samples of {len(found)} runs are not finite '
-             'and count as the images that they become.')
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import cells, comparison, estimate, image_cells, table1
+from experiments import cells, comparison, estimate, image_cells, table1, table1_table
 from mollification import build, measure
 from tests import test_configs
 from tests.training import tiny
@@ -71,14 +71,26 @@ def test_a_row_for_each_arm_of_seeds_that_both_have(monkeypatch, tmp_path):
   found = [(comparison.Cell('vae', arm, seed, 'frechet', value), types.SimpleNamespace(extra={}))
            for (arm, seed), value in values.items()]
   monkeypatch.setattr(comparison, 'read', lambda root: found)
-  rows = {row.model: row for row in table1.rows(tmp_path, 'digits')}
-  assert not list(table1.nonfinite(tmp_path, 'digits'))
-  found[2][1].extra['nonfinite_samples'] = 3
-  assert list(table1.nonfinite(tmp_path, 'digits')) == [
-    'digits, vae, gaussian: 3 samples of 1 runs are not finite and count as the images that they '
-    'become.']
+  rows = {row.model: row for row in table1_table.rows(tmp_path, 'digits')}
   assert rows['vae, gaussian'].difference.mean == -1.5
   assert (rows['vae, blur'].difference.mean, rows['vae, blur'].vanilla.count) == (3., 1)
+  assert not list(table1_table.nonfinite(tmp_path, 'digits'))
+  found[2][1].extra['nonfinite_samples'] = 3
+  assert list(table1_table.nonfinite(tmp_path, 'digits')) == [
+    'digits, vae, gaussian: 3 samples of 1 runs are not finite and count as the images that they '
+    'become.']
+
+
+def test_the_page_shows_vanilla_means_and_marks_what_is_decided(monkeypatch, tmp_path):
+  values = {'vanilla': (5., 6., 7.), 'gaussian': (4., 5.1, 5.9), 'blur': (6., 7.1, 7.9)}
+  found = [(comparison.Cell('vae', arm, seed, 'frechet', value), None)
+           for arm, own in values.items() for seed, value in enumerate(own)]
+  found += [(comparison.Cell('vae', arm, 0, 'recall', .5), None) for arm in ('vanilla', 'blur')]
+  monkeypatch.setattr(comparison, 'read', lambda root: found)
+  assert table1_table.markdown(tmp_path, 'digits').splitlines() == [
+    '| model | arm | frechet ↓ | recall ↑ |', '| --- | --- | --- | --- |',
+    '| vae | vanilla | 6.00 ± 0.58 | 0.500 ± nan |',
+    '|  | blur | ~~+1.00 ± 0.25~~ | +0.000 ± inf |', '|  | gaussian | **-1.00 ± 0.25** |  |']
 
 
 def test_a_listing_adds_up(monkeypatch, tmp_path):
