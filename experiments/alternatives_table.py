@@ -141,14 +141,16 @@ def sentences(root, names):
       verdict = 'undecided' if found is None else found.verdict
       said.setdefault((name, figure), {}).setdefault(verdict, []).append(SHOWN.get(method, method))
   for (name, figure), verdicts in said.items():
-    parts = [f'{word} {"; ".join(verdicts[verdict])}' for verdict, word in (
+    alone = len(verdicts) == 1
+    parts = [f'{word} {"all" if alone else "; ".join(verdicts[verdict])}' for verdict, word in (
       ('better', 'better than'), ('worse', 'worse than'), ('undecided', 'undecided against'))
              if verdict in verdicts]
     yield f'{name}, {figure.title}: mollified training is ' + ', and '.join(parts) + '.'
-  taken = [json.loads(path.read_text())['core_seconds']
-           for name in names for label in alternatives.programs(name)
-           if (path := pathlib.Path(root) / label / 'time.json').exists()]
-  yield f'It took {sum(taken) / 60:.0f} minutes of a core.'
+  times = [pathlib.Path(root) / label / 'time.json'
+           for name in names for label in alternatives.programs(name)]
+  taken = [json.loads(path.read_text())['core_seconds'] for path in times if path.exists()]
+  yield (f'{len(taken)} of {len(times)} sweeps, those that were not cut, took '
+         f'{sum(taken) / 60:.0f} minutes of a core.')
 
 
 def recorded(root):
@@ -201,8 +203,6 @@ def _panel(ax, rows):
       ax.errorbar(found.difference.mean, i, xerr=found.interval, fmt='o', ms=4,
                   color=better.get(found.verdict, 'gray'))
   ax.axvline(0, color='k', lw=.8)
-  ax.set_xscale('symlog', linthresh=max(np.median(
-    [abs(found.difference.mean) for found in rows.values() if found is not None]), 1e-6))
   ax.set_yticks(range(len(rows)), [SHOWN.get(method, method) for method in rows])
   ax.tick_params(labelsize=7)
   ax.invert_yaxis()

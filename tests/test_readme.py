@@ -19,6 +19,7 @@ BLOCK_COMMANDS = [line for block in re.findall(r'```\w*\n(.*?)```', README, re.S
                   for line in block.splitlines() if line.startswith('python -m ')]
 COMMANDS = [line for line in BLOCK_COMMANDS if not re.search(r'\b(A|B|FILE|DIR)\b', line)]
 WITH_FILES = [line for line in BLOCK_COMMANDS if line not in COMMANDS]
+CELLS = {'experiments.uci': 'redwine_realnvp', 'experiments.alternatives': 'redwine'}
 INLINE = re.findall(r'`(python -m [^`]+)`', README)
 
 
@@ -49,25 +50,27 @@ def test_files_that_the_readme_shows_exist():
 def test_commands_with_files_are_known():
   """Each is run below, but convert-weights, whose files evaluation/test_weights.py writes."""
   found = [line.split(' -m ')[1].split(' --')[0] for line in WITH_FILES]
-  assert found == ['experiments.uci', 'mollification.evaluate score A B',
-                   'mollification.evaluate stats A', 'mollification.evaluate convert-weights FILE']
+  evaluate = [f'mollification.evaluate {what}' for what in (
+    'score A B', 'stats A', 'convert-weights FILE')]
+  assert found == [*CELLS, *evaluate]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('command', WITH_FILES[:3])
+@pytest.mark.parametrize('command', WITH_FILES[:4])
 def test_commands_with_files_run(command, tmp_path):
-  if 'uci' in command and not UCI.is_dir():
+  cell = next((cell for experiment, cell in CELLS.items() if experiment in command), '')
+  if cell and not UCI.is_dir():
     pytest.skip(f'no UCI tables in {UCI}')
   for name in 'AB':
     images = np.random.default_rng(ord(name)).integers(0, 17, (40, 8, 8, 1), dtype=np.uint8)
     np.savez(tmp_path / f'{name}.npz', x=images)
   paths = {'A': 'A.npz', 'B': 'B.npz', 'FILE.json': 'out.json', 'FILE.npz': 'out.npz'}
-  optional = ['--cells=redwine_realnvp'] if 'uci' in command else [
+  optional = [f'--cells={cell}'] if cell else [
     '--features=digits_cnn_8x8', *(['--metrics=fid,kid,pr'] if 'score' in command else [])]
   words = [re.sub(r'\b(FILE\.\w+|A|B)\b', lambda m: str(tmp_path / paths[m[0]]), word)
            .replace('=DIR', f'={UCI}') for word in shlex.split(command)[1:]]
   words = [word.strip('[]') for word in words if '...' not in word]
-  extra = ['--smoke', f'--workdir={tmp_path}/uci'] if 'uci' in command else []
+  extra = ['--smoke', f'--workdir={tmp_path}/runs'] if cell else []
   done = subprocess.run([sys.executable, *words, *optional, *extra], cwd=ROOT,
                         capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr[-2000:]
