@@ -203,7 +203,8 @@ def test_other_images_under_the_same_name_are_not_taken_for_those_of_before(
 
 
 def test_statistics_whose_meta_says_nothing_are_refused(tmp_path):
-  for meta in ('{}', '[]', '{"features": {"net": "x"}}', 'no'):
+  features_alone = '{"features": {"net": "x", "sha256": "y", "input_mode": "z"}}'
+  for meta in ('{}', '[]', '{"features": {"net": "x"}}', features_alone, 'no'):
     np.savez(tmp_path / 's.npz', mu=np.zeros(2), sigma=np.eye(2), meta=meta)
     with pytest.raises(ValueError, match=r's\.npz holds no statistics: '):
       statistics_file.read(tmp_path / 's.npz')

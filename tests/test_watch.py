@@ -120,6 +120,33 @@ def with_data(run, **changes):
 MEASURED = ('nll', 'mmd', 'fid', 'kid', 'pr', 'copies')
 
 
+def test_a_broken_record_hides_nothing_that_was_measured(tmp_path, trained, capsys):
+  folder = tmp_path / 'copy'
+  shutil.copytree(trained.folder, folder)
+  (folder / 'records' / 'zzz.json').write_text('{}')
+  run = dataclasses.replace(trained, folder=folder)
+  found, = measure.measure(run, ('mmd',), num_samples=40)
+  assert found.n == 40
+  assert 'note: no figures over steps: ' in capsys.readouterr().err
+
+
+def test_too_few_samples_are_said_before_anything_is_measured(tmp_path, trained):
+  folder = tmp_path / 'copy'
+  shutil.copytree(trained.folder, folder)
+  shutil.rmtree(folder / 'records')
+  run = dataclasses.replace(trained, folder=folder)
+  with pytest.raises(ValueError, match='pr needs at least 6 images, got 4 of the samples'):
+    measure.measure(run, ('nll', 'pr'), num_samples=4)
+  assert not (folder / 'records').exists()
+
+
+def test_another_network_than_the_datas_own_is_told_of_dark_images(trained, monkeypatch, capsys):
+  monkeypatch.setitem(features.DATASETS, 'digits', 'another')
+  measure.measure(trained, ('fid',), num_samples=80, write=False,
+                  extractor=features.load('digits_cnn_8x8'))
+  assert capsys.readouterr().err.count('17 grey levels') == 1
+
+
 def test_what_is_there_is_not_measured_anew(trained):
   """Every record counts, and it must be of the same figure."""
   assert measure.measured(trained, MEASURED, step=8)

@@ -142,7 +142,8 @@ def test_extractors_identify_themselves(extractor):
 def test_refusals(extractor):
   with pytest.raises(ValueError, match=r"no features for data set 'redwine'.*digits"):
     features.for_dataset('redwine')
-  for name in ('inception', 'efficientnet_lite0_16', 'efficientnet_lite0'):
+  for name in ('inception', 'clean', 'efficientnet_lite0_16', 'efficientnet_lite0_096',
+               'efficientnet_lite0_९६', 'efficientnet_lite0'):
     with pytest.raises(ValueError, match=f"must be one of .* got '{name}'"):
       features.load(name)
   images = np.zeros((3, 8, 8, 1), np.uint8)
