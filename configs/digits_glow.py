@@ -4,7 +4,10 @@ Paper row: none; the paper has no digits.
 Command:
   python -m mollification.main --config=configs/digits_glow.py --workdir=runs/digits_glow
 Expected: none published.
-Measured: not yet.
+Measured: test log-likelihood vanilla -116.4 ± 1.0, Gaussian -119.10 ± 0.48, blur -122.3 ± 1.1
+  nats; Fréchet distance 5.782 ± 0.069, 5.65 ± 0.13 and 6.90 ± 0.30 in digits_cnn_8x8 features
+  (mean ± standard error of 3 seeds; experiments/results/table1, from `python -m
+  experiments.table1 --scale=digits`).
 """
 from configs import default
 

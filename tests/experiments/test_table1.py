@@ -1,4 +1,6 @@
 """The tables of images: every run once over all shards, from records, and what a run will take."""
+import dataclasses
+import importlib
 import itertools
 import json
 import types
@@ -9,6 +11,8 @@ import pytest
 
 from experiments import cells, comparison, estimate, image_cells, table1, table1_table
 from mollification import build, measure
+from mollification.evaluation import records
+from mollification.training import workdir
 from tests import test_configs
 from tests.training import tiny
 from tests.updates import config_of
@@ -91,6 +95,38 @@ def test_the_page_shows_vanilla_means_and_marks_what_is_decided(monkeypatch, tmp
     '| model | arm | frechet ↓ | recall ↑ |', '| --- | --- | --- | --- |',
     '| vae | vanilla | 6.00 ± 0.58 | 0.500 ± nan |',
     '|  | blur | ~~+1.00 ± 0.25~~ | +0.000 ± inf |', '|  | gaussian | **-1.00 ± 0.25** |  |']
+
+
+RECORDED = sorted(table1.RESULTS.glob('*/*/*/*/*'))
+
+
+def test_committed_records_are_of_todays_configs(tmp_path):
+  """Another config would be another run: its figures may not stand in a docstring or the README."""
+  assert len(RECORDED) >= 63
+  for place in RECORDED:
+    scale, *name = place.relative_to(table1.RESULTS).parts
+    cell = image_cells.cell(scale, '/'.join(name), tmp_path)
+    wanted = workdir.identity(json.loads(json.dumps(cell.config.to_dict())))
+    found = records.read_all(place / 'records')
+    assert {record.config_sha256 for record in found} == {wanted}, place
+    assert workdir.identity(workdir.read_config(place)) == wanted
+    assert cells._measured(dataclasses.replace(cell, folder=place), cell.config.total_steps), place
+
+
+def test_figures_in_docstrings_are_those_of_the_records():
+  found = [cell for cell, _ in comparison.read(table1.RESULTS / 'digits' / 'digits')]
+  quoted = 0
+  for model in image_cells.SCALES['digits'].models:
+    text = ' '.join(importlib.import_module(f'configs.digits_{model}').__doc__.split())
+    if 'results/table1' not in text:
+      continue
+    for metric, arm in itertools.product(('log_likelihood', 'frechet'), image_cells.ARMS):
+      own = [c.value for c in found if c.model.split(' (')[0] == model
+             and (c.metric, c.arm) == (metric, arm)]
+      assert comparison.shown(comparison.Moments.of(own)) in text, (model, metric, arm)
+      assert f'{len(own)} seeds' in text
+    quoted += 1
+  assert quoted >= 5
 
 
 def test_a_listing_adds_up(monkeypatch, tmp_path):
