@@ -5,7 +5,7 @@ import pathlib
 
 
 def checked_output(path, suffix, inputs=()):
-  """`path` as a Path, its folder made, before hours are spent on what is to be written there.
+  """`path` as a Path, before hours are spent on what is to be written there; nothing is made yet.
 
   Raises ValueError for another suffix, a folder, and one of the files in `inputs`, OSError where
   nothing can be written.
@@ -16,9 +16,9 @@ def checked_output(path, suffix, inputs=()):
   for other in map(pathlib.Path, inputs):
     if path.exists() and other.expanduser().exists() and path.samefile(other.expanduser()):
       raise ValueError(f'{path} is read here, and would be written over; choose another output.')
-  path.parent.mkdir(parents=True, exist_ok=True)
-  if not os.access(path.parent, os.W_OK):
-    raise PermissionError(f'{path.parent} cannot be written; choose another output.')
+  folder = next(folder for folder in path.absolute().parents if folder.exists())
+  if not (folder.is_dir() and os.access(folder, os.W_OK)):
+    raise PermissionError(f'{path} cannot be written in {folder}; choose another output.')
   return path
 
 

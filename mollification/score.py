@@ -51,6 +51,7 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
       raise ValueError(f'{out} must hold statistics of {differing[0]} {meta[differing[0]]!r}, got '
                        f'{old.get(differing[0])!r}; write to another file.')
     return f'{out}: is there already ({source.n:,} images)'
+  out.parent.mkdir(parents=True, exist_ok=True)
   state = out.with_name(f'.{out.name}.state')
   with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, progress=progress.show, state_file=state)
@@ -227,5 +228,7 @@ def lines(result):
 
 def write_json(result, path):
   """Write what `score` returned."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as part:
     part.write_text(json.dumps(result, indent=1, sort_keys=True) + '\n')

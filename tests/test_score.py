@@ -431,8 +431,10 @@ def test_what_is_read_is_not_written_over(tmp_path, extractor):
   for out in ('f.json', 'f.txt'):
     with pytest.raises(ValueError, match=r'must be a file called \*\.json, got .*rename it'):
       files.checked_output(tmp_path / out, '.json')
-  with pytest.raises(OSError, match='proc'):
-    files.checked_output('/proc/nowhere/x.json', '.json')
+  with pytest.raises(OSError, match=r'x\.json cannot be written in .*a\.npz; choose another'):
+    files.checked_output(tmp_path / 'a.npz' / 'deep' / 'x.json', '.json')
+  assert files.checked_output(tmp_path / 'deep' / 'x.json', '.json').name == 'x.json'
+  assert not (tmp_path / 'deep').exists()
   assert (tmp_path / 'a.npz').read_bytes() == before
   assert files.checked_output('~/x.json', '.json').parent == pathlib.Path.home()
 
