@@ -4,7 +4,6 @@ Of a method with settings the one counts that is best on validation data by the 
 in the mean over seeds; where an evaluation is selected, it is the best by validation log-likelihood
 in each run. What is compared is of test data and of the same seeds.
 """
-import csv
 import dataclasses
 import json
 import pathlib
@@ -163,12 +162,11 @@ def report(root, names):
   """Print the table and the sentences, write table.csv, draw."""
   root = pathlib.Path(root)
   print('\n' + markdown(root, names) + '\n\n' + '\n'.join(sentences(root, names)))
-  with (root / 'table.csv').open('w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow(('data', 'method', 'figure', 'setting', 'seed', 'value'))
-    for name, method, figure, setting, own, _ in table(root, names):
-      writer.writerows((name, method, figure.title, setting, seed, value)
-                       for seed, value in own.items())
+  comparison.write_csv(
+    root / 'table.csv', ('data', 'method', 'figure', 'setting', 'seed', 'value'),
+    ((name, method, figure.title, setting, seed, value)
+     for name, method, figure, setting, own, _ in table(root, names)
+     for seed, value in own.items()))
   draw(root, names, root / 'alternatives.png')
 
 

@@ -5,15 +5,12 @@ import itertools
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import time
 
 from ml_collections import ConfigDict
 
-# What the first record of each metric is called, in whatever features.
-_RECORDED = {'nll': {'log_likelihood'}, 'mmd': {'mmd2'}, 'frechet': {'frechet', 'fid'},
-             'fid': {'frechet', 'fid'}, 'kid': {'kernel_distance', 'kid'}, 'pr': {'precision'},
-             'copies': {'near_share'}}
 _POLL = .5   # seconds between looks for a signal
 
 
@@ -162,9 +159,16 @@ def _measured(cell, step):
            if r.step == step and r.reference['split'] == 'test']
   other = {more.network for more in cell.more}
   own = {r.metric for r in found if (r.features or {}).get('net') not in other}
-  return all(_RECORDED[metric] & own for metric in cell.metrics) and all(
-    _RECORDED[metric] & {r.metric for r in found if (r.features or {}).get('net') == more.network}
+  return all(_recorded(metric) & own for metric in cell.metrics) and all(
+    _recorded(metric) & {r.metric for r in found if (r.features or {}).get('net') == more.network}
     for more in cell.more for metric in more.metrics)
+
+
+def _recorded(metric):
+  """What the first record of a metric may be called, in whatever features."""
+  from mollification import measurements
+  from mollification.evaluation import scoring
+  return set(scoring.NAMES.get(metric) or measurements.RECORDS[metric][:1])
 
 
 def is_done(cell):
@@ -173,6 +177,13 @@ def is_done(cell):
   kept = workdir.read_config(cell.folder)
   return (kept is not None and workdir.identity(kept) == workdir.identity(cell.config.to_dict())
           and _measured(cell, cell.config.total_steps))
+
+
+def record(cell, place):
+  """Copy the records and the config of a Cell to the folder `place`, for what is there."""
+  shutil.rmtree(place, ignore_errors=True)
+  shutil.copytree(cell.folder / 'records', place / 'records')
+  shutil.copy(cell.folder / 'config.json', place)
 
 
 def updates_done(cell):

@@ -3,6 +3,7 @@
 Reads records only; what a table says is what was measured and written down.
 """
 import collections
+import csv
 import dataclasses
 import math
 import pathlib
@@ -140,6 +141,14 @@ def decimals(error):
   if not 0 < error < math.inf:
     return 3
   return min(max(1 - math.floor(math.log10(error)), 0), 6)
+
+
+def write_csv(path, header, rows):
+  """Write a table as comma-separated values: tuples, the `header` first."""
+  with pathlib.Path(path).open('w', newline='') as file:
+    writer = csv.writer(file)
+    writer.writerow(header)
+    writer.writerows(rows)
 
 
 def text_table(rows):

@@ -1,5 +1,4 @@
 """Table and figure of `experiments.intrinsic_dimension`, from records alone."""
-import csv
 import pathlib
 
 from experiments import comparison, figures, grid
@@ -78,12 +77,11 @@ def report(root, names):
   """Print the table, write table.csv, draw."""
   root = pathlib.Path(root)
   print('\n' + markdown(root, names) + '\n\n' + '\n'.join(sentences(root, names)))
-  with (root / 'table.csv').open('w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow(('cell', 'metric', 'arm', 'seeds', 'mean', 'sem', 'difference', 'sem'))
-    for name, metric, compared in rows(root, names):
-      writer.writerows((name, metric, arm, r.vanilla.count, r.mollified.mean, r.mollified.sem,
-                        r.difference.mean, r.difference.sem) for arm, r in compared.items())
+  header = 'cell', 'metric', 'arm', 'seeds', 'mean', 'sem', 'difference', 'sem'
+  comparison.write_csv(root / 'table.csv', header, (
+    (name, metric, arm, r.vanilla.count, r.mollified.mean, r.mollified.sem, r.difference.mean,
+     r.difference.sem) for name, metric, compared in rows(root, names)
+    for arm, r in compared.items()))
   draw(root, names, root / 'gain.png')
 
 

@@ -1,5 +1,4 @@
 """Table, sentences and figure of `experiments.mechanism`, from records alone."""
-import csv
 import pathlib
 
 import numpy as np
@@ -112,12 +111,9 @@ def report(root, names):
   """Print the table and the sentences, write table.csv, draw."""
   root = pathlib.Path(root)
   print('\n' + markdown(root, names) + '\n\n' + '\n'.join(sentences(root, names)))
-  with (root / 'table.csv').open('w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow(('density', 'metric', 'arm', 'seeds', 'mean', 'sem'))
-    for name, metric, moments, _ in table(root, names):
-      writer.writerows((name, metric, column, moments[column].count, moments[column].mean,
-                        moments[column].sem) for column in COLUMNS)
+  comparison.write_csv(root / 'table.csv', ('density', 'metric', 'arm', 'seeds', 'mean', 'sem'), (
+    (name, metric, column, moments[column].count, moments[column].mean, moments[column].sem)
+    for name, metric, moments, _ in table(root, names) for column in COLUMNS))
   draw(root, names, root / 'mechanism.png')
 
 

@@ -6,7 +6,6 @@ Trains through `build` and the training loop, as the binary does, measures on he
 on samples, and writes under the workdir: records, sample grids (PNG), a figure of the learning
 curves, table.csv. Needs no network. Runs that are finished are not trained again.
 """
-import csv
 import json
 import os
 import pathlib
@@ -87,13 +86,11 @@ def _last(folder):
 
 
 def _write_csv(path, rows):
-  with path.open('w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow(('model', 'metric', 'arm', 'seeds', 'mean', 'sem'))
-    for row in rows:
-      for arm, moments in (('vanilla', row.vanilla), ('mollified', row.mollified),
-                           ('difference', row.difference)):
-        writer.writerow((row.model, row.metric, arm, moments.count, moments.mean, moments.sem))
+  from experiments import comparison
+  comparison.write_csv(path, ('model', 'metric', 'arm', 'seeds', 'mean', 'sem'), (
+    (row.model, row.metric, arm, moments.count, moments.mean, moments.sem) for row in rows
+    for arm, moments in (('vanilla', row.vanilla), ('mollified', row.mollified),
+                         ('difference', row.difference))))
 
 
 def _record(root):
@@ -105,9 +102,7 @@ def _record(root):
                      'record from a new --workdir.')
   shutil.rmtree(RESULTS, ignore_errors=True)
   for cell in _cells(root):
-    place = RESULTS / cell.folder.relative_to(root)
-    shutil.copytree(cell.folder / 'records', place / 'records')
-    shutil.copy(cell.folder / 'config.json', place)
+    cells.record(cell, RESULTS / cell.folder.relative_to(root))
   for path in files:
     shutil.copy(path, RESULTS)
 

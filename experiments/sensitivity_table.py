@@ -1,5 +1,4 @@
 """Heat maps and the confirming table of `experiments.sensitivity`, from records alone."""
-import csv
 import pathlib
 
 import numpy as np
@@ -44,13 +43,10 @@ def report(root, names):
   root = pathlib.Path(root)
   print('\n' + markdown(root, names) + '\n')
   print('\n'.join(sentences(root, names)))
-  with (root / 'table.csv').open('w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow(('data', 'variant', 'figure', 'gain', 'sem'))
-    for name in names:
-      for metric in (*SELECTED, *OBSERVED):
-        for variant, (mean, sem) in gains(values(root / name, metric) or {'vanilla': {}}).items():
-          writer.writerow((name, variant, metric, round(mean, 5), round(sem, 5)))
+  comparison.write_csv(root / 'table.csv', ('data', 'variant', 'figure', 'gain', 'sem'), (
+    (name, variant, metric, round(mean, 5), round(sem, 5)) for name in names
+    for metric in (*SELECTED, *OBSERVED)
+    for variant, (mean, sem) in gains(values(root / name, metric) or {'vanilla': {}}).items()))
   draw(root, names, root / 'heatmaps.png')
 
 

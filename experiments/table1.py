@@ -11,11 +11,10 @@ take on --accelerator; --record copies the records to experiments/results/table1
 """
 import json
 import pathlib
-import shutil
 
 from absl import flags
 
-from experiments import command, image_cells
+from experiments import cells, command, estimate, image_cells
 
 FLAGS = command.FLAGS
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'table1'
@@ -28,7 +27,7 @@ def define_flags():
   flags.DEFINE_string('shard', '1/1', 'i/n: every n-th run from the i-th on.')
   flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
   flags.DEFINE_bool('dry_run', False, 'List the runs, their state, and what they will take.')
-  flags.DEFINE_enum('accelerator', 'a100', ['v100', 'a100', 'h100', 'core'], 'Of --dry_run.')
+  flags.DEFINE_enum('accelerator', 'a100', list(estimate.ACCELERATORS), 'Of --dry_run.')
   flags.DEFINE_float('utilisation', .3, 'Share of its peak, of --dry_run.', lower_bound=1e-3,
                      upper_bound=1.)
 
@@ -51,7 +50,6 @@ def run(root):
 
 def listing(todo):
   """Lines: each run with its state and its estimate, and the sum of what is left."""
-  from experiments import cells, estimate
   accelerator, costs, left = estimate.ACCELERATORS[FLAGS.accelerator], {}, 0.
   for cell in todo:
     program = cell.label.rsplit('/', 2)[0]   # arms and seeds share it
@@ -70,10 +68,8 @@ def listing(todo):
 
 
 def record(cell, place):
-  """Copy the records, the config and the last samples of a run."""
-  shutil.rmtree(place, ignore_errors=True)
-  shutil.copytree(cell.folder / 'records', place / 'records')
-  shutil.copy(cell.folder / 'config.json', place)
+  """Copy the records and the config of a run, and the seconds of its updates."""
+  cells.record(cell, place)
   (place / 'seconds.json').write_text(json.dumps({'training': seconds(cell.folder)}) + '\n')
 
 

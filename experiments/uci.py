@@ -8,7 +8,6 @@ cut goes on. What is found is printed and written under --workdir; --record copi
 experiments/results/uci, from which the committed table and figure are rendered. DIR holds
 redwine.npy, whitewine.npy, parkinsons.npy or the original files (mollification/data/tabular.py).
 """
-import csv
 import pathlib
 
 from absl import flags
@@ -63,13 +62,10 @@ def run(root):
 
 def report(root):
   """Print the table of the records under `root`; write table.csv and the curves beside them."""
-  from experiments import uci_table
+  from experiments import comparison, uci_table
   found = uci_table.read(root, names())
-  with (pathlib.Path(root) / 'table.csv').open('w', newline='') as file:
-    writer = csv.writer(file)
-    writer.writerow(('dataset', 'flow', 'arm', 'selection', 'seeds', 'mean', 'sd',
-                     'nonfinite'))
-    writer.writerows(uci_table.csv_rows(found))
+  header = 'dataset', 'flow', 'arm', 'selection', 'seeds', 'mean', 'sd', 'nonfinite'
+  comparison.write_csv(pathlib.Path(root) / 'table.csv', header, uci_table.csv_rows(found))
   uci_table.draw(found, pathlib.Path(root) / 'curves.png')
   print('\n' + uci_table.markdown(found) + '\n\n' + uci_table.sentence(found))
   for line in uci_table.outliers(found):

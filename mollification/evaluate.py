@@ -238,9 +238,7 @@ def _stats(*args):
 
 
 def _score(*args):
-  import jax
-
-  from mollification import files, score
+  from mollification import files, parallel, score
   from mollification.evaluation import statistics_file
   a, b = _positional(args, ['A', 'B'])
   out = _OUT.value and files.checked_output(_OUT.value, '.json', inputs=(a, b))
@@ -252,7 +250,7 @@ def _score(*args):
   else:
     result = score.score(a, b, names, _extractor(), **_origin())
   print('\n'.join(score.lines(result)), flush=True)
-  if out and jax.process_index() == 0:
+  if out and parallel.is_first():
     score.write_json(result, out)
 
 

@@ -240,14 +240,14 @@ def checked(run, metrics, split, extractor=None, num_samples=0):
     return None
   extractor = extractor or features.for_dataset(evaluation.dataset.name)
   held_out = getattr(evaluation.dataset, split)
-  scoring.check_metrics(passes, extractor, *(_Count(*of) for of in (
-    ('the samples', num_samples or held_out.num_examples),
-    (f'the split {split}', held_out.num_examples))))
+  scoring.check_metrics(passes, extractor,
+                        _Set('the samples', num_samples or held_out.num_examples),
+                        _Set(f'the split {split}', held_out.num_examples))
   extractor.check(evaluation.dataset.test.x[:1])   # samples are of that shape too
   return extractor
 
 
-class _Count(NamedTuple):
+class _Set(NamedTuple):
   name: str
   n: int
 

@@ -119,7 +119,7 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
   """
   start = time.monotonic()
   passes, source = passes_of(metrics), sources.from_array(samples().x, 'samples')
-  if features.DATASETS.get(dataset.name) != extractor.name:
+  if not features.is_own(extractor, dataset.name):
     sources.state_notes(sources.notes_on_levels(dataset.name, dataset.levels))
   with scoring.Progress(source) as progress:
     own = scoring.run(extractor, source, passes, groups=frechet.GROUPS, progress=progress.show,

@@ -6,8 +6,6 @@ import tempfile
 import time
 import warnings
 
-import jax
-
 from mollification import files, measure, parallel
 from mollification.evaluation import (
   features,
@@ -60,7 +58,7 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
            'formats': source.formats, 'sizes': source.sizes, 'ddof': 1, 'seconds': done.seconds,
            'resumed_at': done.resumed_at,
            'versions': records.versions(), 'device': records.device()}
-  if jax.process_index() == 0:
+  if parallel.is_first():
     statistics_file.write(out, statistics, meta)
     state.unlink(missing_ok=True)
   few = frechet.few_samples(statistics)
@@ -203,7 +201,7 @@ def _open(where, extractor, split, data_dir, drawn):
   else:
     source = sources.open_images(where, split=split, data_dir=data_dir, grey=extractor.grey)
     dataset = source.name
-  if features.DATASETS.get(dataset) == extractor.name:
+  if features.is_own(extractor, dataset):
     return source
   notes = source.notes + sources.notes_on_levels(source.name, source.levels)
   return dataclasses.replace(source, notes=notes)

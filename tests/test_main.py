@@ -16,7 +16,7 @@ from PIL import Image
 from mollification import cli, main, measure, metrics, score
 from mollification.evaluation import features, frechet, records, statistics_file
 from mollification.training import loop, workdir
-from tests.test_score import Toy, passes
+from tests.evaluation.toy import Toy, passes
 from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -96,6 +96,11 @@ class Extractor:
                        'choose other --features.')
 
 
+def is_own(extractor, dataset):
+  """Whether the network is that of the data set of this name, and so knows its grey levels."""
+  return DATASETS.get(dataset) == extractor.name
+
+
 class _Block(NamedTuple):
   """Images of one bucket, each at its own place in a batch, as `prepare` takes them.
 

@@ -7,7 +7,6 @@ import pathlib
 import tempfile
 import time
 
-import jax
 import numpy as np
 
 from mollification import metrics as writers
@@ -165,7 +164,7 @@ def run(extractor, source, metrics=('fid',), *, groups=0, rows_folder=None, stat
     sha256 = sources.chained(sha256, out['image_sha256'])
     if progress:
       progress(done)
-    if state_file and jax.process_index() == 0 and time.monotonic() - saved > SAVE_SECONDS:
+    if state_file and parallel.is_first() and time.monotonic() - saved > SAVE_SECONDS:
       own.save(state_file, identity=_state_identity(extractor, source), sha256=np.array(sha256))
       saved = time.monotonic()
   if own.n != source.n:

@@ -22,18 +22,22 @@ def write(path, statistics, meta):
 
 def is_statistics(path):
   """Whether the file at `path` is an npz with mu and sigma."""
-  path = pathlib.Path(path).expanduser()
-  try:
-    with zipfile.ZipFile(path) as archive:
-      return path.suffix.lower() == '.npz' and {'mu.npy', 'sigma.npy'} <= set(archive.namelist())
-  except (OSError, zipfile.BadZipFile):
-    return False
+  return {'mu.npy', 'sigma.npy'} <= _members(path)
 
 
 def has_images(path):
   """Whether an npz holds images beside the statistics, as guided-diffusion's references do."""
-  with zipfile.ZipFile(pathlib.Path(path).expanduser()) as archive:
-    return 'arr_0.npy' in archive.namelist()
+  return 'arr_0.npy' in _members(path)
+
+
+def _members(path):
+  """Names of what is in an npz; of what is none, nothing."""
+  path = pathlib.Path(path).expanduser()
+  try:
+    with zipfile.ZipFile(path) as archive:
+      return set(archive.namelist()) if path.suffix.lower() == '.npz' else set()
+  except (OSError, zipfile.BadZipFile):
+    return set()
 
 
 def read(path):

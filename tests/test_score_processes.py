@@ -1,0 +1,133 @@
+"""`stats` and `score` over several processes and devices: the same bits, together."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mollification import data, score
+from mollification.evaluation import features, scoring, statistics_file
+from tests import several
+from tests.evaluation.toy import Toy
+
+
+@pytest.fixture(scope='module')
+def extractor():
+  return features.load('digits_cnn_8x8')
+
+
+@pytest.fixture(scope='module')
+def digits():
+  return data.load('digits')
+
+
+def test_processes_share_the_work_and_give_the_same_bits(tmp_path, extractor, digits):
+  np.savez(tmp_path / 'images.npz', arr_0=digits.test.x[:150])   # five batches for two processes
+  names = [str(tmp_path / name) for name in ('images.npz', 'two.npz', 'one.npz')]
+  command = ['-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+             '--features=digits_cnn_8x8']
+  for status, _, errors in several.run(command, 2):
+    assert status == 0, errors
+  score.stats(names[0], names[2], extractor)
+  with np.load(names[1]) as two, np.load(names[2]) as one:
+    np.testing.assert_array_equal(two['mu'], one['mu'])
+    np.testing.assert_array_equal(two['sigma'], one['sigma'])
+    first, second = (json.loads(str(archive['meta'])) for archive in (two, one))
+  assert first['images_sha256'] == second['images_sha256']
+  assert first['device'].endswith('x 2')   # both had part in it
+
+
+# Every metric, float64 features too, then statistics that are killed after two batches and go on.
+IN_TWO = """
+import sys
+from absl import flags
+import jax
+from jax.experimental import multihost_utils
+from mollification import processes, score
+from mollification.evaluation import scoring
+from tests.evaluation.toy import Toy
+_, images, folder = flags.FLAGS(sys.argv)
+processes.join()
+for precision in ('float32', 'float64'):
+  result = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
+  score.write_json(result, f'{folder}/{precision}-{jax.process_index()}.json')
+scoring.SAVE_SECONDS, done, show = 0, [], scoring.Progress.show
+
+def killed(self, count):
+  done.append(count)
+  if len(done) == 2:
+    raise KeyboardInterrupt
+
+scoring.Progress.show = killed
+try:
+  score.stats(images, f'{folder}/stats.npz', Toy.extractor())
+except KeyboardInterrupt:
+  multihost_utils.sync_global_devices('both are dead')
+scoring.Progress.show = lambda self, count: done.append(count)
+score.stats(images, f'{folder}/stats.npz', Toy.extractor())
+print(done, file=sys.stderr)
+for where in (f'{folder}/truncated', images if jax.process_index() else 'digits', 'nowhere'):
+  try:
+    score.stats(where, f'{folder}/none.npz', Toy.extractor())
+  except (ValueError, RuntimeError, FileNotFoundError) as error:
+    print(error, file=sys.stderr)
+if jax.process_index():   # as if it did not see the folder
+  scoring._restored = lambda *args, old=scoring._restored: (old(*args)[0], 7, '')
+try:
+  score.stats(images, f'{folder}/other.npz', Toy.extractor())
+except ValueError as error:
+  print(error, file=sys.stderr)
+"""
+
+
+def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
+  images = str(tmp_path / 'images.npz')
+  np.savez(images, arr_0=digits.test.x[:150])
+  (tmp_path / 'truncated').mkdir()
+  for i, image in enumerate(digits.test.x[:40]):
+    Image.fromarray(image[..., 0]).save(tmp_path / f'truncated/{i:02}.png')
+  cut = tmp_path / 'truncated' / '35.png'   # in the second process's share
+  cut.write_bytes(cut.read_bytes()[:60])
+  done = several.run(['-c', IN_TWO, images, str(tmp_path)], 2)
+  said = [errors for *_, errors in done]
+  assert [status for status, *_ in done] == [0, 0], said
+  for precision in ('float32', 'float64'):
+    alone = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
+    for index in range(2):
+      found = json.loads((tmp_path / f'{precision}-{index}.json').read_text())
+      assert found['figures'] == json.loads(json.dumps(alone['figures']))
+      assert found['set']['images_sha256'] == alone['set']['images_sha256']
+  score.stats(images, tmp_path / 'alone.npz', Toy.extractor())
+  with np.load(tmp_path / 'stats.npz') as two, np.load(tmp_path / 'alone.npz') as one:
+    np.testing.assert_array_equal(two['sigma'], one['sigma'])
+  for lines in said:   # killed after the second batch, and the third is next
+    assert '[32, 64, 64, 96, 128, 150]' in lines, lines
+    assert 'must go on from one image, got [0, 7]: ' in lines
+    assert 'all processes must have the same images, network and metrics' in lines
+    assert 'nowhere is no folder' in lines   # where all are wrong each says so
+  assert '1 of 40 images cannot be read: 35.png' in said[1]
+  assert 'process 1 of 2 failed, and so the others stop; its own output says why' in said[0]
+  assert not list(tmp_path.glob('.*state*'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [1, 2, 8])
+def test_any_number_of_devices_gives_the_same_bits(tmp_path, extractor, digits, count):
+  """Over 32 x 8 images and a rest, in one's own process."""
+  names = [str(tmp_path / name) for name in ('images.npz', 'theirs.npz', 'ours.npz')]
+  np.savez(names[0], arr_0=digits.test.x[:300])
+  env = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}'}
+  done = subprocess.run(
+    [sys.executable, '-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
+     '--features=digits_cnn_8x8'], env=env, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  score.stats(names[0], names[2], extractor)
+  (theirs, meta), (ours, other) = map(statistics_file.read, names[1:])
+  assert meta['device'].endswith(f'x {count}')
+  assert other['device'].endswith('x 4')
+  np.testing.assert_array_equal(theirs.mean, ours.mean)
+  np.testing.assert_array_equal(theirs.cov, ours.cov)
+  assert meta['images_sha256'] == other['images_sha256']
