@@ -6,7 +6,7 @@ Command:
 Expected: none published.
 Measured: bound on the test log-likelihood vanilla -147.06 ± 0.21, Gaussian -147.30 ± 0.17, blur
   -146.24 ± 0.19 nats; Fréchet distance 6.273 ± 0.052, 6.682 ± 0.070 and 5.94 ± 0.16 in
-  digits_cnn_8x8 features (mean ± standard error of 3 seeds; experiments/results/table1, from
+  digits_cnn_8x8 features (mean ± standard error of 3 seeds; experiments/results/images, from
   `python -m experiments.table1 --scale=digits`).
 """
 from configs import vaes

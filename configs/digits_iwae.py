@@ -6,7 +6,7 @@ Command:
 Expected: none published.
 Measured: bound on the test log-likelihood vanilla -142.995 ± 0.049, Gaussian -143.81 ± 0.26, blur
   -142.34 ± 0.13 nats; Fréchet distance 6.03 ± 0.30, 6.33 ± 0.19 and 5.56 ± 0.15 in digits_cnn_8x8
-  features (mean ± standard error of 3 seeds; experiments/results/table1, from `python -m
+  features (mean ± standard error of 3 seeds; experiments/results/images, from `python -m
   experiments.table1 --scale=digits`).
 
 K is not published.

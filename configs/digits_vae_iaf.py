@@ -6,7 +6,7 @@ Command:
 Expected: none published.
 Measured: bound on the test log-likelihood vanilla -146.00 ± 0.27, Gaussian -146.479 ± 0.072, blur
   -145.86 ± 0.25 nats; Fréchet distance 5.70 ± 0.13, 6.30 ± 0.26 and 5.38 ± 0.19 in digits_cnn_8x8
-  features (mean ± standard error of 3 seeds; experiments/results/table1, from `python -m
+  features (mean ± standard error of 3 seeds; experiments/results/images, from `python -m
   experiments.table1 --scale=digits`).
 """
 from configs import vaes

@@ -5,9 +5,11 @@
 from configs import default
 
 # The published tables leave latent size, K and beta open; see PAPER rows of the run files.
-LATENTS = {'cifar10': 128, 'celeba64': 64, 'fashion_mnist': 32, 'digits': 16, 'imagenet32': 128}
+LATENTS = {'cifar10': 128, 'celeba64': 64, 'fashion_mnist': 32, 'photo_patches': 64, 'digits': 16,
+           'imagenet32': 128}
 WIDTHS = {'cifar10': (128, 256, 512, 1024), 'celeba64': (128, 256, 512, 1024),
-          'fashion_mnist': (64, 128, 256, 512), 'imagenet32': (128, 256, 512, 1024)}
+          'fashion_mnist': (64, 128, 256, 512), 'photo_patches': (64, 128, 256, 512),
+          'imagenet32': (128, 256, 512, 1024)}
 # Model name of the registry and its options beside those of the data set.
 MODELS = {
     'vae': ('vae', {}),
@@ -96,6 +98,14 @@ def _fashion_mnist(result):
   return result
 
 
+def _photo_patches(result):
+  result = _fashion_mnist(result)
+  result.data.name = 'photo_patches'
+  result.prepare.flip = True
+  result.total_steps = 10_000
+  return result
+
+
 def _digits(result):
   result.data.name = 'digits'
   result.total_steps = 1_200
@@ -109,4 +119,4 @@ def _digits(result):
 
 
 DATASETS = {'cifar10': _cifar10, 'celeba64': _celeba64, 'imagenet32': _imagenet32,
-            'fashion_mnist': _fashion_mnist, 'digits': _digits}
+            'fashion_mnist': _fashion_mnist, 'photo_patches': _photo_patches, 'digits': _digits}

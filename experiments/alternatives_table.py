@@ -61,7 +61,7 @@ def best(name, found, method, figure):
 
   A setting with a value that is not finite counts as the worst.
   """
-  sign = -1 if comparison.LOWER_IS_BETTER[figure.metric] else 1
+  sign = -1 if comparison.lower_is_better(figure.metric) else 1
   scores = {}
   for setting in alternatives.methods(name)[method]:
     arm = alternatives.arm_of(method, setting)

@@ -2,6 +2,7 @@
 import concurrent.futures
 import dataclasses
 import itertools
+import json
 import multiprocessing
 import os
 import pathlib
@@ -19,24 +20,27 @@ class Cell:
   """One run: what is trained, where, which metrics of `measure` are recorded, what it is called.
 
   Those of `more` are recorded besides, each `InFeatures` of a network other than the data set's
-  own. What the networks find of data is kept in the folder `kept`, the run's own for None. Samples
-  that are not finite are an error, or with `allow_nonfinite` counted in the records.
+  own, and metrics `over_training` of every checkpoint that is kept. What the networks find of data
+  is kept in the folder `kept`, the run's own for None. Samples that are not finite are an error, or
+  with `allow_nonfinite` counted in the records.
   """
   config: ConfigDict
   folder: pathlib.Path
   metrics: tuple
   label: str
   more: tuple = ()
+  over_training: tuple = ()
   kept: pathlib.Path | None = None
   allow_nonfinite: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class InFeatures:
-  """Metrics in the features of a network, of so many samples."""
+  """Metrics in the features of a network, of so many samples, against a split of the data."""
   metrics: tuple
   network: str
   num_samples: int
+  split: str = 'test'
 
 
 class Stopped(Exception):
@@ -46,9 +50,10 @@ class Stopped(Exception):
 def train_and_measure(cell):
   """Train a Cell and measure it, each unless it is done; seconds, or None if there was some of it.
 
-  A cell that has its records is not measured again, one with its last checkpoint not trained.
+  A cell that has its records is not measured again, one with its last checkpoint not trained. What
+  each part of it took stands in its seconds.json.
   """
-  from mollification import build, measure
+  from mollification import build
   from mollification.evaluation import features
   from mollification.training import loop, preemption, workdir
   if is_done(cell):
@@ -56,19 +61,49 @@ def train_and_measure(cell):
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
+    for more in cell.more:   # weights that are not there are missed before hours are spent
+      features.load(more.network)
     run = build.build(cell.config)
     workdir.claim(cell.folder, cell.config.to_dict(), run.data)
     if stop.requested:
       return None
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
-    if outcome.reason != 'preempted' and not _measured(cell, int(outcome.state.step)):
-      run, options = measure.open_run(cell.folder), {
-        'kept': cell.kept, 'allow_nonfinite': cell.allow_nonfinite}
-      measure.measure(run, cell.metrics, **options)
-      for more in cell.more:
-        measure.measure(run, more.metrics, extractor=features.load(more.network),
-                        num_samples=more.num_samples, **options)
+    if outcome.reason == 'preempted' or _measured(cell, int(outcome.state.step)):
+      return None
+    trained = time.monotonic()
+    _measure(cell, int(outcome.state.step))
+    _write_seconds(cell.folder, trained - start if fresh else None, time.monotonic() - trained)
   return time.monotonic() - start if fresh else None
+
+
+def _measure(cell, last):
+  """The records of a trained cell; those of its last step come last, and say that all are there."""
+  from mollification import measure
+  from mollification.evaluation import features
+  run = measure.open_run(cell.folder)
+  options = {'kept': cell.kept, 'allow_nonfinite': cell.allow_nonfinite}
+  for step in measure.steps(cell.folder) if cell.over_training else ():
+    if step != last:
+      measure.measure(run, cell.over_training, step=step, **options)
+  for more in cell.more:
+    measure.measure(run, more.metrics, extractor=features.load(more.network),
+                    num_samples=more.num_samples, split=more.split, **options)
+  measure.measure(run, cell.metrics, **options)
+
+
+def _write_seconds(folder, whole, measuring):
+  """seconds.json of a cell: of an update at its mean and its fastest pace, of training, measuring.
+
+  `whole` are those of training with its evaluations and all compilation, None where it was cut. The
+  fastest row of metrics.jsonl is the one that other work on the machine disturbed least.
+  """
+  from mollification import metrics
+  rates = [row['time/seconds_per_step'] for row in metrics.read_rows(folder / 'metrics.jsonl')
+           if 'time/seconds_per_step' in row]
+  found = {'training': whole and round(whole, 1), 'measuring': round(measuring, 1)}
+  if rates:
+    found |= {'update': round(sum(rates) / len(rates), 5), 'fastest_update': round(min(rates), 5)}
+  (folder / 'seconds.json').write_text(json.dumps(found) + '\n')
 
 
 def run(cells, *, workers, compiled, work=train_and_measure):
@@ -153,14 +188,14 @@ def _start(compiled, shares):
 
 
 def _measured(cell, step):
-  """Whether every metric of the cell has its records of `step` on test data."""
+  """Whether every metric of the cell has its records of `step`."""
   from mollification.evaluation import records
-  found = [r for r in records.read_all(cell.folder / 'records')
-           if r.step == step and r.reference['split'] == 'test']
+  found = {(r.metric, (r.features or {}).get('net'), r.reference['split'])
+           for r in records.read_all(cell.folder / 'records') if r.step == step}
   other = {more.network for more in cell.more}
-  own = {r.metric for r in found if (r.features or {}).get('net') not in other}
+  own = {metric for metric, net, split in found if split == 'test' and net not in other}
   return all(_recorded(metric) & own for metric in cell.metrics) and all(
-    _recorded(metric) & {r.metric for r in found if (r.features or {}).get('net') == more.network}
+    any((name, more.network, more.split) in found for name in _recorded(metric))
     for more in cell.more for metric in more.metrics)
 
 

@@ -8,12 +8,12 @@ import dataclasses
 import math
 import pathlib
 
-from mollification.evaluation import records
+from mollification.evaluation import features, records
 from mollification.metrics import Moments
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-LOWER_IS_BETTER = {
+_LOWER_IS_BETTER = {
   'log_likelihood': False, 'log_likelihood_by_validation': False, 'bits_per_dim': True,
   'mmd2': True, 'frechet': True, 'score_error': True, 'score_error_low': True,
   'log10_score_error_low': True, 'share_far': True,
@@ -53,30 +53,50 @@ class Row:
     """'better', 'worse' or 'undecided': only an interval without 0 decides."""
     if not abs(self.difference.mean) > self.interval:
       return 'undecided'
-    return 'better' if (self.difference.mean < 0) == LOWER_IS_BETTER[self.metric] else 'worse'
+    return 'better' if (self.difference.mean < 0) == lower_is_better(self.metric) else 'worse'
 
 
 def read(root):
-  """[(Cell, Record)] of `root`/MODEL/ARM/SEED/records: test data, last update.
+  """[(Cell, Record)] of `root`/MODEL/ARM/SEED/records: last update.
 
-  Of raw parameters, or of their average where nothing else was measured.
+  Of raw parameters, or of their average where nothing else was measured, and of test data. Metrics
+  in the features of another network than the data set's own are called METRIC@NET, and may be
+  against any split.
 
   Raises ValueError where two records are of one figure (with other numbers of samples, say).
   """
   found = []
   for folder in sorted(pathlib.Path(root).glob('*/*/*/records')):
     model, arm = folder.parts[-4:-2]
-    wanted = [r for r in records.read_all(folder) if r.reference['split'] == 'test']
+    wanted = [r for r in records.read_all(folder)
+              if r.reference['split'] == 'test' or '@' in _named(r)]
     wanted = [r for r in wanted if r.params == 'raw'] or wanted
     last = max((r.step for r in wanted), default=0)
     wanted = [r for r in wanted if r.step == last]
-    metrics = [r.metric for r in wanted]
+    metrics = [_named(r) for r in wanted]
     twice = [metric for metric in metrics if metrics.count(metric) > 1]
     if twice:
       raise ValueError(f'{folder} holds more than one record of {twice[0]} at update {last}; move '
                        'all but one away.')
-    found += [(Cell(_label(model, r), arm, r.seed, r.metric, r.value), r) for r in wanted]
+    found += [(Cell(_label(model, r), arm, r.seed, metric, r.value), r)
+              for metric, r in zip(metrics, wanted)]
   return found
+
+
+def _named(record):
+  net = (record.features or {}).get('net')
+  own = net in (None, features.DATASETS.get(record.reference['dataset']))
+  return record.metric if own else f'{record.metric}@{net}'
+
+
+def lower_is_better(metric):
+  """Whether less of a metric is better, in whatever features; KeyError for an unknown one."""
+  return _LOWER_IS_BETTER[metric.partition('@')[0]]
+
+
+def arrow(metric):
+  """The way that a metric should go."""
+  return '↓' if lower_is_better(metric) else '↑'
 
 
 def _label(model, record):
@@ -113,10 +133,10 @@ def lines(rows):
   """Cells of the table as text, one tuple per row, in the order of `HEADER`."""
   for row in rows:
     digits = _digits(row)
-    arrow = '↓' if LOWER_IS_BETTER[row.metric] else '↑'
     show = lambda m, d=digits: f'{m.mean:.{d}f} ± {m.sem:.{d}f}'
-    yield (row.model, f'{row.metric} {arrow}', str(row.vanilla.count), show(row.vanilla),
-           show(row.mollified), show(row.difference), f'± {row.interval:.{digits}f}', row.verdict)
+    yield (row.model, f'{row.metric} {arrow(row.metric)}', str(row.vanilla.count),
+           show(row.vanilla), show(row.mollified), show(row.difference),
+           f'± {row.interval:.{digits}f}', row.verdict)
 
 
 def shown(moments):

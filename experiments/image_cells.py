@@ -1,16 +1,20 @@
-"""What the tables of images are made of: models, data, arms, and what a scale makes of them.
+"""What the tables of images are made of: runs, and what a scale makes of them.
 
 A run lives in SCALE/DATASET/MODEL/ARM/SEED under the workdir, where MODEL is the last part of its
-config's name. Runs of one model and seed differ in their arm alone.
+config's name, and belongs to every table that asks for it. Runs of one model and seed differ in
+their arm alone.
 """
 import dataclasses
 import importlib
+import itertools
 
 from experiments import cells
 from mollification import build
 
 MODELS = ('realnvp', 'glow', 'vae', 'vae_iaf', 'iwae', 'beta_vae', 'hvae')   # of Table 1
-ARMS = {'vanilla': {'fraction': 0.}, 'gaussian': {}, 'blur': {'name': 'heat_blur'}}
+# What an arm changes in `mollify`. The gaussian one has the sigmoid schedule.
+ARMS = {'vanilla': {'fraction': 0.}, 'gaussian': {}, 'blur': {'name': 'heat_blur'},
+        'cosine': {'schedule': 'cosine'}, 'linear': {'schedule': 'linear'}}
 # Of the strongest blur, in pixels: Rissanen et al. 2023 (arXiv 2206.13397) by size of the images;
 # 5 for the digits, as 20 is to 28 pixels.
 SIGMA_MAX = {'cifar10': 24., 'celeba64': 32., 'fashion_mnist': 20., 'photo_patches': 20.,
@@ -19,57 +23,124 @@ _DISTANCES = ('frechet', 'kid', 'pr')
 
 
 @dataclasses.dataclass(frozen=True)
-class Scale:
-  """A size of the table: data sets, models, arms, seeds, and what is measured of each run."""
-  datasets: tuple
+class Grid:
+  """Runs of one data set: models, arms, seeds, and what is measured of each.
+
+  `more` and `over_training` are those of `cells.Cell`, the latter of the first seed alone;
+  `changes` are keys of every config, and `by_model` those of single ones.
+  """
   models: tuple
   arms: tuple
   seeds: int
   metrics: tuple
-  more: tuple = ()   # of `cells.InFeatures`
+  more: tuple = ()
+  over_training: tuple = ()
+  changes: dict = dataclasses.field(default_factory=dict)
+  by_model: dict = dataclasses.field(default_factory=dict)
 
 
-SCALES = {
-  'paper': Scale(('cifar10', 'celeba64'), MODELS, tuple(ARMS), 1, ('nll', 'fid', 'kid', 'pr')),
-  'digits': Scale(('digits',), (*MODELS, 'nvae'), tuple(ARMS), 3, ('nll', 'mmd', *_DISTANCES)),
+# --- what makes a run one of a laptop: some six minutes of a core -------------------------------
+
+_NETS = {'model.widths': (8, 16, 32, 64), 'optimizer.learning_rate': 1e-3}   # an eighth as wide
+_SMALL = {
+  'vae': _NETS, 'beta_vae': _NETS, 'vae_iaf': _NETS,
+  'iwae': _NETS | {'model.num_samples': 5, 'batch_size': 32},
+  'hvae': _NETS | {'model.leapfrog_steps': 1, 'batch_size': 32},
+  'glow': {'model.steps': 4, 'model.hidden': 64},
+  'realnvp': {'model.features': 16, 'model.blocks': 1, 'model.scales': 2, 'batch_size': 32},
+}
+_UPDATES = {
+  'fashion_mnist': {'vae': 8_000, 'beta_vae': 8_000, 'vae_iaf': 8_000, 'iwae': 2_500,
+                    'hvae': 3_000, 'glow': 3_500, 'realnvp': 1_200},
+  'photo_patches': {'vae': 4_000, 'beta_vae': 4_000, 'vae_iaf': 4_000, 'iwae': 1_200,
+                    'hvae': 1_500, 'glow': 2_000, 'realnvp': 600},
+}
+EFFICIENTNET = 'efficientnet_lite0_96'
+
+
+def _small(dataset, model):
+  """Narrow nets, and what an evaluation every fifth of a short run takes."""
+  total = _UPDATES[dataset][model]
+  return _SMALL[model] | {
+    'total_steps': total, 'eval.every': total // 5, 'eval.sample_every': 0,
+    'eval.refresh_examples': 2_000, 'checkpoint.every': total // 5,
+    'checkpoint.keep_every': total // 5, 'log.every': total // 20}
+
+
+def _cpu(dataset, **fields):
+  return Grid(models=MODELS, metrics=('nll',), by_model={
+    model: _small(dataset, model) for model in MODELS}, **fields)
+
+
+_FASHION = dataclasses.replace(
+  _cpu('fashion_mnist', arms=('vanilla', 'gaussian', 'blur'), seeds=3),
+  metrics=('nll', *_DISTANCES, 'copies'),
+  more=(cells.InFeatures(_DISTANCES, EFFICIENTNET, 2_000),), over_training=('frechet',))
+# Patches every 2 pixels: 13,068 to test on, which overlap; there are but two photographs.
+_PATCHES = _cpu('photo_patches', arms=('vanilla', 'gaussian'), seeds=2,
+                more=(cells.InFeatures(_DISTANCES, EFFICIENTNET, 2_000),),
+                changes={'data.stride': 2})
+# As published: 50,000 samples against the statistics of all training images.
+_PAPER = Grid(MODELS, ('vanilla', 'gaussian', 'blur'), 1, ('nll',), more=(
+  cells.InFeatures(('fid', 'kid', 'pr'), 'inception_pytorch', 50_000, 'full_train'),))
+_DIGITS = Grid((*MODELS, 'nvae'), ('vanilla', 'gaussian', 'blur'), 3,
+               ('nll', 'mmd', *_DISTANCES))
+
+# {table: {scale: {data set: Grid}}}; a run that two tables name must be the same in both.
+TABLES = {
+  'table1': {
+    'paper': {'cifar10': _PAPER, 'celeba64': _PAPER},
+    'cpu': {'fashion_mnist': _FASHION, 'photo_patches': _PATCHES},
+    'digits': {'digits': _DIGITS}},
+  'table_schedules': {
+    'paper': {'cifar10': dataclasses.replace(
+      _PAPER, models=('realnvp', 'glow', 'vae', 'beta_vae', 'iwae'),
+      arms=('vanilla', 'gaussian', 'cosine', 'linear'))},
+    'cpu': {'fashion_mnist': dataclasses.replace(
+      _FASHION, models=('vae',), arms=('vanilla', 'gaussian', 'cosine', 'linear'))}},
+  'table_nvae': {
+    'paper': {'cifar10': dataclasses.replace(_PAPER, models=('nvae',)),
+              'celeba64': dataclasses.replace(_PAPER, models=('nvae',))},
+    'digits': {'digits': dataclasses.replace(_DIGITS, models=('nvae',))}},
 }
 
 
-def config_of(dataset, model, arm, seed):
+def config_of(grid, dataset, model, arm, seed):
   """The config of one run, of the data set's own run file."""
   config = importlib.import_module(f'configs.{dataset}_{model}').get_config()
   config.seed = seed
   config.mollify.heat_blur.sigma_max = SIGMA_MAX[dataset]
   config.mollify.update_from_flattened_dict(ARMS[arm])
+  config.update_from_flattened_dict(grid.changes | grid.by_model.get(model, {}))
   return config
 
 
-def names(scale):
-  """DATASET/MODEL/ARM/SEED of all runs of a scale; neighbours are of other programs.
+def names(table, scale):
+  """DATASET/MODEL/ARM/SEED of all runs of a table; neighbours are of other programs.
 
   So two workers that begin do not compile the same one.
   """
-  s = SCALES[scale]
-  return [f'{dataset}/{model}/{arm}/{seed}' for dataset in s.datasets for seed in range(s.seeds)
-          for arm in s.arms for model in s.models]
+  return [f'{dataset}/{model}/{arm}/{seed}' for dataset, grid in TABLES[table][scale].items()
+          for seed, arm, model in itertools.product(range(grid.seeds), grid.arms, grid.models)]
 
 
-def cell(scale, name, root, *, data_dir='', smoke=False):
+def cell(table, scale, name, root, *, data_dir='', smoke=False):
   """The `cells.Cell` of one of `names` under the folder `root`."""
   dataset, model, arm, seed = name.split('/')
-  config = config_of(dataset, model, arm, int(seed))
+  grid = TABLES[table][scale][dataset]
+  config = config_of(grid, dataset, model, arm, int(seed))
   config.data.data_dir, config.log.stdout = data_dir, False
-  return cells.Cell(build.smoke(config) if smoke else config, root / scale / name,
-                    SCALES[scale].metrics, name, SCALES[scale].more,
+  return cells.Cell(build.smoke(config) if smoke else config, root / scale / name, grid.metrics,
+                    name, grid.more, grid.over_training if seed == '0' else (),
                     kept=root / scale / dataset / 'data', allow_nonfinite=True)
 
 
-def chosen(scale, patterns, shard):
+def chosen(table, scale, patterns, shard):
   """Those of `names` that start with one of `patterns` (all for none), of them the share 'i/n'.
 
   Raises ValueError for a pattern that nothing starts with, and for a share that is none.
   """
-  found = names(scale)
+  found = names(table, scale)
   for pattern in patterns:
     if not any(_starts(name, pattern) for name in found):
       raise ValueError(f'no run of the scale {scale!r} starts with {pattern!r}; runs are called '

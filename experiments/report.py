@@ -16,11 +16,11 @@ from absl import app, flags
 from experiments import (
   alternatives_table,
   comparison,
+  image_table,
   intrinsic_dimension_table,
   mechanism_table,
   sensitivity_table,
   synthetic,
-  table1_table,
   uci,
   uci_table,
 )
@@ -104,12 +104,12 @@ def _rendered(table, folder, cells):
   return '\n'.join([table.markdown(folder, cells), '', *lines])
 
 
-def _table1(scale):
-  lines = [f'- {sentence}' for sentence in table1_table.sentences(RESULTS / 'table1', scale)]
-  return '\n'.join([table1_table.markdown(RESULTS / 'table1', scale), '', *lines])
+def _images(table, scale):
+  return image_table.markdown(RESULTS / 'images', table, scale)
 
 
-BLOCKS = {'quickstart': _quickstart, 'table1 digits': functools.partial(_table1, 'digits'),
+BLOCKS = {'quickstart': _quickstart,
+          'table1 digits': functools.partial(_images, 'table1', 'digits'),
           'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
           'sensitivity': functools.partial(_grid, 'sensitivity', sensitivity_table),

@@ -1,5 +1,7 @@
 """Cells side by side: all of them, or none that begins after a signal or an error."""
+import dataclasses
 import functools
+import json
 import os
 import pathlib
 import signal
@@ -10,7 +12,8 @@ import jax
 import pytest
 
 from experiments import cells
-from mollification import metrics
+from mollification import build, metrics
+from mollification.evaluation import records
 from mollification.training import preemption
 from tests.training import tiny
 
@@ -95,3 +98,35 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
     assert {p.name.split('-')[0] for p in written} == {'log_likelihood', 'bits_per_dim'}
     assert cells.train_and_measure(cell) is None   # of nothing new there is no time
   assert {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()} == written
+
+
+def test_what_is_measured_in_other_features_and_over_training(tmp_path):
+  """The records of the last update come last: that they are there says that all are."""
+  config = tiny.config(eval__every=0, checkpoint__every=4)
+  other = cells.InFeatures(('pr',), 'efficientnet_lite0_32', 20, 'validation')
+  cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,), ('mmd',),
+                    kept=tmp_path / 'kept')
+  with jax.debug_key_reuse(False):
+    assert cells.train_and_measure(cell) > 0
+  found = records.read_all(tmp_path / 'records')
+  assert {(r.metric, r.step) for r in found if r.features is None} == {('mmd2', 4), ('mmd2', 8)}
+  inside = {r.metric: r for r in found if r.features}
+  assert set(inside) == {'precision', 'recall', 'density', 'coverage'}
+  assert {(r.step, r.n, r.features['net'], r.reference['split']) for r in inside.values()} == {
+    (8, 20, 'efficientnet_lite0_32', 'validation')}
+  assert (tmp_path / 'kept' / 'features' / 'validation-efficientnet_lite0_32.npy').exists()
+  seconds = json.loads((tmp_path / 'seconds.json').read_text())
+  assert seconds['measuring'] > 0 < seconds['fastest_update'] <= seconds['update']
+  assert cells.is_done(cell)
+  assert not cells.is_done(dataclasses.replace(cell, more=(dataclasses.replace(
+    other, split='test'),)))
+  assert not cells.is_done(dataclasses.replace(cell, metrics=('mmd', 'nll')))
+
+
+def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setattr(build, 'build', None)
+  cell = cells.Cell(tiny.config(), tmp_path / 'run', ('nll',), 'tiny',
+                    (cells.InFeatures(('fid',), 'inception_pytorch', 50),))
+  with pytest.raises(FileNotFoundError):
+    cells.train_and_measure(cell)

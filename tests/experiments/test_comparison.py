@@ -56,6 +56,21 @@ def test_a_table_is_of_the_last_update_on_test_data_and_of_one_record_a_figure(t
     comparison.read(tmp_path)
 
 
+def test_figures_in_other_features_are_told_apart_and_may_be_against_any_split(tmp_path):
+  in_net = lambda net: {'net': net, 'sha256': 'f', 'input_mode': 'uint8', 'quantisation': 'floor'}
+  train = {'dataset': 'digits', 'split': 'full_train', 'n': 1437, 'sha256': 'b'}
+  _record(tmp_path, metric='frechet', value=1., features=in_net('digits_cnn_8x8'))
+  _record(tmp_path, metric='frechet', value=2., features=in_net('net_96'))
+  _record(tmp_path, metric='fid', value=3., features=in_net('inception_clean'), reference=train)
+  _record(tmp_path, metric='recall', value=4., features=in_net('digits_cnn_8x8'), reference=train)
+  found = {cell.metric: cell.value for cell, _ in comparison.read(tmp_path)}
+  assert found == {'frechet': 1., 'frechet@net_96': 2., 'fid@inception_clean': 3.}
+  assert comparison.arrow('frechet@net_96') == '↓'
+  assert comparison.arrow('recall@net_96') == '↑'
+  with pytest.raises(KeyError):
+    comparison.arrow('unheard@net_96')
+
+
 def test_a_row_says_what_data_dependent_layers_started_from(tmp_path):
   _record(tmp_path, extra={'init_on': 'clean'})
   (cell, _), = comparison.read(tmp_path)

@@ -1,0 +1,16 @@
+"""The convolutional Hamiltonian VAE, 3 leapfrog steps, on 32×32 RGB patches of two photographs.
+
+Paper row: none.
+Command:
+  python -m mollification.main --config=configs/photo_patches_hvae.py --workdir=runs/photo_hvae
+Expected: none published.
+Measured: not yet.
+
+Real colour with no download.
+"""
+from configs import vaes
+
+
+def get_config(arg=''):
+  """10,000 updates of batch 64, the first half mollified."""
+  return vaes.config('hvae', 'photo_patches', arg)

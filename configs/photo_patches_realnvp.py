@@ -1,0 +1,29 @@
+"""RealNVP on 32×32 RGB patches of two photographs: 32, 16 and 8 px, residual nets of 2 blocks.
+
+Paper row: none.
+Command:
+  python -m mollification.main --config=configs/photo_patches_realnvp.py --workdir=runs/photo_nvp
+Expected: none published.
+Measured: not yet.
+
+Mollification acts in model space, after the logit: behind it a noisy pixel may lie anywhere.
+"""
+from configs import default
+
+
+def get_config(arg=''):
+  """10,000 updates of batch 64, the first half mollified."""
+  config = default.get_config()
+  default.set_model(config, 'realnvp_image', scales=3, features=32, blocks=2, doubling=False,
+                    gain_penalty=5e-5, dtype='float32', inverse_error=2)
+  config.data.name = 'photo_patches'
+  config.prepare.flip = True
+  config.prepare.low = 0.
+  config.prepare.logit_alpha = .05
+  config.total_steps = 10_000
+  config.batch_size = 64
+  config.optimizer.learning_rate = 1e-3
+  config.eval.every = 1_000
+  config.eval.sample_every = 1_000
+  config.checkpoint.every = 1_000
+  return default.finish(config, arg)

@@ -1,0 +1,85 @@
+"""What the commands of the tables of images share: which runs, training, listing, recording.
+
+--scale=paper is a table as published, for accelerators: full size, FID (Inception weights and data
+are looked for before anything is trained). --scale=cpu is the same narrower and shorter, some six
+minutes of a core a run; --scale=digits seconds to minutes. Runs live in runs/images, belong to
+every table that names them, and are not trained again once they are finished, so that machines that
+share a folder may each take a --shard. --dry_run lists the runs, how far each is, and what it will
+take on --accelerator; --record copies the records to experiments/results/images.
+"""
+import json
+import pathlib
+import shutil
+
+from absl import flags
+
+from experiments import cells, command, estimate, image_cells
+
+FLAGS = command.FLAGS
+RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
+
+
+def define_flags(table, scale):
+  """Those of the command of one of `image_cells.TABLES`, `scale` the size by default."""
+  command.define_flags('images', cells='Runs, or DATASET[/MODEL[/ARM]] of several')
+  flags.DEFINE_enum('scale', scale, list(image_cells.TABLES[table]), 'Size of the table.')
+  flags.DEFINE_string('shard', '1/1', 'i/n: every n-th run from the i-th on.')
+  flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
+  flags.DEFINE_bool('dry_run', False, 'List the runs, their state, and what they will take.')
+  flags.DEFINE_enum('accelerator', 'a100', list(estimate.ACCELERATORS), 'Of --dry_run.')
+  flags.DEFINE_float('utilisation', .3, 'Share of its peak, of --dry_run.', lower_bound=1e-3,
+                     upper_bound=1.)
+
+
+def run(table, root):
+  """Train what is missing, measure, print the table; or say what that would take."""
+  names = image_cells.chosen(table, FLAGS.scale, FLAGS.cells, FLAGS.shard)
+  todo = [image_cells.cell(table, FLAGS.scale, name, root, data_dir=FLAGS.data_dir,
+                           smoke=FLAGS.smoke) for name in names]
+  if FLAGS.dry_run:
+    print('\n'.join(listing(todo)))
+    return
+  command.run_cells(todo, root)
+  if FLAGS.record:
+    for cell in todo:
+      record(cell, RESULTS / cell.folder.relative_to(root))
+  from experiments import image_table
+  print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
+
+
+def listing(todo):
+  """Lines: each run with its state and its estimate, and the sum of what is left."""
+  accelerator, costs, left = estimate.ACCELERATORS[FLAGS.accelerator], {}, 0.
+  for cell in todo:
+    program = cell.label.rsplit('/', 2)[0]   # arms and seeds share it
+    if program not in costs:
+      costs[program] = estimate.of_config(cell.config)
+    cost, state = costs[program], cells.state(cell)
+    hours = cost.hours(accelerator, FLAGS.utilisation)
+    left += hours * (1 - cells.updates_done(cell) / cost.updates)
+    fits = '' if cost.memory < accelerator.memory else ', does not fit'
+    yield (f'{cell.label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
+           f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{fits}, '
+           f'{hours:.2g} h')
+  yield (f'{len(todo)} runs, {left:,.2g} h left on one {FLAGS.accelerator} '
+         f'({accelerator.flops / 1e12:g} TFLOP/s at {FLAGS.utilisation:.0%}); evaluation and '
+         'compilation are not counted')
+
+
+def record(cell, place):
+  """Copy what a page shows of a run: records, config, seconds, its curve, pictures of one seed.
+
+  The curve is the rows of its evaluations, without what the machine was doing.
+  """
+  from mollification import metrics
+  cells.record(cell, place)
+  shutil.copy(cell.folder / 'seconds.json', place)
+  rows = [row for row in metrics.read_rows(cell.folder / 'metrics.jsonl')
+          if any(name.startswith('valid/') for name in row)]
+  of_run = lambda row: {name: value for name, value in row.items()
+                        if name.split('/')[0] in ('step', 'train', 'valid')}
+  (place / 'curve.jsonl').write_text(''.join(json.dumps(of_run(row)) + '\n' for row in rows))
+  if cell.config.seed == 0:
+    for path in sorted((cell.folder / 'samples').glob('measured-*.png')):
+      (place / 'samples').mkdir(exist_ok=True)
+      shutil.copy(path, place / 'samples')

@@ -1,0 +1,109 @@
+"""Tables of images from their records: what each arm gains over vanilla training, by model."""
+import dataclasses
+import functools
+import pathlib
+
+from experiments import comparison, image_cells, image_findings
+
+# Of all that is recorded, what a page shows, in the data set's own features and in another
+# network's (METRIC@NET); the rest is in the records.
+SHOWN = ('log_likelihood', 'frechet', 'kernel_distance', 'precision', 'recall', 'coverage',
+         'far_share')
+SHOWN_IN_OTHERS = ('fid', 'kid', 'frechet', 'precision', 'recall')
+
+
+def read(root, table, scale):
+  """{data set: [(Cell, Record)]} of the runs of a table that have records."""
+  found = {}
+  for dataset, grid in image_cells.TABLES[table][scale].items():
+    found[dataset] = [
+      (cell, record) for cell, record in comparison.read(pathlib.Path(root) / scale / dataset)
+      if image_findings.model_of(cell) in grid.models and cell.arm in grid.arms
+      and cell.seed < grid.seeds]
+  return {dataset: cells for dataset, cells in found.items() if cells}
+
+
+def rows(cells):
+  """[comparison.Row] of each model, arm but vanilla, and metric, called 'MODEL, ARM'.
+
+  Seeds that only one of the two arms has, so far, are left out.
+  """
+  there = {cell.arm for cell in cells} - {'vanilla'}
+  found = [row for arm in image_cells.ARMS if arm in there
+           for row in comparison.compare(_paired(cells, arm))]
+  return sorted(found, key=lambda row: row.model.rsplit(', ', 1)[0])   # arms stay in their order
+
+
+def _paired(cells, arm):
+  """Cells of vanilla training and of `arm`, called mollified, of seeds that both have."""
+  seen = {(cell.model, cell.metric, cell.arm, cell.seed) for cell in cells}
+  both = [cell for cell in cells if cell.arm in ('vanilla', arm) and all(
+    (cell.model, cell.metric, other, cell.seed) in seen for other in ('vanilla', arm))]
+  return [dataclasses.replace(cell, model=f'{cell.model}, {arm}',
+                              arm='vanilla' if cell.arm == 'vanilla' else 'mollified')
+          for cell in both]
+
+
+def shown(metric):
+  """Whether a page shows a metric."""
+  name, _, net = metric.partition('@')
+  return name in (SHOWN_IN_OTHERS if net else SHOWN)
+
+
+def text(root, table, scale):
+  """The table for a terminal and what it says."""
+  parts = []
+  for dataset, found in read(root, table, scale).items():
+    of_set = rows([cell for cell, _ in found])
+    parts += [f'{dataset}:', comparison.text_table(of_set),
+              *image_findings.sentences(found, of_set, _folder(root, scale, dataset))]
+  return '\n\n'.join(parts) or 'no records yet'
+
+
+def markdown(root, table, scale):
+  """The table for a page: vanilla means, and below them paired differences with 95 % intervals.
+
+  A difference that exceeds its interval is bold where the arm is better, struck out where worse.
+  """
+  parts = []
+  for dataset, found in read(root, table, scale).items():
+    of_set = [row for row in rows([cell for cell, _ in found]) if shown(row.metric)]
+    lines = '\n'.join('| ' + ' | '.join(line) + ' |' for line in table_lines(of_set))
+    sentences = image_findings.sentences(found, of_set, _folder(root, scale, dataset))
+    parts += [f'**{dataset}**\n\n{lines}', '\n'.join(f'- {line}' for line in sentences)]
+  return '\n\n'.join(parts)
+
+
+def _folder(root, scale, dataset):
+  return pathlib.Path(root) / scale / dataset
+
+
+def table_lines(of_set):
+  """Lines of the table as tuples of text, header and rule first."""
+  metrics = sorted({row.metric for row in of_set}, key=_place)
+  header = [f'{m.replace("@", " in ")} {comparison.arrow(m)}' for m in metrics]
+  lines = [('model', 'arm', *header), ('---',) * (2 + len(metrics))]
+  by_model = {}
+  for row in of_set:
+    model, arm = row.model.split(', ', 1)
+    by_model.setdefault(model, {}).setdefault(arm, {})[row.metric] = row
+  for model, arms in by_model.items():
+    first = functools.reduce(lambda a, b: b | a, arms.values())
+    lines.append((model, 'vanilla', *(comparison.shown(first[m].vanilla) if m in first else ''
+                                      for m in metrics)))
+    lines += [('', arm, *(difference(of[m]) if m in of else '' for m in metrics))
+              for arm, of in arms.items()]
+  return lines
+
+
+def _place(metric):
+  name, _, net = metric.partition('@')
+  return bool(net), (SHOWN_IN_OTHERS if net else SHOWN).index(name), net
+
+
+def difference(row):
+  """`mean ± interval` of the paired difference, marked where it is decided."""
+  mean, interval = row.difference.mean, row.interval
+  digits = comparison.decimals(interval)
+  text = f'{mean:+.{digits}f} ± {interval:.{digits}f}'
+  return {'better': f'**{text}**', 'worse': f'~~{text}~~'}.get(row.verdict, text)

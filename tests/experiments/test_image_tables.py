@@ -1,0 +1,273 @@
+"""The tables of images: every run once over all shards, from records, and what a run will take."""
+import dataclasses
+import importlib
+import itertools
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import (
+  cells,
+  comparison,
+  estimate,
+  image_cells,
+  image_command,
+  image_findings,
+  image_table,
+)
+from mollification import build, check, measure
+from mollification.evaluation import records
+from mollification.training import workdir
+from tests import test_configs
+from tests.training import tiny
+from tests.updates import config_of
+
+GRIDS = [(table, scale) for table, scales in image_cells.TABLES.items() for scale in scales]
+
+
+@pytest.mark.parametrize('table, scale', GRIDS)
+@pytest.mark.parametrize('n', [1, 3, 4])
+def test_each_run_is_in_one_shard(table, scale, n):
+  shards = [image_cells.chosen(table, scale, [], f'{i}/{n}') for i in range(1, n + 1)]
+  assert sorted(itertools.chain(*shards)) == sorted(set(image_cells.names(table, scale)))
+  assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_runs_are_chosen_by_the_parts_of_their_names():
+  found = image_cells.chosen('table1', 'digits', ['digits/vae', 'digits/glow/blur/'], '1/1')
+  assert {name.rsplit('/', 1)[0] for name in found} == {
+    'digits/vae/vanilla', 'digits/vae/gaussian', 'digits/vae/blur', 'digits/glow/blur'}
+  with pytest.raises(ValueError, match="no run of the scale 'digits' starts with 'digits/va'"):
+    image_cells.chosen('table1', 'digits', ['digits/va'], '1/1')
+  for shard in ('0/2', '3/2', '1', 'a/b', '-1/2'):
+    with pytest.raises(ValueError, match=f"must be i/n with i from 1 to n, got '{shard}'"):
+      image_cells.chosen('table1', 'digits', [], shard)
+
+
+@pytest.mark.parametrize('table, scale', GRIDS)
+def test_arms_of_a_seed_differ_in_mollification_alone(table, scale, tmp_path):
+  for dataset, grid in image_cells.TABLES[table][scale].items():
+    for model in grid.models:
+      found = {arm: image_cells.cell(table, scale, f'{dataset}/{model}/{arm}/0',
+                                     tmp_path).config.to_dict() for arm in grid.arms}
+      mollify = {arm: config.pop('mollify') for arm, config in found.items()}
+      assert all(config == found['vanilla'] for config in found.values())
+      assert mollify['vanilla']['fraction'] == 0.
+      fractions = {own['fraction'] for arm, own in mollify.items() if arm != 'vanilla'}
+      assert len(fractions) == 1
+      assert 0 < fractions.pop() < 1
+      options = {(own['name'], own['schedule']) for arm, own in mollify.items() if arm != 'vanilla'}
+      assert len(options) == len(grid.arms) - 1
+
+
+def test_a_run_is_the_same_in_every_table_that_names_it(tmp_path):
+  """Its records count in all of them, and what was measured for one is there for the other."""
+  seen = {}
+  for table, scale in GRIDS:
+    for name in image_cells.names(table, scale):
+      cell = image_cells.cell(table, scale, name, tmp_path)
+      other = seen.setdefault((scale, name), cell)
+      assert other.config.to_dict() == cell.config.to_dict()
+      assert dataclasses.replace(other, config=None) == dataclasses.replace(cell, config=None)
+  assert len(seen) < sum(len(image_cells.names(table, scale)) for table, scale in GRIDS)
+
+
+def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
+  config = tiny.config(eval__every=0, checkpoint__every=0)
+  cell = cells.Cell(config, tmp_path, ('nll', 'pr'), 'tiny')
+  assert cells.state(cell) == 'missing'
+  (tmp_path / 'checkpoints' / '4').mkdir(parents=True)
+  (tmp_path / 'checkpoints' / '9.orbax-checkpoint-tmp').mkdir()
+  assert cells.state(cell) == '4 of 8 updates'
+  (tmp_path / 'checkpoints' / '8').mkdir()
+  assert cells.state(cell) == 'trained, not measured'
+  (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
+  monkeypatch.setattr(cells, '_measured', lambda cell, step: step == 8)
+  assert cells.state(cell) == 'done'
+  monkeypatch.setattr(build, 'build', None)
+  assert cells.train_and_measure(cell) is None
+  other = cells.Cell(tiny.config(seed=5), tmp_path, ('nll',), 'tiny')
+  assert not cells.is_done(other)
+
+
+def test_a_row_for_each_arm_of_seeds_that_both_have():
+  values = {('vanilla', 0): 5., ('vanilla', 1): 6., ('gaussian', 0): 4., ('gaussian', 1): 4.,
+            ('blur', 1): 9.}
+  found = [(comparison.Cell('vae', arm, seed, 'frechet', value), types.SimpleNamespace(extra={}))
+           for (arm, seed), value in values.items()]
+  rows = {row.model: row for row in image_table.rows([cell for cell, _ in found])}
+  assert rows['vae, gaussian'].difference.mean == -1.5
+  assert (rows['vae, blur'].difference.mean, rows['vae, blur'].vanilla.count) == (3., 1)
+  assert not list(image_findings.nonfinite(found))
+  found[2][1].extra['nonfinite_samples'] = 3
+  assert list(image_findings.nonfinite(found)) == [
+    'vae, gaussian: 3 samples of 1 runs are not finite and count as the images that they become.']
+
+
+def test_the_page_shows_vanilla_means_and_marks_what_is_decided():
+  values = {'vanilla': (5., 6., 7.), 'gaussian': (4., 5.1, 5.9), 'blur': (6., 7.1, 7.9)}
+  found = [comparison.Cell('vae', arm, seed, 'frechet', value)
+           for arm, own in values.items() for seed, value in enumerate(own)]
+  found += [comparison.Cell('vae', arm, 0, 'recall', .5) for arm in ('vanilla', 'blur')]
+  found += [comparison.Cell('vae', arm, 0, 'frechet@net', 2.) for arm in ('vanilla', 'blur')]
+  assert ['| ' + ' | '.join(line) + ' |' for line in image_table.table_lines(
+    image_table.rows(found))] == [
+    '| model | arm | frechet ↓ | recall ↑ | frechet in net ↓ |', '| --- | --- | --- | --- | --- |',
+    '| vae | vanilla | 6.00 ± 0.58 | 0.500 ± nan | 2.000 ± nan |',
+    '|  | gaussian | **-1.00 ± 0.25** |  |  |',
+    '|  | blur | ~~+1.00 ± 0.25~~ | +0.000 ± inf | +0.000 ± inf |']
+
+
+def test_gains_lost_modes_costs_and_lateness_are_said(tmp_path):
+  values = {'vanilla': (5., 6., 7.), 'gaussian': (4., 5.1, 5.9), 'blur': (6., 7.1, 7.9)}
+  found = [(comparison.Cell('vae', arm, seed, metric, value), types.SimpleNamespace(extra={}))
+           for metric in ('frechet', 'recall') for arm, own in values.items()
+           for seed, value in enumerate(own)]
+  pace = {'vanilla': .1, 'gaussian': .1005, 'blur': .102}
+  scores = {'vanilla': (-3., -1.), 'gaussian': (-2., -.5), 'blur': (-9., -2.)}
+  for arm in values:
+    place = tmp_path / 'vae' / arm / '0'
+    place.mkdir(parents=True)
+    (place / 'seconds.json').write_text(json.dumps({'fastest_update': pace[arm]}))
+    (place / 'curve.jsonl').write_text(''.join(json.dumps(
+      {'step': step, 'valid/log_likelihood': score}) + '\n'
+      for step, score in zip((50, 100), scores[arm])))
+  said = list(image_findings.sentences(found, image_table.rows([c for c, _ in found]), tmp_path))
+  assert said == [
+    'gaussian: Of 2 comparisons, mollified training is better in 1, worse in 1, and 0 are '
+    'undecided at 95 % with so few seeds.',
+    'gaussian, helped: vae (frechet -1.00 ± 0.25).',
+    'gaussian, lost modes: vae (recall -1.00 ± 0.25).',
+    'gaussian, time of an update against vanilla training: vae +0.5% of 100 ms.',
+    'gaussian, share of the updates after which clean validation likelihood is where vanilla '
+    'training ends, by seed: vae 100%.',
+    'blur: Of 2 comparisons, mollified training is better in 1, worse in 1, and 0 are undecided at '
+    '95 % with so few seeds.',
+    'blur, harmed: vae (frechet +1.00 ± 0.25).',
+    'blur, no gain over vanilla training seen in any distance: vae.',
+    'blur, time of an update against vanilla training: vae +2.0% of 100 ms.',
+    'blur, share of the updates after which clean validation likelihood is where vanilla training '
+    'ends, by seed: vae never.']
+
+
+RECORDED = sorted(image_command.RESULTS.glob('*/*/*/*/*'))
+
+
+def test_committed_records_are_of_todays_configs(tmp_path):
+  """Another config would be another run: its figures may not stand in a docstring or the README."""
+  assert len(RECORDED) >= 63
+  for place in RECORDED:
+    scale, *name = place.relative_to(image_command.RESULTS).parts
+    table = next(table for table, scales in image_cells.TABLES.items()
+                 if '/'.join(name) in (image_cells.names(table, scale) if scale in scales else ()))
+    cell = image_cells.cell(table, scale, '/'.join(name), tmp_path)
+    wanted = workdir.identity(json.loads(json.dumps(cell.config.to_dict())))
+    found = records.read_all(place / 'records')
+    assert {record.config_sha256 for record in found} == {wanted}, place
+    assert workdir.identity(workdir.read_config(place)) == wanted
+    assert cells._measured(dataclasses.replace(cell, folder=place), cell.config.total_steps), place
+
+
+def test_figures_in_docstrings_are_those_of_the_records():
+  found = [cell for cell, _ in comparison.read(image_command.RESULTS / 'digits' / 'digits')]
+  quoted = 0
+  for model in image_cells.TABLES['table1']['digits']['digits'].models:
+    text = ' '.join(importlib.import_module(f'configs.digits_{model}').__doc__.split())
+    if 'results/images' not in text:
+      continue
+    for metric, arm in itertools.product(
+        ('log_likelihood', 'frechet'), ('vanilla', 'gaussian', 'blur')):
+      own = [c.value for c in found if c.model.split(' (')[0] == model
+             and (c.metric, c.arm) == (metric, arm)]
+      assert comparison.shown(comparison.Moments.of(own)) in text, (model, metric, arm)
+      assert f'{len(own)} seeds' in text
+    quoted += 1
+  assert quoted >= 5
+
+
+def test_a_listing_adds_up(monkeypatch, tmp_path):
+  monkeypatch.setattr(estimate, 'of_config', lambda config: estimate.Cost(10**6, 3e12, 9e10, 2_000))
+  monkeypatch.setattr(image_command, 'FLAGS',
+                      types.SimpleNamespace(accelerator='v100', utilisation=.5))
+  todo = [image_cells.cell('table1', 'paper', f'cifar10/vae/{arm}/0', tmp_path)
+          for arm in ('vanilla', 'gaussian', 'blur')]
+  (todo[0].folder / 'checkpoints' / '500').mkdir(parents=True)
+  *lines, total = image_command.listing(todo)
+  hours = 3e12 * 2_000 / 15.7e12 / .5 / 3600
+  assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
+                      f'GFLOP an update, 90 GB, does not fit, {hours:.2g} h')
+  assert total.startswith(f'3 runs, {2.75 * hours:.2g} h left on one v100 (15.7 TFLOP/s at 50%)')
+
+
+def test_flops_of_a_network_without_loops_are_those_that_xla_counts():
+  config = config_of('digits_vae')
+  found = estimate.of_config(config)
+  lowered = jax.jit(lambda a, b: jax.lax.conv_general_dilated(
+    a, b, (1, 1), [(1, 1)] * 2, lhs_dilation=(2, 2), dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    @ jnp.ones((5, 7))).trace(jnp.ones((2, 8, 8, 3)), jnp.ones((4, 4, 3, 5)))
+  counted = estimate.matmul_flops(lowered.jaxpr)
+  assert counted == pytest.approx(lowered.lower().cost_analysis()['flops'], rel=.15)   # the border
+  state = jax.eval_shape(lambda: build.create_state(config, jnp.zeros((128, 8, 8, 1), jnp.uint8),
+                                                    17, 1.))
+  assert found.parameters == sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  weights = sum(leaf.size for leaf in jax.tree.leaves(state.params) if leaf.ndim == 2)
+  # Forward, and by inputs and by weights backward, but that nobody needs the first layer's inputs.
+  assert found.flops == pytest.approx(6 * 128 * weights - 2 * 128 * 64 * 256, rel=1e-6)
+
+
+def test_loops_count_as_often_as_they_run():
+  few, many = (estimate.of_config(config_of('digits_glow', f'model.steps={n}')) for n in (2, 4))
+  assert many.flops == pytest.approx(2 * few.flops, rel=.02)
+  assert many.memory > few.memory
+
+
+PAPER = [(table, f'{dataset}/{model}/{arm}/0') for table, scales in image_cells.TABLES.items()
+         for dataset, grid in scales['paper'].items() for model in grid.models
+         for arm in grid.arms if arm not in ('vanilla', 'gaussian')]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('table, name', PAPER)
+def test_cells_of_the_paper_lower_for_accelerators(table, name, tmp_path):
+  """Those of the other two arms are the programs of the configs, which test_configs lowers."""
+  traced, _ = test_configs.traced(image_cells.cell(table, 'paper', name, tmp_path).config)
+  for platform in ('tpu', 'cuda'):
+    assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
+
+
+LAPTOP = [(dataset, model) for dataset, grid in image_cells.TABLES['table1']['cpu'].items()
+          for model in grid.models]
+
+
+@pytest.mark.parametrize('dataset, model', LAPTOP)
+def test_runs_of_a_laptop_are_looked_at_in_whole_intervals(dataset, model, tmp_path):
+  config = image_cells.cell('table1', 'cpu', f'{dataset}/{model}/vanilla/0', tmp_path).config
+  check.check_ranges(config)
+  assert config.total_steps % config.log.every == config.eval.every % config.log.every == 0
+  assert config.total_steps == 5 * config.eval.every == 5 * config.checkpoint.keep_every
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dataset, model', LAPTOP)
+def test_cells_of_a_laptop_trace(dataset, model, tmp_path):
+  config = image_cells.cell('table1', 'cpu', f'{dataset}/{model}/vanilla/0', tmp_path).config
+  _, state = test_configs.traced(config)
+  assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) < 1e6
+
+
+def test_a_run_of_the_table_is_trained_measured_and_recorded(tmp_path):
+  cell = image_cells.cell('table1', 'digits', 'digits/vae/blur/0', tmp_path / 'runs', smoke=True)
+  cell.config.eval.sample_every = 0
+  with jax.debug_key_reuse(False):
+    assert cells.train_and_measure(cell) > 0
+  place = tmp_path / 'results' / 'digits' / 'digits' / 'vae' / 'blur' / '0'
+  image_command.record(cell, place)
+  found = {record.metric for c, record in comparison.read(tmp_path / 'results/digits/digits')}
+  assert {'frechet', 'kernel_distance', 'mmd2', 'log_likelihood', 'recall', 'coverage'} <= found
+  assert sorted(path.name for path in place.iterdir()) == [
+    'config.json', 'curve.jsonl', 'records', 'samples', 'seconds.json']
+  assert [step for step, _ in image_findings.curve_of(place)] == [4, 8]
+  assert measure.open_run(cell.folder).config.mollify.heat_blur.sigma_max == 5.
