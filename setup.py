@@ -14,6 +14,7 @@ TRAIN = [
   'tensorboard>=2.17,<3',  # clu.metric_writers imports it without declaring it
   'pillow>=10',
   'matplotlib>=3.9,<4',
+  'markdown>=3.5,<4',  # the page of experiments.report
 ]
 DATA = [
   'tensorflow-datasets>=4.9.7,<5',

@@ -36,11 +36,15 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class InFeatures:
-  """Metrics in the features of a network, of so many samples, against a split of the data."""
+  """Metrics in the features of a network, of so many samples, against a split of the data.
+
+  `groups` are those of the jackknife; 0: seeds alone tell how far a distance may be off.
+  """
   metrics: tuple
   network: str
   num_samples: int
   split: str = 'test'
+  groups: int = 0
 
 
 class Stopped(Exception):
@@ -87,7 +91,8 @@ def _measure(cell, last):
       measure.measure(run, cell.over_training, step=step, **options)
   for more in cell.more:
     measure.measure(run, more.metrics, extractor=features.load(more.network),
-                    num_samples=more.num_samples, split=more.split, **options)
+                    num_samples=more.num_samples, split=more.split, groups=more.groups,
+                    **options)
   measure.measure(run, cell.metrics, **options)
 
 

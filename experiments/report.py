@@ -1,9 +1,10 @@
 """Render the measured blocks of README.md from the committed records, and nothing else.
 
-  python -m experiments.report [--check]
+  python -m experiments.report [--check] [--html=FILE]
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; its text is what `BLOCKS[NAME]` makes
 of experiments/results/. With --check nothing is written: exit status 1 if the README differs.
+With --html the blocks, and of image models the samples and curves too, become one page, `FILE`.
 """
 import functools
 import json
@@ -19,17 +20,20 @@ from experiments import (
   image_table,
   intrinsic_dimension_table,
   mechanism_table,
+  page,
   sensitivity_table,
   synthetic,
   uci,
   uci_table,
 )
+from mollification import files
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / 'README.md'
 RESULTS = ROOT / 'experiments' / 'results'
 
 _CHECK = flags.DEFINE_bool('check', False, 'Only say whether README.md is up to date.')
+_HTML = flags.DEFINE_string('html', '', 'Page to write, for a browser; it needs no network.')
 
 
 def render(text):
@@ -131,6 +135,11 @@ def main(argv):
   if _CHECK.value:
     sys.exit(old != new and 'README.md is not what the records say: python -m experiments.report')
   README.write_text(new)
+  if _HTML.value:
+    path = pathlib.Path(_HTML.value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as part:
+      part.write_text(page.build(new, RESULTS))
 
 
 if __name__ == '__main__':

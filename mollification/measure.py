@@ -12,6 +12,7 @@ from mollification import build, check, measurements
 from mollification.evaluation import (
   curve,
   features,
+  frechet,
   records,
   sampling,
   scoring,
@@ -60,14 +61,15 @@ def open_run(folder, params='', quantize=''):
 
 
 def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
-            extractor=None, allow_nonfinite=False, kept=None):
+            extractor=None, allow_nonfinite=False, kept=None, groups=frechet.GROUPS):
   """Measure `metrics` of one checkpoint of an Opened run: Records, written if `write`.
 
-  `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many
-  as the split has examples; `extractor` is that of metrics in features, of the data set where it is
-  None, and what it finds of the split is kept in the folder `kept`, the run's own for None. Each
-  metric is written as soon as it is there; what is in its way, and what `checked` finds, is raised
-  before anything is measured. Non-finite samples are counted in the records; more than none raise
+  `step` is a number of updates, 'best', or None for the newest. `num_samples` of 0 takes as many as
+  the split has examples; `extractor` is that of metrics in features, of the data set where it is
+  None, and what it finds of the split is kept in the folder `kept`, the run's own for None. Fréchet
+  distances have an error bar by a jackknife over so many `groups`, none for 0. Each metric is
+  written as soon as it is there; what is in its way, and what `checked` finds, is raised before
+  anything is measured. Non-finite samples are counted in the records; more than none raise
   FloatingPointError unless `allow_nonfinite`. Of a model that starts from data, `extra` says from
   which ('init_on'). Samples that are images leave a grid of them in samples/. Raises
   FileNotFoundError where there is no such checkpoint.
@@ -99,7 +101,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
       yield from measurements.in_features(
         _in_features(metrics), extractor, evaluation.dataset, held_out, samples, config, common,
         rows_folder=run.folder / 'features' if write else None,
-        kept=(kept or run.folder) if write else None)
+        kept=(kept or run.folder) if write else None, groups=groups)
 
   start = {'init_on': config.mollify.init_on} if evaluation.model.starts_from_data else {}
   found = []

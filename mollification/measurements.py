@@ -111,18 +111,19 @@ def passes_of(metrics):
   return list(dict.fromkeys({'frechet': 'fid', 'copies': 'kid'}.get(m, m) for m in metrics))
 
 
-def in_features(metrics, extractor, dataset, split, samples, config, common, *, rows_folder, kept):
+def in_features(metrics, extractor, dataset, split, samples, config, common, *, rows_folder, kept,
+                groups=frechet.GROUPS):
   """[Record] of each metric between samples and the split in the features of a network.
 
   Features of samples are mapped from a nameless file in `rows_folder`, what is extracted of data is
-  left in the folder `kept`; None keeps nothing.
+  left in the folder `kept`; None keeps nothing. `groups` are those of the jackknife.
   """
   start = time.monotonic()
   passes, source = passes_of(metrics), sources.from_array(samples().x, 'samples')
   if not features.is_own(extractor, dataset.name):
     sources.state_notes(sources.notes_on_levels(dataset.name, dataset.levels))
   with scoring.Progress(source) as progress:
-    own = scoring.run(extractor, source, passes, groups=frechet.GROUPS, progress=progress.show,
+    own = scoring.run(extractor, source, passes, groups=groups, progress=progress.show,
                       rows_folder=rows_folder)
   of_split = functools.partial(reference.of_split, extractor, dataset.name, folder=kept)
   unseen = of_split(split, passes)
