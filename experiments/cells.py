@@ -20,9 +20,9 @@ class Cell:
   """One run: what is trained, where, which metrics of `measure` are recorded, what it is called.
 
   Those of `more` are recorded besides, each `InFeatures` of a network other than the data set's
-  own, and metrics `over_training` of every checkpoint that is kept. What the networks find of data
-  is kept in the folder `kept`, the run's own for None. Samples that are not finite are an error, or
-  with `allow_nonfinite` counted in the records.
+  own, and those `over_training`, `InFeatures` of any, of every kept checkpoint but the last. What
+  the networks find of data is kept in the folder `kept`, the run's own for None. Samples that are
+  not finite are an error, or with `allow_nonfinite` counted in the records.
   """
   config: ConfigDict
   folder: pathlib.Path
@@ -38,11 +38,12 @@ class Cell:
 class InFeatures:
   """Metrics in the features of a network, of so many samples, against a split of the data.
 
-  `groups` are those of the jackknife; 0: seeds alone tell how far a distance may be off.
+  The network is the data set's own for '', and samples are as many as the split has for 0. `groups`
+  are those of the jackknife; 0: seeds alone tell how far a distance may be off.
   """
   metrics: tuple
-  network: str
-  num_samples: int
+  network: str = ''
+  num_samples: int = 0
   split: str = 'test'
   groups: int = 0
 
@@ -65,8 +66,8 @@ def train_and_measure(cell):
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
-    for more in cell.more:   # weights that are not there are missed before hours are spent
-      features.load(more.network)
+    for wanted in cell.more:   # weights that are not there are missed before hours are spent
+      features.load(wanted.network)
     run = build.build(cell.config)
     workdir.claim(cell.folder, cell.config.to_dict(), run.data)
     if stop.requested:
@@ -86,13 +87,17 @@ def _measure(cell, last):
   from mollification.evaluation import features
   run = measure.open_run(cell.folder)
   options = {'kept': cell.kept, 'allow_nonfinite': cell.allow_nonfinite}
+
+  def inside(wanted, step):
+    measure.measure(run, wanted.metrics, step=step, split=wanted.split, groups=wanted.groups,
+                    extractor=features.load(wanted.network) if wanted.network else None,
+                    num_samples=wanted.num_samples, **options)
+
   for step in measure.steps(cell.folder) if cell.over_training else ():
-    if step != last:
-      measure.measure(run, cell.over_training, step=step, **options)
-  for more in cell.more:
-    measure.measure(run, more.metrics, extractor=features.load(more.network),
-                    num_samples=more.num_samples, split=more.split, groups=more.groups,
-                    **options)
+    for wanted in cell.over_training if step != last else ():
+      inside(wanted, step)
+  for wanted in cell.more:
+    inside(wanted, None)
   measure.measure(run, cell.metrics, **options)
 
 

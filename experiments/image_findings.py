@@ -8,6 +8,7 @@ import json
 import statistics
 
 from experiments import comparison
+from mollification.evaluation import features, records
 
 DISTANCES = ('fid', 'frechet')   # what a table is judged by, in any features
 MODES = ('recall', 'coverage')
@@ -93,6 +94,14 @@ def curve_of(place):
   """[(update, clean validation log-likelihood)] of a recorded run."""
   rows = [json.loads(line) for line in (place / 'curve.jsonl').read_text().splitlines()]
   return [(row['step'], float(row[CURVE])) for row in rows if CURVE in row]
+
+
+def distances_of(place):
+  """[(update, distance)] of a run: FID, or a Fréchet distance in its data set's own features."""
+  of_set = lambda r: features.DATASETS.get(r.reference['dataset'])
+  return sorted((r.step, r.value) for r in records.read_all(place / 'records')
+                if r.metric == 'fid'
+                or (r.metric == 'frechet' and r.features['net'] == of_set(r)))
 
 
 def _pace_of(place):

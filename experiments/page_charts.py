@@ -5,11 +5,8 @@ import re
 import numpy as np
 
 from experiments import figures, image_findings
-from mollification.evaluation import features, records
 
 INK = '#010203'   # stands for the colour of the text
-COLORS = {'vanilla': '#5b82b5', 'gaussian': '#d0603f', 'blur': '#4f9d69', 'cosine': '#9b6bb3',
-          'linear': '#b8923a'}
 
 
 def of_model(folder, arms):
@@ -28,10 +25,9 @@ def _likelihood(folder):
 
 
 def _distance(folder):
-  """Of the seeds that were measured over training, in the data set's own features."""
+  """Of the seeds that were measured over training."""
   for place in sorted(folder.glob('*/records')):
-    curve = sorted((r.step, r.value) for r in records.read_all(place) if r.metric == 'frechet'
-                   and r.features['net'] == features.DATASETS.get(r.reference['dataset']))
+    curve = image_findings.distances_of(place.parent)
     if len(curve) > 1:
       yield curve
 
@@ -47,8 +43,8 @@ def _chart(curves, label):
       steps = [step for step, _ in own[0]]
       own = np.array([[y for _, y in curve] for curve in own if len(curve) == len(steps)])
       mean, error = own.mean(0), own.std(0, ddof=min(1, len(own) - 1)) / np.sqrt(len(own))
-      ax.plot(steps, mean, marker='o', ms=3, color=COLORS[arm], label=arm)
-      ax.fill_between(steps, mean - error, mean + error, color=COLORS[arm], alpha=.25, lw=0)
+      ax.plot(steps, mean, marker='o', ms=3, color=figures.COLORS[arm], label=arm)
+      ax.fill_between(steps, mean - error, mean + error, color=figures.COLORS[arm], alpha=.25, lw=0)
     ax.set(xlabel='updates', ylabel=label)
     ax.legend(frameon=False)
     ax.spines[['top', 'right']].set_visible(False)

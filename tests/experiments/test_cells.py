@@ -104,8 +104,8 @@ def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   """The records of the last update come last: that they are there says that all are."""
   config = tiny.config(eval__every=0, checkpoint__every=4)
   other = cells.InFeatures(('pr',), 'efficientnet_lite0_32', 20, 'validation')
-  cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,), ('mmd',),
-                    kept=tmp_path / 'kept')
+  cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,),
+                    (cells.InFeatures(('mmd',)),), kept=tmp_path / 'kept')
   with jax.debug_key_reuse(False):
     assert cells.train_and_measure(cell) > 0
   found = records.read_all(tmp_path / 'records')
