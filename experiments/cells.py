@@ -199,14 +199,25 @@ def _start(compiled, shares):
 
 def _measured(cell, step):
   """Whether every metric of the cell has its records of `step`."""
+  return holds(cell.folder, step, (InFeatures(cell.metrics), *cell.more))
+
+
+def holds(folder, step, wanted):
+  """Whether the records in the workdir `folder` have all of `wanted` [InFeatures] of `step`.
+
+  What is wanted of no network by name may be in any that is not named.
+  """
   from mollification.evaluation import records
-  found = {(r.metric, (r.features or {}).get('net'), r.reference['split'])
-           for r in records.read_all(cell.folder / 'records') if r.step == step}
-  other = {more.network for more in cell.more}
-  own = {metric for metric, net, split in found if split == 'test' and net not in other}
-  return all(_recorded(metric) & own for metric in cell.metrics) and all(
-    any((name, more.network, more.split) in found for name in _recorded(metric))
-    for more in cell.more for metric in more.metrics)
+  found = [(r.metric, (r.features or {}).get('net'), r.reference['split'])
+           for r in records.read_all(folder / 'records') if r.step == step]
+  named = {own.network for own in wanted} - {''}
+
+  def there(own, metric):
+    return any(name in _recorded(metric) and split == own.split
+               and (net == own.network if own.network else net not in named)
+               for name, net, split in found)
+
+  return all(there(own, metric) for own in wanted for metric in own.metrics)
 
 
 def _recorded(metric):

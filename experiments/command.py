@@ -48,17 +48,20 @@ def run_grid(cells, root, results):
   return results
 
 
-def run_cells(todo, root):
+def run_cells(todo, root, work=None):
   """Train and measure `cells.Cell`s, what is missing of them; the seconds of each.
 
-  None for one that was begun before. A signal ends the process, once what is under way is saved.
+  By `work`, if they are no `cells.Cell`s. None for one that was begun before. A signal ends the
+  process, once what is under way is saved.
   """
   from experiments import cells
   from mollification.training import preemption
   start, taken = time.monotonic(), []
   print(f'{len(todo)} runs, {FLAGS.workers} at a time; building and compiling', flush=True)
   try:
-    for cell, seconds in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled'):
+    for cell, seconds in cells.run(
+        todo, workers=FLAGS.workers, compiled=root / 'compiled',
+        work=work or cells.train_and_measure):
       taken.append(seconds)
       elapsed = time.monotonic() - start
       left = elapsed / len(taken) * (len(todo) - len(taken))

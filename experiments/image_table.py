@@ -23,15 +23,15 @@ def read(root, table, scale):
   return {dataset: cells for dataset, cells in found.items() if cells}
 
 
-def rows(cells):
-  """[comparison.Row] of each model, arm but vanilla, and metric, called 'MODEL, ARM'.
+def rows(cells, arms=image_cells.ARMS):
+  """[comparison.Row] of each model, arm of `arms` but vanilla, and metric, called 'MODEL, ARM'.
 
   Seeds that only one of the two arms has, so far, are left out.
   """
   there = {cell.arm for cell in cells} - {'vanilla'}
-  found = [row for arm in image_cells.ARMS if arm in there
+  found = [row for arm in arms if arm in there
            for row in comparison.compare(_paired(cells, arm))]
-  return sorted(found, key=lambda row: row.model.rsplit(', ', 1)[0])   # arms stay in their order
+  return sorted(found, key=lambda row: row.model.split(', ', 1)[0])   # arms stay in their order
 
 
 def _paired(cells, arm):
