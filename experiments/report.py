@@ -21,6 +21,7 @@ from experiments import (
   intrinsic_dimension_table,
   mechanism_table,
   page,
+  paper_rows,
   sensitivity_table,
   synthetic,
   uci,
@@ -112,7 +113,7 @@ def _images(table, scale):
   return image_table.markdown(RESULTS / 'images', table, scale)
 
 
-BLOCKS = {'quickstart': _quickstart,
+BLOCKS = {'quickstart': _quickstart, 'paper': paper_rows.markdown,
           'table1 digits': functools.partial(_images, 'table1', 'digits'),
           'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
