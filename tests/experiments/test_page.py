@@ -1,4 +1,5 @@
 """The page of all results: whole, from records, and in need of no network."""
+import html
 import json
 import re
 import xml.etree.ElementTree
@@ -53,7 +54,7 @@ def test_the_page_has_every_measured_section_and_needs_no_network(runs):
     rf'^## {re.escape(title)}\n(?:(?!^## ).*\n)*?<!-- ', README, re.M)]
   assert len(measured) >= 8
   for title in (*measured, 'Samples and curves: digits, digits scale'):
-    assert f'<h2>{title}</h2>' in text
+    assert f'<h2>{html.escape(title)}</h2>' in text
     assert f'href="#{page._anchor(title)}"' in text
   assert set(re.findall(r'(?:src|srcset|data|poster)="(\w+):', text)) == {'data'}
   assert not re.search(r'<(script|link|iframe)|url\((?!#)|@import', text)
