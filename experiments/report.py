@@ -75,7 +75,7 @@ def _bench(name):
 
 
 def _uci():
-  found = uci_table.read(RESULTS / 'uci', uci.names())
+  found = uci_table.read(RESULTS / 'uci', uci.known())
   taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
   # Cells that ran beside other work know the processor's time; the others had a core to themselves.
   seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
