@@ -116,7 +116,8 @@ class Autoencoder:
     def draw(variables, keys, temperature):
       own, variables = variables
       z = density.apply(own, keys, temperature=temperature, method='sample')
-      return evaluation.model.apply(variables, z * self.std + self.mean, method='decode')
+      return evaluation.model.apply(variables, z * self.std[None] + self.mean[None],
+                                    method='decode')
 
     config = self.opened.config.eval
     made = sampling.make_sampler(
