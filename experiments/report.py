@@ -17,6 +17,7 @@ from absl import app, flags
 from experiments import (
   alternatives_table,
   comparison,
+  first_steps,
   image_table,
   intrinsic_dimension_table,
   mechanism_table,
@@ -114,6 +115,7 @@ def _images(table, scale):
 
 
 BLOCKS = {'quickstart': _quickstart, 'paper': paper_rows.markdown,
+          'first steps': first_steps.markdown,
           'table1 digits': functools.partial(_images, 'table1', 'digits'),
           'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
