@@ -13,7 +13,7 @@ import pathlib
 from absl import flags
 
 from experiments import (
-  cells,
+  cell_records,
   command,
   comparison,
   image_cells,
@@ -33,15 +33,21 @@ ROWS = {'vanilla': ('vae', 'vanilla'), 'mollified': ('vae', 'gaussian'),
 
 def run(root):
   """Train what is missing, measure, print the table."""
+  root = image_command.settle(root)
   todo = [cell(FLAGS.scale, dataset, arm, seed, root)
           for dataset, grid in _grids(FLAGS.scale).items()
           for seed, arm in itertools.product(range(grid.seeds), ARMS)]
-  command.run_cells(todo, root, work=two_step.train_and_measure)
-  if FLAGS.record:
-    for own in todo:
+  first = {own.autoencoder.label: own.autoencoder for own in todo}   # one serves both arms
+  failed = command.run_all(list(first.values()), root)
+  failed |= command.run_all([own for own in todo if own.autoencoder.label not in failed], root,
+                            two_step.train_and_measure)
+  for own in todo if FLAGS.record else ():
+    if two_step.is_done(own):
       for done in (own.autoencoder, own):
         image_command.record(done, image_command.RESULTS / done.folder.relative_to(root))
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
+  if failed:
+    raise SystemExit(1)
 
 
 def _grids(scale):
@@ -59,7 +65,7 @@ def cell(scale, dataset, arm, seed, root):
     first, build.smoke(config) if FLAGS.smoke else config,
     pathlib.Path(root) / scale / dataset / MODEL / arm / str(seed),
     f'{dataset}/{MODEL}/{arm}/{seed}',
-    (*first.more, *([cells.InFeatures(in_own)] if in_own else ())))
+    (*first.more, *([cell_records.InFeatures(in_own)] if in_own else ())))
 
 
 def rows(root, scale, dataset):
@@ -76,9 +82,8 @@ def rows(root, scale, dataset):
 def markdown(root, scale):
   """The table for a page, a data set at a time."""
   return '\n\n'.join(
-    '\n'.join('| ' + ' | '.join(line) + ' |' for line in image_table.table_lines(shown))
-    for dataset in _grids(scale)
-    if (shown := [row for row in rows(root, scale, dataset) if image_table.shown(row.metric)]))
+    f'**{dataset}**\n\n' + image_table.as_markdown(image_table.table_lines(found))
+    for dataset in _grids(scale) if (found := rows(root, scale, dataset)))
 
 
 def text(root, scale):

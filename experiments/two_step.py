@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from configs import default
-from experiments import cells
+from experiments import cell_records, cells
 from mollification import build, measure, measurements, rng
 from mollification.data import dataset as data
 from mollification.evaluation import features, records, sampling
@@ -28,7 +28,7 @@ STD_LEAST = 1e-6   # of a latent that the encoder leaves where it is
 class Cell:
   """A density on the latents of the run `autoencoder` (a `cells.Cell`), and where it lives.
 
-  `wanted` [cells.InFeatures] are measured of its samples, against the autoencoder's own data.
+  `wanted` [cell_records.InFeatures] are measured of its samples, against the autoencoder's data.
   """
   autoencoder: cells.Cell
   config: ConfigDict
@@ -50,32 +50,45 @@ def density_config(seed, mollify):
 
 
 def train_and_measure(cell):
-  """What `cells.train_and_measure` does of a `Cell` of two steps; the first is done first."""
+  """What `cells.train_and_measure` does, of a `Cell` of two steps whose first step is done.
+
+  Raises ValueError where it is not.
+  """
   if is_done(cell):
     return None
-  cells.train_and_measure(cell.autoencoder)
+  if not cells.is_done(cell.autoencoder):
+    raise ValueError(f'{cell.autoencoder.label} must be trained and measured first.')
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
-    if not cells.is_done(cell.autoencoder):   # a signal cut it
-      return None
+    for wanted in cell.wanted:
+      if wanted.network:
+        features.load(wanted.network)   # what is not there is missed before hours are spent
     first = Autoencoder.open(cell.autoencoder.folder)
     latents = first.latents()
     run = build.build(cell.config, latents)
-    workdir.claim(cell.folder, cell.config.to_dict(), run.data)
+    workdir.claim(cell.folder, claimed(cell), run.data)
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
     if outcome.reason == 'preempted':
       return None
+    trained = time.monotonic()
     _measure(cell, first, build.build_evaluation(cell.config, latents), outcome.state)
+    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None,
+                               measuring=time.monotonic() - trained)
   return time.monotonic() - start if fresh else None
+
+
+def claimed(cell):
+  """The config that the density's workdir is held to: its own, and whose latents these are."""
+  own = cell.autoencoder.config.to_dict()
+  return cell.config.to_dict() | {'autoencoder': {'config_sha256': workdir.identity(own)}}
 
 
 def is_done(cell):
   """Whether the density is trained to its end and measured."""
   kept = workdir.read_config(cell.folder)
-  return (kept is not None
-          and workdir.identity(kept) == workdir.identity(cell.config.to_dict())
-          and cells.holds(cell.folder, cell.config.total_steps, cell.wanted))
+  return (kept is not None and workdir.identity(kept) == workdir.identity(claimed(cell))
+          and cell_records.holds(cell.folder, cell.config.total_steps, cell.wanted))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,15 +145,17 @@ def _measure(cell, first, evaluation, state):
   sampler, variables = first.sampler(evaluation.model), evaluation.variables(state)
   key = rng.purpose_key(cell.config.seed, 'sample')
   draw = functools.cache(lambda n: sampler(variables, key, n))
-  common = {'params': 'raw', 'step': step, 'seed': cell.config.seed, 'settings': {},
-            'config_sha256': workdir.identity(cell.config.to_dict())}
+  config = first.opened.config   # it is what samples are drawn and quantised by
+  common = {'params': 'raw', 'step': step, 'seed': cell.config.seed,
+            'settings': measure.settings_of(config),
+            'config_sha256': workdir.identity(claimed(cell))}
   for wanted in cell.wanted:
     extractor = (features.load(wanted.network) if wanted.network
                  else features.for_dataset(images.name))
     split = getattr(images, wanted.split)
     for found in measurements.in_features(
         wanted.metrics, extractor, images, split,
-        functools.partial(draw, wanted.num_samples or split.num_examples), cell.config, common,
+        functools.partial(draw, wanted.num_samples or split.num_examples), config, common,
         rows_folder=cell.folder / 'features', kept=cell.autoencoder.kept, groups=wanted.groups):
       for record in found[::-1]:
         records.write(record, cell.folder / 'records')

@@ -277,10 +277,11 @@ def restore(folder, step, template):
 def _common(run, step):
   """What all records of a checkpoint share."""
   return {'params': run.config.eval.params, 'step': step, 'seed': run.config.seed,
-          'config_sha256': run.identity, 'settings': _settings(run.config)}
+          'config_sha256': run.identity, 'settings': settings_of(run.config)}
 
 
-def _settings(config):
+def settings_of(config):
+  """`Record.settings` of what comes before a metric: what running statistics are made of."""
   if not config.eval.refresh:
     return {'refresh_examples': 0}
   return {'refresh_examples': config.eval.refresh_examples,

@@ -1,4 +1,5 @@
 """Two steps: latents as a table, samples decoded from it, and what they are held against."""
+import dataclasses
 import json
 import types
 
@@ -6,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cells, image_cells, image_table, table_two_step, two_step
+from experiments import cell_records, cells, image_cells, image_table, table_two_step, two_step
 from mollification import build
 from mollification.evaluation import records
 from tests.training import tiny
@@ -21,8 +22,11 @@ def done(tmp_path_factory):
   config = build.smoke(two_step.density_config(3, image_cells.ARMS['gaussian']))
   config.model.hidden, config.model.num_blocks = 8, 1
   cell = two_step.Cell(first, config, root / 'two_step', 'both',
-                       (cells.InFeatures(('frechet', 'pr'), '', 80),))
+                       (cell_records.InFeatures(('frechet', 'pr'), '', 80),))
   with jax.debug_key_reuse(False):   # it slows every eager operation of a checkpoint
+    with pytest.raises(ValueError, match='vae must be trained and measured first'):
+      two_step.train_and_measure(cell)
+    assert cells.train_and_measure(first) > 0
     assert two_step.train_and_measure(cell) > 0
   return cell
 
@@ -68,6 +72,12 @@ def test_a_cell_is_measured_against_the_images_and_done_once(done):
   assert json.loads((done.folder / 'config.json').read_text())['mollify']['fraction'] == .5
   assert two_step.is_done(done)
   assert two_step.train_and_measure(done) is None
+  assert found[0].settings['temperature'] == 1.
+  assert json.loads((done.folder / 'seconds.json').read_text())['measuring'] > 0
+  retrained = done.autoencoder.config.copy_and_resolve_references()
+  retrained.optimizer.learning_rate *= 2
+  assert not two_step.is_done(dataclasses.replace(done, autoencoder=dataclasses.replace(
+    done.autoencoder, config=retrained)))
 
 
 def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
