@@ -26,6 +26,7 @@ from experiments import (
   scaling,
   sensitivity_table,
   synthetic,
+  table_two_step,
   uci,
   uci_table,
 )
@@ -118,6 +119,10 @@ def _images(table, scale):
 BLOCKS = {'quickstart': _quickstart, 'paper': paper_rows.markdown,
           'first steps': first_steps.markdown,
           'table1 digits': functools.partial(_images, 'table1', 'digits'),
+          'table1 cpu': functools.partial(_images, 'table1', 'cpu'),
+          'schedules cpu': functools.partial(_images, 'table_schedules', 'cpu'),
+          'two step digits': functools.partial(table_two_step.markdown, RESULTS / 'images',
+                                               'digits'),
           'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
           'sensitivity': functools.partial(_grid, 'sensitivity', sensitivity_table),

@@ -23,7 +23,7 @@ def test_every_family_learns_and_takes_the_memory_that_was_estimated():
   for family, own in found.items():
     assert own['skipped'] == 0, family
     assert own['losses'][-1] < own['losses'][0], family
-    assert own['grown_gb'] == pytest.approx(own['estimated_gb'], rel=.5), family
+    assert own['measured_gb'] == pytest.approx(own['estimated_gb'], rel=.5), family
 
 
 @pytest.mark.slow
