@@ -24,7 +24,8 @@ def _smoke_run(folder, *flags):
   done = subprocess.run(
     [sys.executable, '-m', 'mollification.main', '--smoke', f'--workdir={folder / "run"}',
      '--config=configs/synthetic_realnvp.py', '--config.model.num_blocks=1', *flags], cwd=ROOT,
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'--xla_dump_to={folder / "xla"}'}, capture_output=True, text=True, check=False)
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': f'--xla_dump_to={folder / "xla"}'},
+    capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   assert 'finished after' in done.stdout
   return _of_xla(folder / 'xla')
