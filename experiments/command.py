@@ -1,4 +1,5 @@
 """What the commands of the experiments share: flags, one-line errors, what cannot be recorded."""
+import functools
 import pathlib
 import sys
 import time
@@ -54,20 +55,41 @@ def run_cells(todo, root):
   None for one that was begun before. A signal ends the process, once what is under way is saved.
   """
   from experiments import cells
+  return [seconds for _, seconds in _outcomes(todo, root, cells.train_and_measure)]
+
+
+def run_all(todo, root, work=None):
+  """The same of cells that do not need each other; {label: what went wrong} of those that failed.
+
+  By `work`, if they are no `cells.Cell`s.
+  """
+  from experiments import cells
+  attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
+  failed = {cell.label: found.text for cell, found in _outcomes(todo, root, attempt)
+            if isinstance(found, cells.Failure)}
+  for label, text in failed.items():
+    print(f'{label} failed: {text}', file=sys.stderr)
+  return failed
+
+
+def _outcomes(todo, root, work):
+  """(cell, what came back) of each, said as they come."""
+  from experiments import cells
   from mollification.training import preemption
-  start, taken = time.monotonic(), []
+  start, done = time.monotonic(), 0
   print(f'{len(todo)} runs, {FLAGS.workers} at a time; building and compiling', flush=True)
   try:
-    for cell, seconds in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled'):
-      taken.append(seconds)
+    for cell, found in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled',
+                                 work=work):
+      done += 1
       elapsed = time.monotonic() - start
-      left = elapsed / len(taken) * (len(todo) - len(taken))
-      _print(f'[{len(taken)}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: '
-             'trained and measured')
+      left = elapsed / done * (len(todo) - done)
+      how = f'failed: {found.text}' if isinstance(found, cells.Failure) else 'trained and measured'
+      _print(f'[{done}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: {how}')
+      yield cell, found
   except cells.Stopped:
     print('stopped and saved; the same command goes on from here')
     raise SystemExit(preemption.EXIT_STATUS) from None
-  return taken
 
 
 def _print(text):

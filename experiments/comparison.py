@@ -5,6 +5,7 @@ Reads records only; what a table says is what was measured and written down.
 import collections
 import csv
 import dataclasses
+import json
 import math
 import pathlib
 
@@ -57,7 +58,7 @@ class Row:
 
 
 def read(root):
-  """[(Cell, Record)] of `root`/MODEL/ARM/SEED/records: last update.
+  """[(Cell, Record)] of `root`/MODEL/ARM/SEED/records: last update, of runs that reached it.
 
   Of raw parameters, or of their average where nothing else was measured, and of test data. Metrics
   in the features of another network than the data set's own are called METRIC@NET, and may be
@@ -71,7 +72,7 @@ def read(root):
     wanted = [r for r in records.read_all(folder)
               if r.reference['split'] == 'test' or '@' in _named(r)]
     wanted = [r for r in wanted if r.params == 'raw'] or wanted
-    last = max((r.step for r in wanted), default=0)
+    last = _last_step(folder.parent, wanted)
     wanted = [r for r in wanted if r.step == last]
     metrics = [_named(r) for r in wanted]
     twice = [metric for metric in metrics if metrics.count(metric) > 1]
@@ -81,6 +82,16 @@ def read(root):
     found += [(Cell(_label(model, r), arm, r.seed, metric, r.value), r)
               for metric, r in zip(metrics, wanted)]
   return found
+
+
+def _last_step(run, wanted):
+  """The last update of a run: that of its config, or of its records where none is beside them.
+
+  A run that is under way may have records of checkpoints before its end.
+  """
+  if (run / 'config.json').exists():
+    return json.loads((run / 'config.json').read_text())['total_steps']
+  return max((r.step for r in wanted), default=0)
 
 
 def _named(record):
@@ -140,7 +151,9 @@ def lines(rows):
 
 
 def shown(moments):
-  """`mean ± sem` with two digits of the error."""
+  """`mean ± sem` with two digits of the error; of one value, that."""
+  if moments.count < 2:
+    return f'{moments.mean:.4g}'
   digits = decimals(moments.sem)
   return f'{moments.mean:.{digits}f} ± {moments.sem:.{digits}f}'
 

@@ -5,7 +5,9 @@ import numpy as np
 
 from mollification import metrics
 
-COLORS = {'vanilla': '#4c6a92', 'mollified': '#c8553d'}
+# Of the arms, legible on white and on black.
+COLORS = {'vanilla': '#4c6a92', 'mollified': '#c8553d', 'gaussian': '#c8553d', 'blur': '#3f8f5b',
+          'cosine': '#8e5fa8', 'linear': '#ab822c'}
 
 
 def pyplot():

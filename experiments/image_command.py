@@ -13,7 +13,7 @@ import shutil
 
 from absl import flags
 
-from experiments import cells, command, estimate, image_cells
+from experiments import cell_records, cells, command, estimate, image_cells
 
 FLAGS = command.FLAGS
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
@@ -31,20 +31,36 @@ def define_flags(table, scale):
                      upper_bound=1.)
 
 
+def settle(root):
+  """The folder of the runs, --smoke apart from the others; at the paper's scale one worker.
+
+  One process drives all devices of a host, and a second one would find their memory taken.
+  """
+  if FLAGS.scale == 'paper' and not FLAGS['workers'].present:
+    FLAGS.workers = 1
+  return root / 'smoke' if FLAGS.smoke else root
+
+
 def run(table, root):
   """Train what is missing, measure, print the table; or say what that would take."""
+  root = settle(root)
   names = image_cells.chosen(table, FLAGS.scale, FLAGS.cells, FLAGS.shard)
   todo = [image_cells.cell(table, FLAGS.scale, name, root, data_dir=FLAGS.data_dir,
                            smoke=FLAGS.smoke) for name in names]
   if FLAGS.dry_run:
-    print('\n'.join(listing(todo)))
+    import jax
+    jax.config.update('jax_compilation_cache_dir', str(root / 'compiled'))   # that of the runs
+    for line in listing(todo):
+      print(line, flush=True)
     return
-  command.run_cells(todo, root)
-  if FLAGS.record:
-    for cell in todo:
+  failed = command.run_all(todo, root)
+  for cell in todo if FLAGS.record else ():
+    if cells.is_done(cell):
       record(cell, RESULTS / cell.folder.relative_to(root))
   from experiments import image_table
   print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
+  if failed:
+    raise SystemExit(1)
 
 
 def listing(todo):
@@ -69,17 +85,21 @@ def listing(todo):
 def record(cell, place):
   """Copy what a page shows of a run: records, config, seconds, its curve, pictures of one seed.
 
-  The curve is the rows of its evaluations, without what the machine was doing.
+  Raises ValueError where a run of another config is recorded in `place`.
   """
+  with cell_records.replacing(cell.folder, place) as part:
+    write_curve(cell.folder, part / 'curve.jsonl')
+    if cell.config.seed == 0:
+      for path in sorted((cell.folder / 'samples').glob('measured-*.png')):
+        (part / 'samples').mkdir(exist_ok=True)
+        shutil.copy(path, part / 'samples')
+
+
+def write_curve(folder, path):
+  """The rows of a run's evaluations, without what the machine was doing."""
   from mollification import metrics
-  cells.record(cell, place)
-  shutil.copy(cell.folder / 'seconds.json', place)
-  rows = [row for row in metrics.read_rows(cell.folder / 'metrics.jsonl')
+  rows = [row for row in metrics.read_rows(folder / 'metrics.jsonl')
           if any(name.startswith('valid/') for name in row)]
   of_run = lambda row: {name: value for name, value in row.items()
                         if name.split('/')[0] in ('step', 'train', 'valid')}
-  (place / 'curve.jsonl').write_text(''.join(json.dumps(of_run(row)) + '\n' for row in rows))
-  if cell.config.seed == 0:
-    for path in sorted((cell.folder / 'samples').glob('measured-*.png')):
-      (place / 'samples').mkdir(exist_ok=True)
-      shutil.copy(path, place / 'samples')
+  path.write_text(''.join(json.dumps(of_run(row)) + '\n' for row in rows))

@@ -1,13 +1,16 @@
 """What a table of images says in words: gains, what they cost, and how training fails.
 
-A gain is a paired difference that exceeds its 95 % interval. The signs of failure are no gain over
-vanilla training, lost modes (recall or coverage falls) and late convergence (updates until clean
-validation data score what vanilla training ends with).
+A difference is decided where it exceeds its 95 % interval; of twenty that are none, one does by
+chance. The signs of failure are no gain over vanilla training, recall or coverage that falls (lost
+modes), late convergence (updates until clean validation data score what vanilla training ends
+with), and figures or samples that are not finite.
 """
 import json
+import math
 import statistics
 
 from experiments import comparison
+from mollification.evaluation import features, records
 
 DISTANCES = ('fid', 'frechet')   # what a table is judged by, in any features
 MODES = ('recall', 'coverage')
@@ -22,57 +25,87 @@ def model_of(cell):
 def sentences(found, rows, folder):
   """What `found` [(Cell, Record)] of a data set and its `rows` say, an arm at a time.
 
-  `folder` holds MODEL/ARM/SEED with the curve and the seconds of each run.
+  `folder` holds MODEL/ARM/SEED with the seconds and, where it is recorded, the curve of each run.
   """
   for arm in dict.fromkeys(row.model.rsplit(', ', 1)[1] for row in rows):
     own = [row for row in rows if row.model.endswith(f', {arm}')]
-    yield f'{arm}: {comparison.sentence(own)}'
-    yield from _gains(own, arm)
-    lost = [f'{_name(row)} ({_metric(row)} {_signed(row)})' for row in own
-            if row.metric.partition('@')[0] in MODES and row.verdict == 'worse']
-    if lost:
-      yield f'{arm}, lost modes: {"; ".join(lost)}.'
+    if max(row.difference.count for row in own) < 2:
+      yield f'{arm}: one seed an arm, which decides nothing.'
+    else:
+      yield f'{arm}: {comparison.sentence(own)}'
+      yield from _verdicts(own, arm)
     yield from _costs(own, arm, folder)
     yield from _lateness(own, arm, folder)
   yield from nonfinite(found)
 
 
-def _gains(own, arm):
-  """Which models the arm helped, by a distance."""
+def _verdicts(own, arm):
+  """By the distances, what the arm did to which model; and where it lost modes."""
   judged = [row for row in own if row.metric.partition('@')[0] in DISTANCES]
-  for verdict, words in (('better', 'helped'), ('worse', 'harmed')):
-    which = [f'{_name(row)} ({_metric(row)} {_signed(row)})' for row in judged
-             if row.verdict == verdict]
+  for verdict, words in (('better', 'nearer to real images'),
+                         ('worse', 'further from real images'), ('undecided', 'no gain seen')):
+    which = [_said(row) for row in judged if row.verdict == verdict]
     if which:
       yield f'{arm}, {words}: {"; ".join(which)}.'
-  without = sorted({_name(row) for row in judged} - {
-    _name(row) for row in judged if row.verdict == 'better'})
-  if without:
-    yield f'{arm}, no gain over vanilla training seen in any distance: {", ".join(without)}.'
+  lost = [_said(row) for row in own
+          if row.metric.partition('@')[0] in MODES and row.verdict == 'worse']
+  if lost:
+    yield f'{arm}, fewer modes: {"; ".join(lost)}.'
+
+
+def _said(row):
+  return f'{_name(row)} ({row.metric.replace("@", " in ")} {signed(row)})'
 
 
 def _costs(own, arm, folder):
-  """What an update takes, the median over seeds."""
+  """What an update takes against vanilla training, and what a run does in all."""
   costs = []
   for model, pairs in _pairs(own, arm, folder):
-    paces = [tuple(map(_pace_of, pair)) for pair in pairs]
-    if paces and all(a and b for a, b in paces):
-      costs.append(f'{model} {statistics.median(b / a - 1 for a, b in paces):+.1%} of '
-                   f'{statistics.median(a for a, _ in paces) * 1e3:.0f} ms')
+    taken = [tuple(map(_seconds, pair)) for pair in pairs]
+    ratios = [new['quiet_update'] / old['quiet_update'] - 1 for old, new in taken
+              if old.get('quiet_update') and new.get('quiet_update')]
+    if ratios:
+      base = statistics.median(old['quiet_update'] for old, _ in taken)
+      spread = f' ({min(ratios):+.1%} to {max(ratios):+.1%})' if len(ratios) > 1 else ''
+      whole = [new['training'] for _, new in taken if new.get('training')]
+      costs.append(f'{model} {statistics.median(ratios):+.1%}{spread} of {base * 1e3:.3g} ms'
+                   + (f', {statistics.median(whole):,.0f} s a run' if whole else ''))
   if costs:
     yield f'{arm}, time of an update against vanilla training: {"; ".join(costs)}.'
 
 
 def _lateness(own, arm, folder):
-  """When the arm caught up with vanilla training."""
+  """When the arm, and vanilla training itself, came to the score that the latter ends with."""
   late = []
   for model, pairs in _pairs(own, arm, folder):
-    caught = [caught_up(*pair) for pair in pairs if all((p / 'curve.jsonl').exists() for p in pair)]
+    pairs = [pair for pair in pairs if all((place / 'curve.jsonl').exists() for place in pair)]
+    caught = [caught_up(*pair) for pair in pairs]
     if caught:
       late.append(f'{model} {", ".join("never" if c is None else f"{c:.0%}" for c in caught)}')
   if late:
-    yield (f'{arm}, share of the updates after which clean validation likelihood is where vanilla '
-           f'training ends, by seed: {"; ".join(late)}.')
+    yield (f'{arm}, share of the updates after which clean validation data score what vanilla '
+           f'training ends with, to its standard error, by seed: {"; ".join(late)}.')
+
+
+def caught_up(vanilla, own):
+  """Share of its updates after which a run scores what the vanilla one does at its end, or None.
+
+  To within the standard error of that score over the validation data.
+  """
+  ends, curve = _scores(vanilla)[-1:], _scores(own)
+  for _, goal, error in ends:
+    return next((step / curve[-1][0] for step, score, _ in curve if score >= goal - error), None)
+
+
+def curve_of(place):
+  """[(update, clean validation log-likelihood)] of a recorded run."""
+  return [(step, score) for step, score, _ in _scores(place)]
+
+
+def _scores(place):
+  rows = [json.loads(line) for line in (place / 'curve.jsonl').read_text().splitlines()]
+  return [(row['step'], float(row[CURVE]), float(row.get(f'{CURVE}_sem', 0.))) for row in rows
+          if CURVE in row]
 
 
 def _pairs(own, arm, folder):
@@ -83,42 +116,43 @@ def _pairs(own, arm, folder):
                   if (folder / model / arm / vanilla.name).is_dir()]
 
 
-def caught_up(vanilla, own):
-  """Share of its updates after which a run scores what the vanilla one does at its end, or None."""
-  goal, curve = curve_of(vanilla)[-1][1], curve_of(own)
-  return next((step / curve[-1][0] for step, score in curve if score >= goal), None)
+def distances_of(place):
+  """[(update, distance)] of a run: FID, or a Fréchet distance in its data set's own features."""
+  of_set = lambda r: features.DATASETS.get(r.reference['dataset'])
+  return sorted((r.step, r.value) for r in records.read_all(place / 'records')
+                if r.metric == 'fid'
+                or (r.metric == 'frechet' and r.features['net'] == of_set(r)))
 
 
-def curve_of(place):
-  """[(update, clean validation log-likelihood)] of a recorded run."""
-  rows = [json.loads(line) for line in (place / 'curve.jsonl').read_text().splitlines()]
-  return [(row['step'], float(row[CURVE])) for row in rows if CURVE in row]
-
-
-def _pace_of(place):
-  """Seconds of an update where other work disturbed it least; None where nobody wrote them."""
+def _seconds(place):
+  """What seconds.json says, {} where nobody wrote it."""
   path = place / 'seconds.json'
-  return json.loads(path.read_text()).get('fastest_update') if path.exists() else None
+  return json.loads(path.read_text()) if path.exists() else {}
 
 
 def nonfinite(found):
-  """Lines on models that drew samples which are not finite, and count as what they become."""
-  counts = {(cell.model, cell.arm, cell.seed): record.extra['nonfinite_samples']
-            for cell, record in found if record.extra.get('nonfinite_samples')}
-  for model, arm in sorted({key[:2] for key in counts}):
-    own = [count for key, count in counts.items() if key[:2] == (model, arm)]
-    yield (f'{model}, {arm}: {sum(own)} samples of {len(own)} runs are not finite and count as the '
-           'images that they become.')
+  """Lines on samples and likelihoods that are not finite, by model and arm."""
+  for key, what, words in (
+      ('nonfinite_samples', 'samples', 'are not finite and count as the images that they become'),
+      ('nonfinite', 'likelihoods', 'are not finite and left out')):
+    counts = {(cell.model, cell.arm, cell.seed, record.n): record.extra[key]
+              for cell, record in found if record.extra.get(key)}
+    for model, arm in sorted({of_run[:2] for of_run in counts}):
+      own = {of_run: count for of_run, count in counts.items() if of_run[:2] == (model, arm)}
+      yield (f'{model}, {arm}: {sum(own.values())} of {sum(n for *_, n in own):,} {what} {words}.')
+  lost = sorted({(cell.model, cell.arm) for cell, _ in found if not math.isfinite(cell.value)})
+  if lost:
+    yield f'Not finite: {"; ".join(", ".join(which) for which in lost)}.'
 
 
 def _name(row):
   return row.model.rsplit(', ', 1)[0]
 
 
-def _metric(row):
-  return row.metric.replace('@', ' in ')
-
-
-def _signed(row):
-  digits = comparison.decimals(row.interval)
-  return f'{row.difference.mean:+.{digits}f} ± {row.interval:.{digits}f}'
+def signed(row):
+  """`mean ± interval` of the paired difference of a row; of one seed, the difference alone."""
+  mean, interval = row.difference.mean, row.interval
+  if math.isinf(interval):
+    return f'{mean:+.3g} (one seed)'
+  digits = comparison.decimals(interval)
+  return f'{mean:+.{digits}f} ± {interval:.{digits}f}'

@@ -7,9 +7,8 @@ from experiments import comparison, image_cells, image_findings
 
 # Of all that is recorded, what a page shows, in the data set's own features and in another
 # network's (METRIC@NET); the rest is in the records.
-SHOWN = ('log_likelihood', 'frechet', 'kernel_distance', 'precision', 'recall', 'coverage',
-         'far_share')
-SHOWN_IN_OTHERS = ('fid', 'kid', 'frechet', 'precision', 'recall')
+SHOWN = ('log_likelihood', 'fid', 'frechet', 'kid', 'kernel_distance', 'precision', 'recall',
+         'coverage', 'far_share')
 
 
 def read(root, table, scale):
@@ -23,15 +22,16 @@ def read(root, table, scale):
   return {dataset: cells for dataset, cells in found.items() if cells}
 
 
-def rows(cells):
-  """[comparison.Row] of each model, arm but vanilla, and metric, called 'MODEL, ARM'.
+def rows(cells, arms=image_cells.ARMS):
+  """[comparison.Row] of each model, arm of `arms` but vanilla, and shown metric: 'MODEL, ARM'.
 
   Seeds that only one of the two arms has, so far, are left out.
   """
+  cells = [cell for cell in cells if cell.metric.partition('@')[0] in SHOWN]
   there = {cell.arm for cell in cells} - {'vanilla'}
-  found = [row for arm in image_cells.ARMS if arm in there
+  found = [row for arm in arms if arm in there
            for row in comparison.compare(_paired(cells, arm))]
-  return sorted(found, key=lambda row: row.model.rsplit(', ', 1)[0])   # arms stay in their order
+  return sorted(found, key=lambda row: row.model.split(', ', 1)[0])   # arms stay in their order
 
 
 def _paired(cells, arm):
@@ -42,12 +42,6 @@ def _paired(cells, arm):
   return [dataclasses.replace(cell, model=f'{cell.model}, {arm}',
                               arm='vanilla' if cell.arm == 'vanilla' else 'mollified')
           for cell in both]
-
-
-def shown(metric):
-  """Whether a page shows a metric."""
-  name, _, net = metric.partition('@')
-  return name in (SHOWN_IN_OTHERS if net else SHOWN)
 
 
 def text(root, table, scale):
@@ -67,11 +61,16 @@ def markdown(root, table, scale):
   """
   parts = []
   for dataset, found in read(root, table, scale).items():
-    of_set = [row for row in rows([cell for cell, _ in found]) if shown(row.metric)]
-    lines = '\n'.join('| ' + ' | '.join(line) + ' |' for line in table_lines(of_set))
+    of_set = rows([cell for cell, _ in found])
     sentences = image_findings.sentences(found, of_set, _folder(root, scale, dataset))
-    parts += [f'**{dataset}**\n\n{lines}', '\n'.join(f'- {line}' for line in sentences)]
+    parts += [f'**{dataset}**\n\n{as_markdown(table_lines(of_set))}',
+              '\n'.join(f'- {line}' for line in sentences)]
   return '\n\n'.join(parts)
+
+
+def as_markdown(lines):
+  """Tuples of text as a table."""
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def _folder(root, scale, dataset):
@@ -98,12 +97,10 @@ def table_lines(of_set):
 
 def _place(metric):
   name, _, net = metric.partition('@')
-  return bool(net), (SHOWN_IN_OTHERS if net else SHOWN).index(name), net
+  return bool(net), net, SHOWN.index(name)
 
 
 def difference(row):
   """`mean ± interval` of the paired difference, marked where it is decided."""
-  mean, interval = row.difference.mean, row.interval
-  digits = comparison.decimals(interval)
-  text = f'{mean:+.{digits}f} ± {interval:.{digits}f}'
+  text = image_findings.signed(row)
   return {'better': f'**{text}**', 'worse': f'~~{text}~~'}.get(row.verdict, text)

@@ -5,21 +5,19 @@ import re
 import numpy as np
 
 from experiments import figures, image_findings
-from mollification.evaluation import features, records
 
 INK = '#010203'   # stands for the colour of the text
-COLORS = {'vanilla': '#5b82b5', 'gaussian': '#d0603f', 'blur': '#4f9d69', 'cosine': '#9b6bb3',
-          'linear': '#b8923a'}
 
 
 def of_model(folder, arms):
   """SVGs of the runs below MODEL/ARM/SEED: likelihood, and distance, over updates."""
-  for curves, label in ((_likelihood, 'clean validation log-likelihood (nats)'),
-                        (_distance, 'Fréchet distance')):
+  for curves, label, clip in (
+      (_likelihood, 'clean validation log-likelihood (nats)', True),
+      (_distance, 'Fréchet distance', False)):
     found = {arm: list(curves(folder / arm)) for arm in arms}
     found = {arm: own for arm, own in found.items() if own}
     if found:
-      yield _chart(found, label)
+      yield _chart(found, label, clip)
 
 
 def _likelihood(folder):
@@ -28,27 +26,30 @@ def _likelihood(folder):
 
 
 def _distance(folder):
-  """Of the seeds that were measured over training, in the data set's own features."""
+  """Of the seeds that were measured over training."""
   for place in sorted(folder.glob('*/records')):
-    curve = sorted((r.step, r.value) for r in records.read_all(place) if r.metric == 'frechet'
-                   and r.features['net'] == features.DATASETS.get(r.reference['dataset']))
+    curve = image_findings.distances_of(place.parent)
     if len(curve) > 1:
       yield curve
 
 
-def _chart(curves, label):
+def _chart(curves, label, clip):
   """Mean over seeds of each arm with a band of one standard error. curves: {arm: [[(x, y)]]}."""
   plt = figures.pyplot()
   with plt.rc_context({'svg.fonttype': 'none', 'font.family': 'sans-serif', 'text.color': INK,
                        'axes.labelcolor': INK, 'axes.edgecolor': INK, 'xtick.color': INK,
                        'ytick.color': INK, 'svg.hashsalt': 'mollification'}):
     figure, ax = plt.subplots(figsize=(5.6, 3.4))
+    lows = []
     for arm, own in curves.items():
       steps = [step for step, _ in own[0]]
       own = np.array([[y for _, y in curve] for curve in own if len(curve) == len(steps)])
       mean, error = own.mean(0), own.std(0, ddof=min(1, len(own) - 1)) / np.sqrt(len(own))
-      ax.plot(steps, mean, marker='o', ms=3, color=COLORS[arm], label=arm)
-      ax.fill_between(steps, mean - error, mean + error, color=COLORS[arm], alpha=.25, lw=0)
+      ax.plot(steps, mean, marker='o', ms=3, color=figures.COLORS[arm], label=arm)
+      ax.fill_between(steps, mean - error, mean + error, color=figures.COLORS[arm], alpha=.25, lw=0)
+      lows.append(np.sort(mean)[len(mean) // 4])
+    if clip and np.isfinite(min(lows)):   # while mollified a model is far from clean data
+      ax.set_ylim(bottom=min(lows) - .1 * abs(min(lows)))
     ax.set(xlabel='updates', ylabel=label)
     ax.legend(frameon=False)
     ax.spines[['top', 'right']].set_visible(False)

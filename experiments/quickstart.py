@@ -12,7 +12,7 @@ import pathlib
 import shutil
 import time
 
-from experiments import cells, command
+from experiments import cell_records, cells, command
 from mollification import build
 
 FLAGS = command.FLAGS
@@ -102,7 +102,7 @@ def _record(root):
                      'record from a new --workdir.')
   shutil.rmtree(RESULTS, ignore_errors=True)
   for cell in _cells(root):
-    cells.record(cell, RESULTS / cell.folder.relative_to(root))
+    cell_records.record(cell.folder, RESULTS / cell.folder.relative_to(root))
   for path in files:
     shutil.copy(path, RESULTS)
 

@@ -17,10 +17,13 @@ from absl import app, flags
 from experiments import (
   alternatives_table,
   comparison,
+  first_steps,
   image_table,
   intrinsic_dimension_table,
   mechanism_table,
   page,
+  paper_rows,
+  scaling,
   sensitivity_table,
   synthetic,
   uci,
@@ -74,7 +77,7 @@ def _bench(name):
 
 
 def _uci():
-  found = uci_table.read(RESULTS / 'uci', uci.names())
+  found = uci_table.read(RESULTS / 'uci', uci.known())
   taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
   # Cells that ran beside other work know the processor's time; the others had a core to themselves.
   seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
@@ -112,7 +115,8 @@ def _images(table, scale):
   return image_table.markdown(RESULTS / 'images', table, scale)
 
 
-BLOCKS = {'quickstart': _quickstart,
+BLOCKS = {'quickstart': _quickstart, 'paper': paper_rows.markdown,
+          'first steps': first_steps.markdown,
           'table1 digits': functools.partial(_images, 'table1', 'digits'),
           'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
@@ -120,6 +124,7 @@ BLOCKS = {'quickstart': _quickstart,
           'intrinsic dimension': functools.partial(_grid, 'intrinsic_dimension',
                                                    intrinsic_dimension_table),
           'alternatives': _alternatives,
+          'scaling': scaling.markdown,
           'bench': functools.partial(_bench, 'step'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),

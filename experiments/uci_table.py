@@ -69,6 +69,11 @@ def _shown(values):
   return f'{moments.mean:.2f} ± {_sd(moments):.2f}{lost}' if moments.count else lost.strip()
 
 
+def shown(runs, arm, selection):
+  """`mean ± sd` over the seeds of an arm."""
+  return _shown(_values(runs, arm, selection))
+
+
 def _left_out(count, total):
   return f' ({total - count} of {total} not finite)' if count < total else ''
 

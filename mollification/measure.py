@@ -76,7 +76,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   """
   extractor = checked(run, metrics, split, extractor, num_samples)
   evaluation, config = run.evaluation, run.config
-  state = _restore(run.folder, step, run.template)
+  state = restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
   held_out = getattr(evaluation.dataset, split)
   draw = evaluation.show if allow_nonfinite else evaluation.sample
@@ -88,7 +88,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   def samples():
     found = draw(variables, num_samples or held_out.num_examples)
     if write:   # before a record says that the samples were measured
-      _picture(found, evaluation.dataset.levels,
+      picture(found, evaluation.dataset.levels,
                run.folder / 'samples' / f'measured-{config.eval.params}-{common["step"]:08d}.png')
     return found
 
@@ -185,7 +185,7 @@ def drawn(folder, *, step=None, num_samples=0, params='', quantize='', allow_non
   """Samples of the run in the workdir `folder`, as a `sources.Source`; options as `measure`'s."""
   run = open_run(pathlib.Path(folder).expanduser(), params, quantize)
   evaluation, config = run.evaluation, run.config
-  state = _restore(run.folder, step, run.template)
+  state = restore(run.folder, step, run.template)
   draw = evaluation.show if allow_nonfinite else evaluation.sample
   samples = draw(evaluation.variables(state),
                  num_samples or evaluation.dataset.test.num_examples)
@@ -258,7 +258,11 @@ def _in_features(metrics):
   return [metric for metric in metrics if metric in measurements.IN_FEATURES]
 
 
-def _restore(folder, step, template):
+def restore(folder, step, template):
+  """The state in the workdir `folder` at `step`, 'best' or None for the newest, as `template`.
+
+  Raises FileNotFoundError where there is no such checkpoint.
+  """
   name = 'best' if step == 'best' else 'checkpoints'
   path = pathlib.Path(folder) / name
   if not path.is_dir():
@@ -273,17 +277,18 @@ def _restore(folder, step, template):
 def _common(run, step):
   """What all records of a checkpoint share."""
   return {'params': run.config.eval.params, 'step': step, 'seed': run.config.seed,
-          'config_sha256': run.identity, 'settings': _settings(run.config)}
+          'config_sha256': run.identity, 'settings': settings_of(run.config)}
 
 
-def _settings(config):
+def settings_of(config):
+  """`Record.settings` of what comes before a metric: what running statistics are made of."""
   if not config.eval.refresh:
     return {'refresh_examples': 0}
   return {'refresh_examples': config.eval.refresh_examples,
           'refresh_batch_size': config.eval.refresh_batch_size}
 
 
-def _picture(samples, levels, path):
+def picture(samples, levels, path):
   """A grid of the first samples, where they are images."""
   if samples.x.ndim == 4 and samples.x.dtype == np.uint8:
     shown = samples.x[:GRID]

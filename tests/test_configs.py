@@ -28,8 +28,9 @@ TRACED_ONLY = ('cifar10_glow', 'celeba64_glow', 'imagenet32_glow', 'fashion_mnis
 SLOW = [name for name in NAMES if
         (name.endswith(('vae', 'iwae', 'vae_iaf')) and name != 'cifar10_vae'
          and not name.startswith('digits')) or name == 'digits_nvae'
-        or name.startswith(('uci_whitewine', 'uci_parkinsons', 'celeba64_', 'imagenet32_',
-                            'photo_patches_'))
+        or name.startswith(('uci_whitewine', 'uci_parkinsons', 'uci_power', 'uci_gas',
+                            'uci_hepmass', 'uci_miniboone', 'uci_bsds300', 'celeba64_',
+                            'imagenet32_', 'photo_patches_'))
         or name == 'fashion_mnist_glow']
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
 

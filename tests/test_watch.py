@@ -249,7 +249,7 @@ def test_mistakes_are_found_before_anything_is_measured(trained, monkeypatch):
   def nothing(*args):
     raise AssertionError('a checkpoint was read')
 
-  monkeypatch.setattr(measure, '_restore', nothing)
+  monkeypatch.setattr(measure, 'restore', nothing)
   with pytest.raises(ValueError, match='sfid is made of the Inception network alone'):
     measure.measure(trained, ('nll', 'sfid'))
   with pytest.raises(ValueError, match=r'takes uint8 images .*28.*choose other --features'):

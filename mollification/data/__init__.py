@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mollification.data import embedded, images, manifold, synthetic, tabular
+from mollification.data import density_tables, embedded, images, manifold, synthetic, tabular
 from mollification.data.dataset import Dataset, Split
 
 __all__ = ['DATASETS', 'Dataset', 'Split', 'load', 'spec']
@@ -37,6 +37,10 @@ def _manifold(name, data_dir, cache_dir, seed, **options):
 
 def _table(name, data_dir, cache_dir, seed, **options):
   return tabular.load(name, data_dir, **options)
+
+
+def _density_table(name, data_dir, cache_dir, seed, **options):
+  return density_tables.load(name, data_dir)
 
 
 def _images(name, data_dir, cache_dir, seed, **options):
@@ -72,6 +76,11 @@ DATASETS = {
   'redwine': Entry(_table, (11,), None, ('download',)),
   'whitewine': Entry(_table, (11,), None, ('download',)),
   'parkinsons': Entry(_table, (15,), None, ('download',)),
+  'power': Entry(_density_table, (6,), None),
+  'gas': Entry(_density_table, (8,), None),
+  'hepmass': Entry(_density_table, (21,), None),
+  'miniboone': Entry(_density_table, (43,), None),
+  'bsds300': Entry(_density_table, (63,), None),
   'mnist': Entry(_images, (28, 28, 1), 256),
   'fashion_mnist': Entry(_images, (28, 28, 1), 256),
   'svhn_cropped': Entry(_images, (32, 32, 3), 256),
@@ -96,10 +105,11 @@ def _entry(name):
 def load(name, *, data_dir='', cache_dir='', seed=0, **options):
   """The Dataset `name` of `DATASETS`; `options` are those of its loader.
 
-  `data_dir`: where TFDS keeps its data ('' for ~/tensorflow_datasets), the folder of a UCI table,
-  the folder of images ('folder') or the archive ('npz'). `cache_dir`: where image arrays are
-  cached ('' for ~/.cache/mollification). `seed` draws synthetic samples and splits a folder; keep
-  it fixed over the seeds of training, so that all arms see one test set.
+  `data_dir`: where TFDS keeps its data ('' for ~/tensorflow_datasets), the folder of a UCI table
+  (of power, gas, hepmass, miniboone, bsds300: of their folders), the folder of images ('folder') or
+  the archive ('npz'). `cache_dir`: where image arrays are cached ('' for ~/.cache/mollification).
+  `seed` draws synthetic samples and splits a folder; keep it fixed over the seeds of training, so
+  that all arms see one test set.
   """
   entry = _entry(name)
   for option in options:

@@ -71,7 +71,8 @@ def read_csv(path, columns, delimiter):
   return rows
 
 
-def _read_npy(path):
+def read_npy(path):
+  """The array of an .npy file, numbers as float64; ValueError where it is none, or is pickled."""
   try:
     rows = np.asarray(np.load(path, allow_pickle=False))
   except (ValueError, EOFError, OSError) as error:
@@ -101,7 +102,7 @@ def _raw_rows(name, data_dir, download):
   table = TABLES[name]
   npy, text = data_dir / f'{name}.npy', data_dir / table.file
   if npy.exists():
-    return _read_npy(npy), npy
+    return read_npy(npy), npy
   if not text.exists():
     if not download:
       raise FileNotFoundError(f'neither {npy.name} nor {table.file} in {data_dir}; put one there '
@@ -110,11 +111,20 @@ def _raw_rows(name, data_dir, download):
   return read_csv(text, table.columns, table.delimiter), text
 
 
-def split_rows(name, rows, source):
+def check_shape(name, rows, expected, source):
+  """`rows` as they are, if of the shape `expected` (rows, columns); else ValueError."""
+  if rows.shape != expected:
+    raise ValueError(f'{source}: {name} has {expected[0]} rows × {expected[1]} columns, this file '
+                     f'{rows.shape}; put the original in its place.')
+  return rows
+
+
+def split_rows(name, rows, source, scaling=None):
   """Dataset of raw float rows [N, D]: split, then standardised in float64, stored as float32.
 
-  n_test = ⌊N/10⌋ last rows, n_validation = ⌊(N - n_test)/10⌋ before them; mean and sd (ddof 0) are
-  those of train and validation. ValueError as `dataset.check_rows`, or for fewer than 20 rows.
+  n_test = ⌊N/10⌋ last rows, n_validation = ⌊(N - n_test)/10⌋ before them; `scaling` is, if not
+  given, mean and sd (ddof 0) of train and validation. ValueError as `dataset.check_rows`, or for
+  fewer than 20 rows.
   """
   dataset.check_rows(rows, source)
   if len(rows) < 20:
@@ -122,12 +132,18 @@ def split_rows(name, rows, source):
   num_test = len(rows) // 10
   rest = len(rows) - num_test
   edge = rest - rest // 10
-  # Again without the test rows: a column may be constant in these alone.
-  fit = dataset.check_rows(rows[:rest].astype(np.float64), f'{source} (train and validation)')
-  scaling = dataset.Scaling(fit.mean(0), fit.std(0))
-  x = ((rows - scaling.mean) / scaling.sd).astype(np.float32)
-  parts = {'train': x[:edge], 'validation': x[edge:rest], 'test': x[rest:]}
-  splits = {split: dataset.Split(split, part) for split, part in parts.items()}
+  if scaling is None:
+    # Again without the test rows: a column may be constant in these alone.
+    fit = dataset.check_rows(rows[:rest].astype(np.float64), f'{source} (train and validation)')
+    scaling = dataset.Scaling(fit.mean(0), fit.std(0))
+  return standardised(name, scaling, train=rows[:edge], validation=rows[edge:rest],
+                      test=rows[rest:])
+
+
+def standardised(name, scaling, **parts):
+  """Dataset of raw splits, float [N, D] by name: scaled in float64, stored as float32."""
+  splits = {split: dataset.Split(split, ((part - scaling.mean) / scaling.sd).astype(np.float32))
+            for split, part in parts.items()}
   return dataset.Dataset(name, **splits, scaling=scaling)
 
 
@@ -145,8 +161,5 @@ def load(name, data_dir, *, download=False):
     raise ValueError(f'{name} needs data.data_dir, the folder that holds {name}.npy or '
                      f'{table.file}; with data.download=True it is fetched into it.')
   rows, source = _raw_rows(name, pathlib.Path(data_dir).expanduser(), download)
-  expected = (table.num_rows, len(table.columns))
-  if rows.shape != expected:
-    raise ValueError(f'{source}: {name} has {expected[0]} rows × {expected[1]} columns, this file '
-                     f'{rows.shape}; put the original in its place.')
+  check_shape(name, rows, (table.num_rows, len(table.columns)), source)
   return split_rows(name, rows, source)

@@ -56,7 +56,7 @@ class _Training:
     first, size, pending = int(state.step), run.steps_per_call, None
     if journal.owed and not self._catch_up(first, state):
       return Outcome(state, 'preempted')
-    call = _compiled_update(run)
+    call = compiled_update(run)
     for done in range(first + size, run.total_steps + 1, size):
       if early_stop(journal.scores, run.patience):
         return Outcome(state, 'early')
@@ -185,7 +185,7 @@ def _of_evaluation(values):
   return {f'valid/{name}': float(v) for name, v in values.items()}
 
 
-def _compiled_update(run):
+def compiled_update(run):
   """(state, first update) -> (state, metrics) of one call, `run.steps_per_call` updates."""
   size = run.steps_per_call
   key = parallel.place(rng.purpose_key(run.seed, 'train'))

@@ -126,7 +126,7 @@ def test_a_missing_extra_is_named(monkeypatch):
 
 
 def test_load_names_the_choices():
-  with pytest.raises(ValueError, match=r"no data set 'cifar'; choose one of \['celeba64', 'check"):
+  with pytest.raises(ValueError, match=r"no data set 'cifar'; choose one of \['bsds300', 'cele"):
     data.load('cifar')
   with pytest.raises(ValueError, match=r"'npz' needs data\.data_dir, the path"):
     data.load('npz')

@@ -11,8 +11,8 @@ import time
 import jax
 import pytest
 
-from experiments import cells
-from mollification import build, metrics
+from experiments import cell_records, cells
+from mollification import build, measure, metrics
 from mollification.evaluation import records
 from mollification.training import preemption
 from tests.training import tiny
@@ -102,10 +102,10 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
 
 def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   """The records of the last update come last: that they are there says that all are."""
-  config = tiny.config(eval__every=0, checkpoint__every=4)
-  other = cells.InFeatures(('pr',), 'efficientnet_lite0_32', 20, 'validation')
-  cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,), ('mmd',),
-                    kept=tmp_path / 'kept')
+  config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
+  other = cell_records.InFeatures(('pr',), 'efficientnet_lite0_32', 20, 'validation')
+  cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,),
+                    (cell_records.InFeatures(('mmd',)),), kept=tmp_path / 'kept')
   with jax.debug_key_reuse(False):
     assert cells.train_and_measure(cell) > 0
   found = records.read_all(tmp_path / 'records')
@@ -116,17 +116,80 @@ def test_what_is_measured_in_other_features_and_over_training(tmp_path):
     (8, 20, 'efficientnet_lite0_32', 'validation')}
   assert (tmp_path / 'kept' / 'features' / 'validation-efficientnet_lite0_32.npy').exists()
   seconds = json.loads((tmp_path / 'seconds.json').read_text())
-  assert seconds['measuring'] > 0 < seconds['fastest_update'] <= seconds['update']
+  assert min(seconds.values()) > 0
+  assert seconds.keys() == {'training', 'measuring', 'update', 'quiet_update'}
   assert cells.is_done(cell)
   assert not cells.is_done(dataclasses.replace(cell, more=(dataclasses.replace(
     other, split='test'),)))
+  assert not cells.is_done(dataclasses.replace(cell, more=(dataclasses.replace(
+    other, num_samples=30),)))
   assert not cells.is_done(dataclasses.replace(cell, metrics=('mmd', 'nll')))
+  # What is there of the network named is not what is wanted of the data set's own.
+  assert not cells.is_done(dataclasses.replace(cell, metrics=('mmd', 'pr')))
+  written = {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()}
+  (tmp_path / 'records' / sorted(p.name for p in written if 'mmd2' in p.name)[-1]).unlink()
+  with jax.debug_key_reuse(False):   # cut before its last record: it measures that one
+    assert cells.train_and_measure(cell) is None
+  again = {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()}
+  assert again.keys() == written.keys()
+  assert sum(again[p] != written[p] for p in written) == 1
 
 
 def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   monkeypatch.setattr(build, 'build', None)
   cell = cells.Cell(tiny.config(), tmp_path / 'run', ('nll',), 'tiny',
-                    (cells.InFeatures(('fid',), 'inception_pytorch', 50),))
+                    (cell_records.InFeatures(('fid',), 'inception_pytorch', 50),))
   with pytest.raises(FileNotFoundError):
     cells.train_and_measure(cell)
+
+
+def test_a_signal_cuts_measuring_short_and_the_records_of_the_end_come_last(tmp_path, monkeypatch):
+  config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
+  cell = cells.Cell(config, tmp_path, ('mmd',), 'tiny',
+                    over_training=(cell_records.InFeatures(('mmd',)),))
+  steps = []
+  monkeypatch.setattr(measure, 'open_run', lambda folder: None)
+  monkeypatch.setattr(measure, 'steps', lambda folder: [3, 4, 8])
+  monkeypatch.setattr(measure, 'measure', lambda run, metrics, step=None, **_: steps.append(step))
+  stop = preemption.Stop()
+  assert cells._measure(cell, 8, stop)
+  assert steps == [4, None]   # what a signal had saved at 3 is in no other run's curve
+  stop.requested = True
+  assert not cells._measure(cell, 8, stop)
+  assert steps == [4, None]
+
+
+def test_one_cell_that_fails_leaves_the_others_theirs(tmp_path):
+  work = functools.partial(cells.attempt, functools.partial(_work, tmp_path))
+  found = dict(cells.run(['a', 'bad', 'c'], workers=1, compiled=tmp_path, work=work))
+  assert found == {'a': 'A', 'bad': cells.Failure('ValueError: no such cell'), 'c': 'C'}
+
+
+def test_the_pace_of_quiet_intervals():
+  # 10 updates at 1 s, 10 at 3 s beside other work, 10 at 1 s; then a resume, 10 at 1.2 s.
+  rows = [(10, 1.), (20, 2.), (30, 5 / 3), (40, 1.2)]
+  assert cell_records.quiet_pace(rows) == pytest.approx(1., abs=.2)
+  assert cell_records.quiet_pace(rows[:1]) == 1.
+
+
+def test_a_record_is_replaced_whole_and_never_by_one_of_another_config(tmp_path):
+  run, place = tmp_path / 'run', tmp_path / 'results' / 'run'
+  (run / 'records').mkdir(parents=True)
+  (run / 'records' / 'a.json').write_text('1')
+  (run / 'config.json').write_text(json.dumps(tiny.config(seed=1).to_dict()))
+  cell_records.record(run, place)
+  (run / 'records' / 'a.json').write_text('2')
+
+  def full():
+    with cell_records.replacing(run, place):
+      raise OSError(28, 'No space left on device')
+  with pytest.raises(OSError, match='No space left'):
+    full()
+  assert (place / 'records' / 'a.json').read_text() == '1'
+  cell_records.record(run, place)
+  assert (place / 'records' / 'a.json').read_text() == '2'
+  assert sorted(path.name for path in place.parent.iterdir()) == ['run']
+  (run / 'config.json').write_text(json.dumps(tiny.config(seed=2).to_dict()))
+  with pytest.raises(ValueError, match='holds the record of another config; move it away'):
+    cell_records.record(run, place)

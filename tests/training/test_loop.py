@@ -102,14 +102,14 @@ def test_the_device_has_its_next_call_before_the_metrics_of_the_last_are_fetched
     tmp_path, monkeypatch):
   """Training never waits for the device inside a step."""
   run, order = tiny.run(log__every=1, eval__every=8, checkpoint__every=8), []
-  compiled = loop._compiled_update(run)
+  compiled = loop.compiled_update(run)
 
   def call(state, step):
     order.append(('call', step + 1))
     return compiled(state, step)
 
   take = loop._Journal.take
-  monkeypatch.setattr(loop, '_compiled_update', lambda run: call)
+  monkeypatch.setattr(loop, 'compiled_update', lambda run: call)
   monkeypatch.setattr(loop._Journal, 'take', lambda self, step, *args: (
     order.append(('fetch', step)), take(self, step, *args)))
   loop.train(run, tmp_path)

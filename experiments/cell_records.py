@@ -1,0 +1,109 @@
+"""What a finished run leaves for tables: which records it should have, the time it took, copies."""
+import contextlib
+import dataclasses
+import itertools
+import json
+import pathlib
+import shutil
+import statistics
+
+from mollification import files, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class InFeatures:
+  """Metrics in the features of a network, of so many samples, against a split of the data.
+
+  The network is the data set's own for '', and samples are as many as the split has for 0. `groups`
+  are those of the jackknife; 0: seeds alone tell how far a distance may be off.
+  """
+  metrics: tuple
+  network: str = ''
+  num_samples: int = 0
+  split: str = 'test'
+  groups: int = 0
+
+
+def holds(folder, step, wanted):
+  """Whether the records in the workdir `folder` have all of `wanted` [InFeatures] of `step`.
+
+  What is wanted of no network by name may be in any that is not named.
+  """
+  from mollification.evaluation import records
+  found = [r for r in records.read_all(folder / 'records') if r.step == step]
+  named = {own.network for own in wanted} - {''}
+
+  def there(own, metric, record):
+    net = (record.features or {}).get('net')
+    return (record.metric in _called(metric) and record.reference['split'] == own.split
+            and own.num_samples in (0, record.n)
+            and (net == own.network if own.network else net not in named))
+
+  return all(any(there(own, metric, record) for record in found)
+             for own in wanted for metric in own.metrics)
+
+
+def _called(metric):
+  """What the first record of a metric may be called, in whatever features."""
+  from mollification import measurements
+  from mollification.evaluation import scoring
+  return set(scoring.NAMES.get(metric) or measurements.RECORDS[metric][:1])
+
+
+def write_seconds(folder, **taken):
+  """seconds.json of a run: `taken`, and what an update took by its metrics.jsonl.
+
+  `update` is the mean; `quiet_update` the lower quartile over the intervals between rows, which
+  other work on the machine disturbed least. What was not timed in one go is None.
+  """
+  rows = [row for row in metrics.read_rows(folder / 'metrics.jsonl')
+          if 'time/seconds_per_step' in row]
+  found = {name: value and round(value, 1) for name, value in taken.items()}
+  if rows:
+    found['update'] = rows[-1]['time/seconds_per_step']
+    found['quiet_update'] = quiet_pace([(row['step'], row['time/seconds_per_step'])
+                                        for row in rows])
+  with files.replacing(folder / 'seconds.json') as part:
+    part.write_text(json.dumps(found) + '\n')
+
+
+def quiet_pace(rows):
+  """Seconds per update, the lower quartile over intervals, of [(update, mean pace so far)].
+
+  A row says the mean since the run was started or resumed; what lies between two rows of one start
+  is the difference of their sums.
+  """
+  paces = [rows[0][1]]
+  for (before, mean), (step, new) in itertools.pairwise(rows):
+    between = (new * step - mean * before) / (step - before)
+    paces.append(between if between > 0 else new)   # after a resume the mean begins anew
+  return statistics.quantiles(paces, n=4)[0] if len(paces) > 1 else paces[0]
+
+
+@contextlib.contextmanager
+def replacing(folder, place):
+  """A copy of the records, config and seconds of the run in `folder`, to be added to.
+
+  It takes the place of `place` once the block ends, and of nothing if that raises. Raises
+  ValueError where a run of another config is recorded there.
+  """
+  from mollification.training import workdir
+  old, new = (workdir.read_config(path) for path in (place, folder))
+  if old is not None and workdir.identity(old) != workdir.identity(new):
+    raise ValueError(f'{place} holds the record of another config; move it away to record '
+                     f'{folder}.')
+  part = pathlib.Path(f'{place}.part')
+  shutil.rmtree(part, ignore_errors=True)
+  shutil.copytree(folder / 'records', part / 'records')
+  for name in ('config.json', 'seconds.json'):
+    if (folder / name).exists():
+      shutil.copy(folder / name, part)
+  yield part
+  shutil.rmtree(place, ignore_errors=True)
+  part.rename(place)
+
+
+def record(folder, place):
+  """`replacing` with nothing added."""
+  with replacing(folder, place):
+    pass

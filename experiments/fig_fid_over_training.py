@@ -1,0 +1,61 @@
+"""Figure: distance to real images over training, arm by arm, of the runs of Table 1.
+
+  python -m experiments.fig_fid_over_training --scale=cpu|paper [--workdir=DIR] [--record]
+
+A panel per model of what `experiments.table1` measured of the kept checkpoints: FID (paper), or the
+Fréchet distance in the data set's own features (cpu). Nothing is trained. --record draws the
+committed records, into experiments/results/images.
+"""
+import pathlib
+
+from absl import flags
+
+from experiments import command, figures, image_cells, image_command, image_findings
+
+FLAGS = command.FLAGS
+SCALES = ('cpu', 'paper')
+
+
+def run(root):
+  """Draw a figure per data set that has records."""
+  folder = (image_command.RESULTS if FLAGS.record else root) / FLAGS.scale
+  drawn = [draw(folder / dataset, folder / f'{dataset}-over_training.png')
+           for dataset, grid in image_cells.TABLES['table1'][FLAGS.scale].items()
+           if grid.over_training]
+  if not any(drawn):
+    raise FileNotFoundError(
+      f'{folder} has no run that was measured over training; '
+      f'python -m experiments.table1 --scale={FLAGS.scale} --workdir={root} makes them.')
+  print('\n'.join(str(path) for path in drawn if path))
+
+
+def draw(folder, path):
+  """The PNG `path` of the runs below MODEL/ARM/SEED; None where there are none."""
+  curves = {model.name: found for model in sorted(pathlib.Path(folder).glob('*'))
+            if (found := of_model(model))}
+  if not curves:
+    return None
+  plt = figures.pyplot()
+  figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.6), squeeze=False)
+  for ax, (model, arms) in zip(axes[0], curves.items()):
+    for arm, curve in arms.items():
+      ax.plot(*zip(*curve), marker='o', ms=3, color=figures.COLORS[arm], label=arm)
+    ax.set(title=model, xlabel='updates', ylabel='distance (log scale)', yscale='log')
+    ax.legend(frameon=False)
+    ax.spines[['top', 'right']].set_visible(False)
+  figure.tight_layout()
+  figure.savefig(path, dpi=110)
+  plt.close(figure)
+  return path
+
+
+def of_model(folder):
+  """{arm: [(update, distance)]} of the first seed."""
+  found = {arm: image_findings.distances_of(folder / arm / '0') for arm in image_cells.ARMS}
+  return {arm: curve for arm, curve in found.items() if len(curve) > 1}
+
+
+if __name__ == '__main__':
+  command.define_flags('images')
+  flags.DEFINE_enum('scale', 'cpu', SCALES, 'Size of the table.')
+  command.run(run)

@@ -1,0 +1,66 @@
+"""Figure: samples over training, a row per arm, from the same keys throughout.
+
+  python -m experiments.fig_intermediate_samples --scale=cpu|paper [--workdir=DIR] [--record]
+
+A picture per model of Table 1, of the first seed: `experiments.table1` draws samples of each
+checkpoint that it measures. Nothing is trained. --record shows the committed samples, and puts the
+pictures into experiments/results/images.
+"""
+import pathlib
+import re
+
+from absl import flags
+
+from experiments import command, figures, image_cells, image_command
+
+FLAGS = command.FLAGS
+SHOWN = 4   # samples in a row and a column, of each checkpoint
+
+
+def run(root):
+  """Draw a picture per data set and model that has samples of more than one checkpoint."""
+  folder = (image_command.RESULTS if FLAGS.record else root) / FLAGS.scale
+  drawn = [draw(model, folder / f'{model.parent.name}-{model.name}-samples.png')
+           for dataset in image_cells.TABLES['table1'][FLAGS.scale]
+           for model in sorted((folder / dataset).glob('*')) if model.is_dir()]
+  if not any(drawn):
+    raise FileNotFoundError(
+      f'{folder} has no samples of several checkpoints; '
+      f'python -m experiments.table1 --scale={FLAGS.scale} --workdir={root} makes them.')
+  print('\n'.join(str(path) for path in drawn if path))
+
+
+def draw(folder, path):
+  """The PNG `path` of the arms below MODEL; None where there are no two checkpoints."""
+  found = {arm: pictures(folder / arm / '0' / 'samples') for arm in image_cells.ARMS}
+  found = {arm: own for arm, own in found.items() if len(own) > 1}
+  if not found:
+    return None
+  plt, columns = figures.pyplot(), max(map(len, found.values()))
+  figure, axes = plt.subplots(len(found), columns, figsize=(1.9 * columns, 2.1 * len(found)),
+                              squeeze=False)
+  for row, (arm, own) in zip(axes, found.items()):
+    for ax, (step, file) in zip(row, own.items()):
+      image = plt.imread(file)
+      side = image.shape[0] * SHOWN // 8   # of the 8 x 8 that a grid has
+      ax.imshow(image[:side, :side], cmap='gray', vmin=0, vmax=1, interpolation='nearest')
+      ax.set_title(f'{step:,} updates', fontsize=8)
+      ax.set(xticks=[], yticks=[])
+      ax.spines[:].set_visible(False)
+    row[0].set_ylabel(arm)
+  figure.tight_layout()
+  figure.savefig(path, dpi=110)
+  plt.close(figure)
+  return path
+
+
+def pictures(folder):
+  """{update: file} of the grids of measured checkpoints."""
+  return {int(re.search(r'-(\d+)\.png$', path.name)[1]): path
+          for path in sorted(pathlib.Path(folder).glob('measured-*.png'))}
+
+
+if __name__ == '__main__':
+  command.define_flags('images')
+  flags.DEFINE_enum('scale', 'cpu', ('cpu', 'paper'), 'Size of the table.')
+  command.run(run)

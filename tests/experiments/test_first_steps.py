@@ -1,0 +1,33 @@
+"""First updates at full width: what is run, and what the committed record says of it."""
+import json
+
+import jax
+import pytest
+
+from experiments import first_steps, image_cells
+from mollification import build
+
+
+@pytest.mark.parametrize('family', first_steps.FAMILIES)
+def test_the_nets_are_those_of_the_paper(family):
+  config = first_steps.config_of(family, 12)
+  full = image_cells.importlib.import_module(f'configs.cifar10_{family}').get_config()
+  assert config.model == full.model
+  assert (config.mollify.fraction, config.total_steps, config.batch_size) == (0., 12, 8)
+  build.optimizer(config)
+
+
+def test_every_family_learns_and_takes_the_memory_that_was_estimated():
+  found = json.loads(first_steps.RESULTS.read_text())
+  assert set(found) == set(first_steps.FAMILIES)
+  for family, own in found.items():
+    assert own['skipped'] == 0, family
+    assert own['losses'][-1] < own['losses'][0], family
+    assert own['grown_gb'] == pytest.approx(own['estimated_gb'], rel=.5), family
+
+
+@pytest.mark.slow
+def test_the_smallest_family_takes_its_steps():
+  with jax.debug_key_reuse(False):
+    found = first_steps.measure('realnvp', 3)
+  assert found['losses'][2] < found['losses'][0]

@@ -1,0 +1,95 @@
+"""Two steps: latents as a table, samples decoded from it, and what they are held against."""
+import dataclasses
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import cell_records, cells, image_cells, image_table, table_two_step, two_step
+from mollification import build
+from mollification.evaluation import records
+from tests.training import tiny
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory):
+  """A finished cell: a small VAE, and a density on its latents."""
+  root = tmp_path_factory.mktemp('two_step')
+  first = cells.Cell(tiny.config(eval__every=0, checkpoint__every=0), root / 'vae', ('mmd',), 'vae',
+                     kept=root / 'data')
+  config = build.smoke(two_step.density_config(3, image_cells.ARMS['gaussian']))
+  config.model.hidden, config.model.num_blocks = 8, 1
+  cell = two_step.Cell(first, config, root / 'two_step', 'both',
+                       (cell_records.InFeatures(('frechet', 'pr'), '', 80),))
+  with jax.debug_key_reuse(False):   # it slows every eager operation of a checkpoint
+    with pytest.raises(ValueError, match='vae must be trained and measured first'):
+      two_step.train_and_measure(cell)
+    assert cells.train_and_measure(first) > 0
+    assert two_step.train_and_measure(cell) > 0
+  return cell
+
+
+def test_latents_are_the_standardised_means_of_the_encoder(done):
+  with jax.debug_key_reuse(False):
+    first = two_step.Autoencoder.open(done.autoencoder.folder)
+  table, images = first.latents(), first.opened.evaluation.dataset
+  assert table.levels is None
+  assert {name: getattr(table, name).num_examples for name in ('train', 'validation', 'test')} == {
+    name: getattr(images, name).num_examples for name in ('train', 'validation', 'test')}
+  np.testing.assert_allclose(table.train.x.mean(0), 0, atol=1e-5)
+  np.testing.assert_allclose(table.train.x.std(0), 1, atol=1e-4)
+  row = 7   # of the test split, by itself
+  mean, _ = first.opened.evaluation.model.apply(
+    first.variables, first.opened.evaluation.prepare(
+      np.asarray(images.test.x[row:row + 1]),
+      two_step.rng.range_keys(two_step.rng.purpose_key(0, 'evaluate'), row, 1)), method='encode')
+  np.testing.assert_allclose(table.test.x[row] * first.std + first.mean, mean[0], atol=1e-5)
+
+
+def test_samples_are_decoded_at_what_the_density_draws(done):
+  with jax.debug_key_reuse(False):
+    first = two_step.Autoencoder.open(done.autoencoder.folder)
+  own = types.SimpleNamespace(apply=lambda variables, keys, temperature, method: (
+    temperature * jax.numpy.tile(variables['z'], (len(keys), 1))))
+  z = np.asarray(first.latents().train.x[5])
+  found = first.sampler(own)({'z': z}, jax.random.key(0), 3)
+  evaluation = first.opened.evaluation
+  wanted = evaluation.prepare.invert(evaluation.model.apply(
+    first.variables, (z * first.std + first.mean)[None], method='decode'),
+    quantize=first.opened.config.eval.quantize)
+  assert found.x.dtype == np.uint8
+  np.testing.assert_array_equal(found.x, np.repeat(wanted, 3, axis=0))
+
+
+def test_a_cell_is_measured_against_the_images_and_done_once(done):
+  found = records.read_all(done.folder / 'records')
+  assert {r.metric for r in found} == {'frechet', 'precision', 'recall', 'density', 'coverage'}
+  assert {(r.seed, r.n, r.reference['dataset'], r.reference['n'], r.features['net'])
+          for r in found} == {(3, 80, 'digits', 360, 'digits_cnn_8x8')}
+  assert list((done.folder / 'samples').glob('*.png'))
+  assert json.loads((done.folder / 'config.json').read_text())['mollify']['fraction'] == .5
+  assert two_step.is_done(done)
+  assert two_step.train_and_measure(done) is None
+  assert found[0].settings['temperature'] == 1.
+  assert json.loads((done.folder / 'seconds.json').read_text())['measuring'] > 0
+  retrained = done.autoencoder.config.copy_and_resolve_references()
+  retrained.optimizer.learning_rate *= 2
+  assert not two_step.is_done(dataclasses.replace(done, autoencoder=dataclasses.replace(
+    done.autoencoder, config=retrained)))
+
+
+def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
+  values = {('vae', 'vanilla'): 5., ('vae', 'gaussian'): 4., ('vae', 'blur'): 1.,
+            ('two_step', 'vanilla'): 3., ('two_step', 'gaussian'): 6., ('glow', 'vanilla'): 9.}
+  own = [(table_two_step.comparison.Cell(model, arm, seed, metric, value + .01 * seed), None)
+         for (model, arm), value in values.items() for seed in (0, 1)
+         for metric in ('frechet', *(('log_likelihood',) if model == 'vae' else ()))]
+  monkeypatch.setattr(table_two_step.comparison, 'read', lambda root: own)
+  rows = table_two_step.rows('', 'digits', 'digits')
+  assert [(row.model, row.metric, round(row.difference.mean, 6)) for row in rows] == [
+    ('vae, mollified', 'frechet', -1.), ('vae, two steps', 'frechet', -2.),
+    ('vae, two steps, mollified flow', 'frechet', 1.)]
+  assert [line[:2] for line in image_table.table_lines(rows)[2:]] == [
+    ('vae', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
