@@ -17,7 +17,15 @@ from PIL import Image
 
 from configs import digits_vae
 from mollification import metrics, npz
-from mollification.evaluation import graph_file, records, sources, torch_file, weights
+from mollification.data import density_tables, images, tabular
+from mollification.evaluation import (
+  graph_file,
+  records,
+  sources,
+  statistics_file,
+  torch_file,
+  weights,
+)
 from tests.evaluation import weight_files
 
 SECONDS = 20           # for one input; more is a hang
@@ -255,7 +263,39 @@ def _read_record(content, folder):
   assert record.file_name == record.file_name.split('/')[-1]
 
 
+def _to_file(name, read):
+  """The reader of a path as one of its content."""
+  def read_content(content, folder):
+    (folder / name).write_bytes(content)
+    read(folder / name)
+  return read_content
+
+
+def _saved(**arrays):
+  stream = io.BytesIO()
+  np.savez(stream, **arrays)
+  return stream.getvalue()
+
+
+def _statistics_seeds():
+  meta = {'name': 'a', 'n': 5, 'features': dict.fromkeys(statistics_file.IDENTITY, 'x')}
+  arrays = {'mu': np.zeros(3), 'sigma': np.eye(3)}
+  return [_saved(**arrays), _saved(**arrays, n=5, meta=np.array(json.dumps(meta))),
+          _saved(**arrays, n=np.float64(5))]
+
+
+def _own_images_seeds():
+  x = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)
+  return [_saved(train=x, test=x[:3]),
+          _saved(train=x, test=x, validation=x, train_labels=x[:, 0, 0, 0])]
+
+
 TARGETS = {
+  'statistics': Target(_statistics_seeds, _to_file('x.npz', statistics_file.read)),
+  'own_images': Target(_own_images_seeds, _to_file('x.npz', images.load_npz)),
+  'table': Target(_npy_seeds, _to_file('x.npy', tabular.read_npy)),
+  'table_text': Target(lambda: [b'a,b,c\n1,2,3\n4.5,1e3,-7\n', b'x y z\n1,nan,2\n'], _to_file(
+    'x.csv', lambda path: density_tables._read_text(path, 3, ','))),
   'torch': Target(_torch_seeds, lambda content, _: torch_file.read(content)),
   'jax_fid': Target(_jax_fid_seeds, lambda content, _: weights._from_jax_fid(content)),
   'graph': Target(_graph_seeds, lambda content, _: graph_file.read(content)),
