@@ -156,8 +156,8 @@ def finish(config, arg):
       raise ValueError(f'a config variant reads key=value, got {pair!r}.')
     try:
       value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-      value = text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+      value = text   # the last two are the parser's, of very deep brackets
     set_key(config, key, value)
   return config
 
@@ -191,7 +191,7 @@ def set_key(config, key, value):
     if value is None or (isinstance(value, bool) and known[key] is not bool):
       raise TypeError
     config.update_from_flattened_dict({key: value})
-  except TypeError:
+  except (TypeError, OverflowError):
     raise ValueError(f'config key {key!r} takes {KINDS[known[key]]}, got {value!r}.') from None
 
 

@@ -24,7 +24,7 @@ import sys
 try:
   from absl import app, flags, logging
 
-  from mollification import cli, processes
+  from mollification import cli, deterministic, processes
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
@@ -64,9 +64,10 @@ _OF_DRAWS = ('num_samples', 'quantize', 'allow_nonfinite')
 _OF_SAMPLES = ('step', 'params', *_OF_DRAWS)
 _OF_DATA = ('split', 'data_dir')
 _TAKES = {
-  '--workdir': ('workdir', 'metrics', 'split', 'watch', 'smoke', *_OF_SAMPLES, *_OF_NETWORK),
-  'score': ('metrics', 'out', 'precision', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
-  'stats': ('out', 'precision', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
+  '--workdir': ('workdir', 'metrics', 'split', 'watch', 'smoke', 'deterministic',
+                *_OF_SAMPLES, *_OF_NETWORK),
+  'score': ('metrics', 'out', 'precision', 'deterministic', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
+  'stats': ('out', 'precision', 'deterministic', *_OF_DATA, *_OF_SAMPLES, *_OF_NETWORK),
   'convert-weights': ('out', 'allow_unverified_weights')}
 
 
@@ -76,6 +77,7 @@ def main(argv):
     logging.set_verbosity(logging.ERROR)
     with cli.one_line_errors(_DEBUG.value):
       _check_options(argv[1], argv[2:])
+      deterministic.apply()
       _COMMANDS[argv[1]](*argv[2:])
     return
   if len(argv) > 1:
@@ -85,6 +87,7 @@ def main(argv):
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
   with cli.one_line_errors(_DEBUG.value):
     _check_options('--workdir')
+    deterministic.apply()
     processes.check_alone('--workdir is measured')   # several would race for the same files
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
     if _WATCH.value:

@@ -1,7 +1,7 @@
 """The training binary.
 
   python -m mollification.main --config=configs/NAME.py[:key=value,...] --workdir=DIR \
-      [--config.key=value ...] [--distributed=auto]
+      [--config.key=value ...] [--distributed=auto] [--deterministic]
 
 The same command again resumes. Exit status: 0 finished, 75 pre-empted (saved; run it again), 2 a
 mistake in the command or its data, 3 diverged, 1 with a traceback anything else.
@@ -15,7 +15,7 @@ try:
   from absl import app, flags, logging
   from ml_collections import config_flags
 
-  from mollification import cli, processes
+  from mollification import cli, deterministic, processes
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
@@ -41,6 +41,7 @@ def _train(config, folder):
   # Heavy imports come after the flags: --help and a misspelt key answer at once.
   with contextlib.ExitStack() as stack:
     with cli.one_line_errors(_DEBUG.value):
+      deterministic.apply()   # before anything starts a device
       from mollification import build, parallel
       from mollification.training import loop, preemption, workdir
       processes.join()

@@ -70,9 +70,10 @@ def read_rows(path):
   for number, line in enumerate(lines, 1):
     try:
       row = json.loads(line)
-      row['step'] + 0
+      if type(row['step']) is not int:
+        raise TypeError(f"its step is {row['step']!r:.40}")
       rows.append(row)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
       if number < len(lines):
         raise ValueError(f'{path}, line {number} is no row of metrics ({error}); restore the file, '
                          'or remove that line.') from error

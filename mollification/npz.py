@@ -1,18 +1,23 @@
 """Arrays in npy and npz files: nothing is ever unpickled, and any damage is a ValueError."""
 import contextlib
+import math
 import pathlib
 import shutil
 import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 
 import numpy as np
 
-# What NumPy, zipfile and zlib raise on files that are damaged, or no such files at all.
+# What NumPy, zipfile and zlib raise on files that are damaged, or no such files at all. NumPy
+# parses a header as Python text, and makes room for as many numbers as it claims.
 _DAMAGE = (ValueError, OSError, EOFError, TypeError, KeyError, RuntimeError, SyntaxError,
-           zipfile.BadZipFile, zlib.error, struct.error)
+           tokenize.TokenError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error,
+           struct.error)
 _CHUNK = 1 << 20
+_DEFLATE = 1040   # bytes out per byte in, at most
 
 
 @contextlib.contextmanager
@@ -33,7 +38,36 @@ def read(file, names=None):
     if isinstance(file, (str, pathlib.Path)):   # np.load leaves a damaged one open
       file = stack.enter_context(pathlib.Path(file).open('rb'))
     archive = stack.enter_context(np.load(file, allow_pickle=False))
-    return {name: archive[name] for name in archive.files if names is None or name in names}
+    wanted = [name for name in archive.files if names is None or name in names]
+    for name in wanted:
+      _check_claim(archive.zip, name)
+    return {name: archive[name] for name in wanted}
+
+
+def _check_claim(archive, name):
+  """Raise ValueError where an array claims more memory than its member can fill.
+
+  NumPy makes room for all of it before it reads any.
+  """
+  members = archive.NameToInfo
+  info = members.get(f'{name}.npy') or members[name]
+  with archive.open(info) as member:
+    if member.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+      return   # bytes, as they are
+  with archive.open(info) as member:
+    shape, _, dtype = _header(member)
+  if info.file_size > _DEFLATE * max(info.compress_size, 1):
+    raise ValueError(f'{name!r:.40} claims {info.file_size} bytes, unpacked, of '
+                     f'{info.compress_size}')
+  if dtype.itemsize * math.prod(shape) > info.file_size:
+    raise ValueError('its array has another size than its header says')
+
+
+def _header(file):
+  """(shape, Fortran order, dtype) of the npy that an open file holds; it is left at the numbers."""
+  readers = {(1, 0): np.lib.format.read_array_header_1_0,
+             (2, 0): np.lib.format.read_array_header_2_0}
+  return readers[np.lib.format.read_magic(file)](file)
 
 
 def mapped(path, choose):
@@ -46,7 +80,8 @@ def mapped(path, choose):
   path = pathlib.Path(path)
   with _one_error():
     if path.suffix.lower() == '.npy':
-      return np.load(path, mmap_mode='r', allow_pickle=False)
+      with path.open('rb') as file:
+        return _mapped(file, 0, path.stat().st_size)
     with zipfile.ZipFile(path) as archive:
       info = archive.getinfo(choose([n.removesuffix('.npy') for n in archive.namelist()]) + '.npy')
       with archive.open(info) as member:
@@ -65,9 +100,7 @@ def mapped(path, choose):
 def _mapped(file, start, size):
   """The npy in `size` bytes of an open file, mapped."""
   file.seek(start)
-  readers = {(1, 0): np.lib.format.read_array_header_1_0,
-             (2, 0): np.lib.format.read_array_header_2_0}
-  shape, fortran, dtype = readers[np.lib.format.read_magic(file)](file)
+  shape, fortran, dtype = _header(file)
   if dtype.hasobject:
     raise ValueError('Python objects, which only a pickle could hold')
   if file.tell() - start + dtype.itemsize * int(np.prod(shape, dtype=np.int64)) != size:

@@ -122,6 +122,9 @@ def test_variants_and_their_mistakes():
     default.get_config('smoke')
   with pytest.raises(AttributeError):
     default.get_config().sed = 1
+  for pair in ('optimizer.b1=' + '9' * 400, 'seed=' + '(' * 5000, 'seed=' + '-' * 100_000 + '1'):
+    with pytest.raises(ValueError, match=r'config key .* takes a .*number, got '):
+      default.get_config(pair)
   for pair in ('seed=None', 'seed=True', 'optimizer.learning_rate=False', 'mollify.name=None'):
     key, _, value = pair.partition('=')
     with pytest.raises(ValueError, match=f'config key {key!r} takes .*, got {value}'):

@@ -56,6 +56,10 @@ def test_damage_that_no_crash_leaves_is_an_error(tmp_path):
   with pytest.raises(ValueError, match='line 2'):
     metrics.cut_rows(path, lambda step: step <= 1)
   assert path.read_text() == before
+  for line in ('{"step": NaN}', '{"step": true}', '{"step": 1.5}', '[' * 100_000, '[1]', '7'):
+    path.write_text(f'{line}\n{{"step": 3}}\n')
+    with pytest.raises(ValueError, match='line 1 is no row of metrics'):
+      metrics.read_rows(path)
 
 
 def test_evaluations_do_not_slow_the_rate_but_take_their_time():

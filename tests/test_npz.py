@@ -1,6 +1,8 @@
 """Arrays in files: mapped where they lie, and any damage is a ValueError."""
 import io
+import pathlib
 import pickle
+import resource
 import zipfile
 
 import numpy as np
@@ -76,3 +78,37 @@ def test_any_damage_is_one_kind_of_error(tmp_path):
     npz.mapped(path, first)
   with pytest.raises(ValueError, match=r'No such file'):
     npz.read(tmp_path / 'none.npz')
+
+
+def _npy(header):
+  """An npy file of version 1 with this text for its header, and 100 bytes of numbers."""
+  text = header.encode().ljust(117) + b'\n'
+  return b'\x93NUMPY\x01\x00' + len(text).to_bytes(2, 'little') + text + bytes(100)
+
+
+@pytest.mark.parametrize('header', [
+  "{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000,), }",   # 40 GB
+  "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), ", '{', 'x' * 100, '(' * 100])
+def test_a_header_that_is_no_header_or_claims_too_much_takes_no_memory(header, tmp_path):
+  (tmp_path / 'x.npy').write_bytes(_npy(header))
+  with zipfile.ZipFile(tmp_path / 'x.npz', 'w') as archive:
+    archive.writestr('x.npy', _npy(header))
+  limits = resource.getrlimit(resource.RLIMIT_AS)
+  used = 4096 * int(pathlib.Path('/proc/self/statm').read_text().split()[0])
+  resource.setrlimit(resource.RLIMIT_AS, (used + 4_000_000_000, limits[1]))
+  try:
+    for read in (lambda: npz.read(tmp_path / 'x.npz'),
+                 lambda: npz.mapped(tmp_path / 'x.npz', first),
+                 lambda: npz.mapped(tmp_path / 'x.npy', first)):
+      with pytest.raises(ValueError) as error:
+        read()
+      assert not isinstance(error.value.__cause__, MemoryError)
+  finally:
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_an_npz_under_the_name_of_an_npy_is_no_array(tmp_path):
+  np.savez(tmp_path / 'x.npz', X)
+  (tmp_path / 'x.npz').rename(tmp_path / 'x.npy')
+  with pytest.raises(ValueError, match='magic string'):
+    npz.mapped(tmp_path / 'x.npy', first)

@@ -199,6 +199,9 @@ def test_statistics_whose_meta_says_nothing_are_refused(tmp_path):
     np.savez(tmp_path / 's.npz', mu=np.zeros(2), sigma=np.eye(2), meta=meta)
     with pytest.raises(ValueError, match=r's\.npz holds no statistics: '):
       statistics_file.read(tmp_path / 's.npz')
+  np.savez(tmp_path / 's.npz', mu=np.zeros(2), sigma=np.eye(2), n=np.inf)
+  with pytest.raises(ValueError, match=r's\.npz holds no statistics: .*infinity'):
+    statistics_file.read(tmp_path / 's.npz')
 
 
 def test_features_of_another_precision_are_not_taken_for_those_of_before(

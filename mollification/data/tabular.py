@@ -11,7 +11,7 @@ import urllib.request
 
 import numpy as np
 
-from mollification import files
+from mollification import files, npz
 from mollification.data import dataset
 
 _TIMEOUT = 30  # seconds without an answer
@@ -74,8 +74,8 @@ def read_csv(path, columns, delimiter):
 def read_npy(path):
   """The array of an .npy file, numbers as float64; ValueError where it is none, or is pickled."""
   try:
-    rows = np.asarray(np.load(path, allow_pickle=False))
-  except (ValueError, EOFError, OSError) as error:
+    rows = np.asarray(npz.mapped(path, None))
+  except ValueError as error:
     raise ValueError(f'{path}: not a readable .npy file ({error}); write it with np.save.'
                      ) from error
   return rows.astype(np.float64) if rows.dtype.kind in 'fiu' else rows

@@ -140,7 +140,7 @@ def read(path):
         kind = 'an object' if name == 'extra' else 'a number'
         raise ValueError(f'{name} must be {kind}, got {fields[name]!r}')
     return Record(**fields)
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(f'{path} is not a record: {error}') from error
 
 

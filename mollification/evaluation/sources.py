@@ -173,8 +173,8 @@ def _zip(path, grey):
     archive = zipfile.ZipFile(path)
     stamps = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()
               if _is_image(info.filename)}
-  except (OSError, zipfile.BadZipFile) as error:
-    raise ValueError(f'{path} is no zip archive: {error}.') from error
+  except Exception as error:   # as above
+    raise ValueError(f'{path} is no zip archive that can be read: {error}.') from error
 
   # Threads may read members of one archive; to open it anew reads its whole directory each time.
   return _files(str(path), list(stamps), archive.open, stamps, grey)

@@ -56,7 +56,7 @@ def read(path):
     if meta is not None and not {'name', 'n'} <= set(meta):
       raise ValueError(f'its meta must have name and n, got {sorted(meta)}')
     return Statistics(n, mean, cov), meta
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
     raise ValueError(f'{path} holds no statistics: {error}; an npz with mu [d] and sigma [d, d] is '
                      'wanted, as `stats` writes.') from error
 

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 
 import numpy as np
@@ -155,7 +156,24 @@ def _member(archive, name):
   return archive.read(name)
 
 
+def check_memo(stream):
+  """Raise UnpicklingError where the pickle ahead numbers what it keeps beyond what it holds.
+
+  An unpickler makes room up to the highest number: five bytes would take 64 GB. The stream stays
+  where it is. So it is raised for a pickle that is cut short.
+  """
+  start = stream.tell()
+  try:
+    for count, (opcode, number, _) in enumerate(pickletools.genops(stream)):
+      if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and number > count:
+        raise pickle.UnpicklingError(f'it numbers object {number} after {count} steps')
+  except ValueError as error:
+    raise pickle.UnpicklingError(f'its pickle is truncated or damaged: {error}') from error
+  stream.seek(start)
+
+
 def _load(stream):
+  check_memo(stream)
   return _Unpickler(stream, encoding='utf-8').load()
 
 

@@ -184,7 +184,7 @@ def _read_npz(content):
     header = json.loads(str(found.pop('header')))
     fits = header['format'] == FORMAT and header['content_sha256'] == content_sha256(found)
     sha256 = str(header['source_sha256'])
-  except (ValueError, KeyError, TypeError) as error:
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise ValueError(f'not an npz of convert-weights: {error}; convert the original again.'
                      ) from error
   if not fits:
@@ -262,6 +262,7 @@ def _from_jax_fid(content):
   """Nested dict {layer: {conv: {kernel}, bn: {scale, bias, mean, var}}, fc: {kernel, bias}}."""
   stream = io.BytesIO(content)
   try:
+    torch_file.check_memo(stream)
     tree = _NumpyUnpickler(stream, encoding='latin1').load()
     left_over = stream.read(1)
     found = _leaves(tree)

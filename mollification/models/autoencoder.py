@@ -17,10 +17,12 @@ class Autoencoder(LatentModel, kw_only=True):
     -loss = log 1/K sum_k w_k
 
   `net` is 'mlp', 'conv' or 'resnet'; `widths` are its hidden layers or channels (None: the net's
-  default), which the decoder mirrors. `likelihood` is one of `decoders.LIKELIHOODS`, with
-  `decoder_variance`, `learn_variance`, `mixtures`, `levels` as `decoders.Observation` takes them;
-  the fixed variance of 1/2 makes the reconstruction term -sum (x - decoder(z))^2 plus a constant.
-  Its mean is linear at its end: data in [-1, 1] that was mollified does not stay there.
+  default), which the decoder mirrors, and `dtype` the type that both compute in, 'float32' or
+  'bfloat16'; parameters, batch statistics, likelihood and KL are float32. `likelihood` is one of
+  `decoders.LIKELIHOODS`, with `decoder_variance`, `learn_variance`, `mixtures`, `levels` as
+  `decoders.Observation` takes them; the fixed variance of 1/2 makes the reconstruction term
+  -sum (x - decoder(z))^2 plus a constant. Its mean is linear at its end: data in [-1, 1] that was
+  mollified does not stay there.
 
   K is `num_samples`: 1 is the VAE, more the IWAE. They are decoded `chunk` at a time (0: all at
   once), and what is kept for the gradient is that of one chunk: memory does not grow with K. Batch
@@ -28,8 +30,8 @@ class Autoencoder(LatentModel, kw_only=True):
   `beta` is reached after the share `warmup` of the updates.
 
   Raises ValueError for a latent_dim, K or chunk that make no sense, a negative beta, a warmup
-  outside [0, 1], a `net` or `likelihood` that does not exist, an event that does not fit the net,
-  and a condition.
+  outside [0, 1], a `net`, `dtype` or `likelihood` that does not exist, an event that does not fit
+  the net, and a condition.
   """
   latent_dim: int = 16
   net: str = 'mlp'
@@ -43,6 +45,7 @@ class Autoencoder(LatentModel, kw_only=True):
   chunk: int = 0
   beta: float = 1.
   warmup: float = 0.
+  dtype: str = 'float32'
 
   def make_posterior(self):
     """The module q(z | x), see `posteriors`."""
@@ -56,7 +59,7 @@ class Autoencoder(LatentModel, kw_only=True):
       raise ValueError(f'beta must not be negative, got {self.beta}; 1 is the bound.')
     if not 0. <= self.warmup <= 1.:
       raise ValueError(f'warmup is a share of the updates, in [0, 1], got {self.warmup}.')
-    options = dict(widths=self.widths, axis_name=self.axis_name)
+    options = dict(widths=self.widths, axis_name=self.axis_name, dtype=self.dtype)
     self.observation = decoders.Observation(
         self.event_shape, self.likelihood, self.decoder_variance, self.learn_variance,
         self.mixtures, self.levels)

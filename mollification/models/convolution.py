@@ -173,8 +173,8 @@ class ConvTranspose(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    """[B, H', W', F] of x [B, H, W, C]."""
-    kernel = _kernel(self, x)
+    """[B, H', W', F] of x [B, H, W, C], in x's type."""
+    kernel = _kernel(self, x).astype(x.dtype)
     y = conv_transpose(x, kernel, stride=self.stride, padding=self.padding,
                        output_padding=self.output_padding)
     return _add_bias(self, y)

@@ -2,6 +2,9 @@
 
 Encoders map x [B, *event] to [B, outputs], decoders z [B, Z] to [B, *event]. All are called as
 `net(x, train=..., mask=...)`, as a BatchNorm needs it; the MLPs ignore both.
+
+`dtype` is the type of activations and products, 'float32' or 'bfloat16'. Parameters, batch
+statistics and what a net returns are float32.
 """
 import math
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from mollification.models.moments import RunningMoments
 MLP_WIDTHS = (512, 512)
 CONV_WIDTHS = (128, 256, 512, 1024)
 RESNET_WIDTHS = (64, 128)
+DTYPES = ('float32', 'bfloat16')
 # (kernel, stride, padding, output padding) of the transposed convolutions of the decoder, by what
 # its seed is multiplied with: 8 -> 16 -> 33 -> 32 px, and 8 -> 15 -> 31 -> 62 -> 64 px.
 DECODER_LAYERS = {
@@ -29,6 +33,8 @@ DECODER_LAYERS = {
 
 class MLP(nn.Module):
   """Dense layers with `activation` between: [B, D] -> [B, outputs]; `widths` () is affine.
+
+  It computes in x's type.
 
   Where `keys` [B] are given, hidden units drop out at the rate `dropout`.
   """
@@ -41,21 +47,25 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x, keys=None):
     for i, width in enumerate(self.widths):
-      x = dropout(self.activation(self._dense(width)(x)), self.dropout, part_keys(keys, i))
-    return self._dense(self.outputs)(x)
+      x = dropout(self.activation(self._dense(width, x.dtype)(x)), self.dropout, part_keys(keys, i))
+    return self._dense(self.outputs, x.dtype)(x)
 
-  def _dense(self, width):
-    return nn.Dense(width, kernel_init=self.kernel_init, dot_general=dot_general)
+  def _dense(self, width, dtype):
+    return nn.Dense(width, dtype=dtype, kernel_init=self.kernel_init, dot_general=dot_general)
 
 
 class BatchNorm(nn.Module):
-  """scale (x - mean) / sqrt(var) + bias for x [B, ..., C], with `RunningMoments` per channel."""
+  """scale (x - mean) / sqrt(var) + bias for x [B, ..., C], with `RunningMoments` per channel.
+
+  In float32; the result has x's type.
+  """
   axis_name: str | None = None
   momentum: float = .9
   epsilon: float = 1e-5
 
   @nn.compact
   def __call__(self, x, *, train, mask=None):
+    x, dtype = x.astype(jnp.float32), x.dtype
     mean, var = RunningMoments(self.momentum, self.epsilon, self.axis_name)(
         x, train=train, mask=mask)
     scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
@@ -63,7 +73,8 @@ class BatchNorm(nn.Module):
     # Centre first: x * factor + offset would cancel where the mean is large.
     centred = x - jnp.broadcast_to(mean, x.shape)
     factor = scale * jax.lax.rsqrt(var)
-    return centred * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(bias, x.shape)
+    scaled = centred * jnp.broadcast_to(factor, x.shape) + jnp.broadcast_to(bias, x.shape)
+    return scaled.astype(dtype)
 
 
 class MLPEncoder(nn.Module):
@@ -71,10 +82,12 @@ class MLPEncoder(nn.Module):
   outputs: int
   widths: tuple[int, ...] = MLP_WIDTHS
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, x, *, train=False, mask=None):
-    return MLP(self.widths, self.outputs)(x.reshape(x.shape[0], -1))
+    flat = x.reshape(x.shape[0], -1).astype(self.dtype)
+    return MLP(self.widths, self.outputs)(flat).astype(jnp.float32)
 
 
 class MLPDecoder(nn.Module):
@@ -82,11 +95,12 @@ class MLPDecoder(nn.Module):
   event_shape: tuple[int, ...]
   widths: tuple[int, ...] = MLP_WIDTHS
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, z, *, train=False, mask=None):
-    flat = MLP(self.widths[::-1], math.prod(self.event_shape))(z)
-    return flat.reshape(z.shape[0], *self.event_shape)
+    flat = MLP(self.widths[::-1], math.prod(self.event_shape))(z.astype(self.dtype))
+    return flat.reshape(z.shape[0], *self.event_shape).astype(jnp.float32)
 
 
 class ConvEncoder(nn.Module):
@@ -98,14 +112,16 @@ class ConvEncoder(nn.Module):
   outputs: int
   widths: tuple[int, ...] = CONV_WIDTHS
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, x, *, train, mask=None):
     check_image(x.shape[1:], self.widths)
+    x = x.astype(self.dtype)
     for width in self.widths:
       x = Conv(width, 4, stride=2, padding=1, use_bias=False)(x)
       x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
-    return nn.Dense(self.outputs)(x.reshape(x.shape[0], -1))
+    return nn.Dense(self.outputs, dtype=self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 
 class ConvDecoder(nn.Module):
@@ -119,6 +135,7 @@ class ConvDecoder(nn.Module):
   event_shape: tuple[int, ...]
   widths: tuple[int, ...] = CONV_WIDTHS
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, z, *, train, mask=None):
@@ -127,12 +144,12 @@ class ConvDecoder(nn.Module):
     zoom = seed_zoom(self.event_shape)
     layers = DECODER_LAYERS[zoom]
     seed, *widths = self.widths[::-1][:len(layers)]
-    x = nn.Dense(height // zoom * (width // zoom) * seed)(z)
+    x = nn.Dense(height // zoom * (width // zoom) * seed, dtype=self.dtype)(z)
     x = x.reshape(z.shape[0], height // zoom, width // zoom, seed)
     for features, layer in zip(widths, layers):
       x = ConvTranspose(features, *layer, use_bias=False)(x)
       x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
-    return ConvTranspose(channels, *layers[-1])(x)
+    return ConvTranspose(channels, *layers[-1])(x).astype(jnp.float32)
 
 
 def seed_zoom(event_shape):
@@ -176,15 +193,17 @@ class ResNetEncoder(nn.Module):
   outputs: int
   widths: tuple[int, ...] = RESNET_WIDTHS
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, x, *, train, mask=None):
     check_halvings(x.shape[1:], self.widths)
+    x = x.astype(self.dtype)
     for width in self.widths:
       x = Conv(width, 4, stride=2, padding=1)(x)
       x = ResidualBlock(self.axis_name)(x, train=train, mask=mask)
     x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
-    return nn.Dense(self.outputs)(x.reshape(x.shape[0], -1))
+    return nn.Dense(self.outputs, dtype=self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 
 class ResNetDecoder(nn.Module):
@@ -192,19 +211,20 @@ class ResNetDecoder(nn.Module):
   event_shape: tuple[int, ...]
   widths: tuple[int, ...] = RESNET_WIDTHS
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, z, *, train, mask=None):
     check_halvings(self.event_shape, self.widths)
     zoom = 2**len(self.widths)
     height, width, channels = self.event_shape
-    x = nn.Dense(height // zoom * (width // zoom) * self.widths[-1])(z)
+    x = nn.Dense(height // zoom * (width // zoom) * self.widths[-1], dtype=self.dtype)(z)
     x = x.reshape(z.shape[0], height // zoom, width // zoom, self.widths[-1])
     for features in (*self.widths[-2::-1], self.widths[0]):
       x = ResidualBlock(self.axis_name)(x, train=train, mask=mask)
       x = ConvTranspose(features, 4, 2, 1)(x)
     x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
-    return Conv(channels, 3, padding=1)(x)
+    return Conv(channels, 3, padding=1)(x).astype(jnp.float32)
 
 
 def check_halvings(event_shape, widths):
@@ -224,19 +244,20 @@ PAIRS = {
 }
 
 
-def make_encoder(net, outputs, *, widths=None, axis_name=None):
+def make_encoder(net, outputs, *, widths=None, axis_name=None, dtype='float32'):
   """Encoder [B, *event] -> [B, outputs] of kind `net` of `PAIRS`; `widths` None: its default.
 
-  Raises ValueError for an unknown kind and for widths below 1.
+  Raises ValueError for an unknown kind or dtype and for widths below 1.
   """
   encoder, _, default = _pair(net)
-  return encoder(outputs, _checked(default if widths is None else widths), axis_name)
+  return encoder(outputs, _checked(default if widths is None else widths), axis_name, _type(dtype))
 
 
-def make_decoder(net, event_shape, *, widths=None, axis_name=None):
+def make_decoder(net, event_shape, *, widths=None, axis_name=None, dtype='float32'):
   """Decoder [B, Z] -> [B, *event_shape] of kind `net`; `widths` are the encoder's, mirrored."""
   _, decoder, default = _pair(net)
-  return decoder(event_shape, _checked(default if widths is None else widths), axis_name)
+  return decoder(event_shape, _checked(default if widths is None else widths), axis_name,
+                 _type(dtype))
 
 
 def _pair(net):
@@ -250,3 +271,9 @@ def _checked(widths):
     raise ValueError(f'widths must be at least 1 each, got {tuple(widths)}; leave a layer out by '
                      'giving fewer, () for an affine MLP.')
   return widths
+
+
+def _type(dtype):
+  if dtype not in DTYPES:
+    raise ValueError(f'dtype must be one of {DTYPES}, got {dtype!r}.')
+  return dtype

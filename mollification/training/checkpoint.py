@@ -1,11 +1,15 @@
 """Checkpoints through Orbax: asynchronous, the newest N, every K-th for good, and the best.
 
-Each holds the state and a sha256 of its bytes: Orbax itself does not see a flipped bit. Of several
-processes all call these functions, on a folder that all see; each writes a part.
+Each holds the state and a sha256 of its bytes: Orbax itself does not see a flipped bit. Both are
+written in the background, and Orbax renames a checkpoint into place once all of it is written: one
+without its sha256 is never there. Of several processes all call these functions, on a folder that
+all see; each writes a part.
 """
+import dataclasses
 import hashlib
 import pathlib
 import warnings
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,8 +38,10 @@ def save(manager, step, state):
   """Start saving `state` after `step` updates, unless it is there; then it may be donated."""
   if step in manager.all_steps():
     return
-  tree = parallel.to_global({'state': state, 'sha256': _sha256(state)})
-  manager.save(step, args=ocp.args.StandardSave(tree), force=True)
+  # Host views hold their buffers, as Orbax' own do: where the update is given them, JAX copies.
+  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+  manager.save(step, force=True, args=ocp.args.Composite(
+    state=ocp.args.StandardSave(parallel.to_global(state)), sha256=_Digest(leaves)))
 
 
 def restore(manager, template, step=None, *, set_aside=False):
@@ -73,11 +79,10 @@ def restore(manager, template, step=None, *, set_aside=False):
 
 def _read(manager, template, step):
   """The state of one checkpoint; ValueError where it is not as it was saved."""
-  digest = parallel.abstract(jax.ShapeDtypeStruct((32,), np.uint8))
-  wanted = {'state': jax.tree.map(ocp.utils.to_shape_dtype_struct, template), 'sha256': digest}
+  wanted = parallel.global_shapes(jax.tree.map(ocp.utils.to_shape_dtype_struct, template))
   try:
-    found = manager.restore(step, args=ocp.args.StandardRestore(parallel.global_shapes(wanted)))
-    if not np.array_equal(found['sha256'], _sha256(found['state'])):
+    state, digest = _state_and_digest(manager, step, wanted)
+    if digest != _sha256(jax.tree.leaves(jax.device_get(state))):
       raise ValueError('its bytes are not those that were saved')
   except Exception as error:   # whatever the format's readers may raise
     reason = ' '.join(str(error).split())[:120]
@@ -86,7 +91,21 @@ def _read(manager, template, step):
       f'checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: '
       f'{reason}); it is damaged, or of another model: move it away, or take another ({others}).'
     ) from error
-  return parallel.to_local(found['state'])
+  return parallel.to_local(state)
+
+
+def _state_and_digest(manager, step, wanted):
+  """(state, hex sha256) as they are found."""
+  whole = manager.directory / str(step) / 'default'
+  if whole.exists():
+    # Of a development version: one item, whose digest uint8 [32] is a leaf beside the state.
+    digest = parallel.global_shapes(parallel.abstract(jax.ShapeDtypeStruct((32,), np.uint8)))
+    with ocp.StandardCheckpointer() as reader:
+      found = reader.restore(whole, {'state': wanted, 'sha256': digest})
+    return found['state'], bytes(jax.device_get(found['sha256'])).hex()
+  found = manager.restore(step, args=ocp.args.Composite(
+    state=ocp.args.StandardRestore(wanted), sha256=_Digest()))
+  return found['state'], found['sha256']
 
 
 def _set_aside(manager, step):
@@ -101,9 +120,39 @@ def _set_aside(manager, step):
   manager.reload()
 
 
-def _sha256(tree):
-  """uint8 [32] of the bytes of all leaves, in order."""
+class _DigestHandler(ocp.AsyncCheckpointHandler):
+  """Saves the sha256 of arrays as a text file, computed in a thread of Orbax' own."""
+  _NAME = 'sha256'
+
+  async def async_save(self, directory, args):
+    """[future] of the file; an error in the thread is raised where the save is waited for."""
+    # It begins once Orbax has made the folder, and is waited for before the checkpoint counts.
+    return [ocp.future.CommitFutureAwaitingContractedSignals(
+      self._write(directory, args.arrays), name=self._NAME)]
+
+  async def _write(self, directory, arrays):
+    if parallel.is_first():   # the state is the same in all processes
+      (directory / self._NAME).write_text(_sha256(arrays))
+
+  def save(self, directory, args):
+    """Unused: managers save in the background."""
+    raise NotImplementedError
+
+  def restore(self, directory, args=None):
+    """The hex digest that was saved."""
+    return (directory / self._NAME).read_text()
+
+
+@ocp.args.register_with_handler(_DigestHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _Digest(ocp.args.CheckpointArgs):
+  """The arrays to take the digest of; to restore it, none."""
+  arrays: Any = ()
+
+
+def _sha256(arrays):
+  """Hex sha256 of the bytes of host arrays, in order."""
   digest = hashlib.sha256()
-  for leaf in jax.tree.leaves(jax.device_get(tree)):
-    digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)
-  return np.frombuffer(digest.digest(), np.uint8)
+  for array in arrays:
+    digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+  return digest.hexdigest()

@@ -205,3 +205,10 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r'cannot download https://.*put winequality-red.csv into'):
       data.load('redwine', data_dir=tmp_path, download=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_npz_under_the_name_of_an_npy_is_no_table(tmp_path):
+  np.savez(tmp_path / 'x.npz', np.zeros((3, 2)))
+  (tmp_path / 'x.npz').rename(tmp_path / 'x.npy')
+  with pytest.raises(ValueError, match=r'x\.npy: not a readable \.npy file \(the magic string'):
+    tabular.read_npy(tmp_path / 'x.npy')

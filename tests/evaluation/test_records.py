@@ -137,6 +137,7 @@ def test_all_records_come_sorted(tmp_path):
   (lambda fields: json.dumps({**fields, 'value': 'high'}), "value must be a number, got 'high'"),
   (lambda fields: json.dumps({**fields, 'value': None}), 'value must be a number, got None'),
   (lambda fields: json.dumps({**fields, 'params': 'best'}), "got 'best'"),
+  (lambda fields: '[' * 100_000, 'recursion'),
 ])
 def test_a_malformed_file_is_named(tmp_path, change, message):
   path = records.write(record(), tmp_path)

@@ -260,3 +260,10 @@ def test_refusals(tmp_path):
   (tmp_path / 'bad.zip').write_bytes(b'PK no')
   with pytest.raises(ValueError, match='is no zip archive'):
     sources.open_images(tmp_path / 'bad.zip')
+  with zipfile.ZipFile(tmp_path / 'new.zip', 'w') as archive:
+    archive.writestr('x.png', b'')
+  content = (tmp_path / 'new.zip').read_bytes()   # the version that it takes: 9.9
+  (tmp_path / 'new.zip').write_bytes(content.replace(b'\x01\x02\x14\x03\x14',
+                                                     b'\x01\x02\x14\x03\x63'))
+  with pytest.raises(ValueError, match=r'new.zip is no zip archive that can be read: .*9\.9'):
+    sources.open_images(tmp_path / 'new.zip')

@@ -112,6 +112,9 @@ def hostile():
   yield 'compressed', files.zipped(obj, data, compression=zipfile.ZIP_DEFLATED), 'compressed'
   yield 'missing storage', files.zipped(obj, {'0': data['0']}), 'data/1'
   yield 'extra storage', files.legacy(obj, {**data, '7': data['0']}), 'list of storages'
+  # Five bytes for which an unpickler makes room for a thousand million objects.
+  greedy = legacy.replace(pickle.PROTO + b'\x02}', pickle.PROTO + b'\x02}r\xff\xff\xff\x3f', 1)
+  yield 'greedy', greedy, 'numbers object 1073741823 after'
   yield 'text', b'<html>not found</html>', 'does not start'
 
 
@@ -307,6 +310,8 @@ def _changes(module, name):
   (pickle.dumps({'a': 'text'}), "'a' is a str"),
   (pickle.dumps({'a': np.ones(3)}) + b'x', 'left over'),
   (pickle.dumps({'a': np.ones(3)})[:-20], 'safely'),
+  (b'\x80\x04Nr\xff\xff\xff\x3f.', 'numbers object 1073741823 after 2 steps'),
+  (b'\x80\x02Np1000000000\n.', 'numbers object 1000000000 after 2 steps'),
 ])
 def test_hostile_pickles(content, words):
   with pytest.raises(ValueError, match=words):

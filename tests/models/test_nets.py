@@ -1,4 +1,6 @@
 """Networks: shapes, convolutions against XLA's and against their definition, moments."""
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -194,3 +196,29 @@ def test_merged_moments_are_those_of_the_union():
 def test_a_mask_of_another_size_is_an_error():
   with pytest.raises(ValueError, match=r'one entry per example, \(4,\), got \(3,\)'):
     moments.batch_moments(jnp.zeros((4, 2)), mask=jnp.ones(3, bool))
+
+
+@pytest.mark.parametrize('net, event, widths', [('mlp', (3, 3, 1), (5,)),
+                                                ('conv', (8, 8, 2), (3, 4, 5)),
+                                                ('resnet', (8, 8, 2), (3, 4))])
+def test_nets_in_bfloat16_take_and_give_float32_and_keep_it_where_it_counts(net, event, widths):
+  """Parameters and statistics; products are of bfloat16, as the traced program says."""
+  x, z = _draw((6, *event), (6, 3))
+  encoder = lambda dtype: nets.make_encoder(net, 4, widths=widths, dtype=dtype)
+  decoder = lambda dtype: nets.make_decoder(net, event, widths=widths, dtype=dtype)
+  for make, inputs in ((encoder, x), (decoder, z)):
+    half, full = make('bfloat16'), make('float32')
+    variables = full.init(jax.random.key(0), inputs, train=True)
+    shapes = jax.eval_shape(lambda half=half, x=inputs: half.init(jax.random.key(0), x, train=True))
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
+    run = lambda net: lambda v, x: net.apply(v, x, train=True, mutable='batch_stats')
+    (a, stats), (b, _) = jit(run(half))(variables, inputs), jit(run(full))(variables, inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves((a, stats))} == {jnp.dtype('float32')}
+    assert 0 < abs(a - b).max() < .05 * abs(b).max()
+    text = str(jax.make_jaxpr(run(half))(variables, inputs))
+    assert set(re.findall(r':(\w+)\[[^]]*\] = dot_general', text)) == {'bf16'}
+
+
+def test_an_unknown_type_of_a_net_is_an_error():
+  with pytest.raises(ValueError, match=r"one of \('float32', 'bfloat16'\), got 'float16'"):
+    nets.make_decoder('mlp', (4,), dtype='float16')

@@ -1,6 +1,8 @@
 """Damaged checkpoints: noticed, passed over, kept aside; the run ends as if nothing had been."""
 import gc
 import shutil
+import threading
+import time
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptio
 
 def _arrays(folder):
   """The files that hold arrays; Orbax leaves others that nobody reads again."""
-  return sorted((folder / 'default' / 'ocdbt.process_0' / 'd').iterdir())
+  return sorted((folder / 'state' / 'ocdbt.process_0' / 'd').iterdir())
 
 
 def _truncate(folder):
@@ -27,6 +29,15 @@ def _truncate(folder):
 def _remove(folder):
   for path in _arrays(folder):
     path.unlink()
+
+
+def _remove_digest(folder):
+  (folder / 'sha256' / 'sha256').unlink()
+
+
+def _cut_digest(folder):
+  path = folder / 'sha256' / 'sha256'
+  path.write_text(path.read_text()[:20])
 
 
 def _flip_bits(folder):
@@ -87,13 +98,100 @@ def test_readers_pass_over_a_damaged_checkpoint_and_move_nothing(straight, folde
   assert (folder / 'checkpoints' / '8').is_dir()
 
 
-def test_bytes_that_are_not_those_saved_are_noticed_where_they_can_be_read(tmp_path):
+def test_bytes_that_are_not_those_saved_are_noticed_where_they_can_be_read(tmp_path, monkeypatch):
   """A flip that decompresses: one bit of one number."""
   state = {'a': np.arange(4.), 'b': np.ones(3, np.float32)}
-  flipped = {**state, 'a': np.array([0., 1., 2., np.nextafter(3., 4.)])}
+  flipped = [np.array([0., 1., 2., np.nextafter(3., 4.)]), state['b']]
   with checkpoint.manager(tmp_path) as manager:
-    manager.save(1, args=ocp.args.StandardSave(
-      {'state': flipped, 'sha256': checkpoint._sha256(state)}))
-    manager.wait_until_finished()
+    with monkeypatch.context() as patch:
+      digest = checkpoint._sha256
+      patch.setattr(checkpoint, '_sha256', lambda arrays: digest(flipped))
+      checkpoint.save(manager, 1, state)
+      manager.wait_until_finished()
     with pytest.raises(ValueError, match='its bytes are not those that were saved'):
       checkpoint.restore(manager, state)
+
+
+@pytest.mark.parametrize('damage', [_remove_digest, _cut_digest])
+def test_a_checkpoint_without_a_whole_digest_is_passed_over(straight, folder, damage):
+  damage(folder / 'checkpoints' / '8')
+  with checkpoint.manager(folder / 'checkpoints', read_only=True) as manager, \
+      pytest.warns(UserWarning, match=r'checkpoint 8 .* cannot be read .* from step 4'):
+    assert checkpoint.restore(manager, straight[1])[0] == 4
+
+
+def test_a_checkpoint_whose_digest_is_a_leaf_of_its_own_is_read_and_checked(tmp_path):
+  """As a development version wrote them."""
+  state = jax.device_put({'a': np.arange(4.), 'b': np.ones(3, np.float32)})
+  digest = np.frombuffer(bytes.fromhex(checkpoint._sha256(jax.tree.leaves(state))), np.uint8)
+  with checkpoint.manager(tmp_path) as manager:
+    for step, found in ((1, digest), (2, digest[::-1].copy())):
+      manager.save(step, args=ocp.args.StandardSave({'state': state, 'sha256': found}))
+    manager.wait_until_finished()
+  with checkpoint.manager(tmp_path) as manager:
+    with pytest.warns(UserWarning, match='checkpoint 2 '):
+      step, restored = checkpoint.restore(manager, state)
+    checkpoint.save(manager, 3, state)   # a run goes on beside it
+    manager.wait_until_finished()
+    assert checkpoint.restore(manager, state)[0] == 3
+  assert step == 1
+  jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
+def _until_written(folder):
+  """Wait until the arrays of a save under way in `folder` are on disk: their index comes last."""
+  until = time.monotonic() + 60
+  while not list(folder.glob('*-tmp*/state*/ocdbt.process_0/manifest.ocdbt')):
+    assert time.monotonic() < until
+    time.sleep(.01)
+
+
+def test_killed_between_state_and_digest_there_is_no_checkpoint(tmp_path, monkeypatch):
+  """Its folder takes its name after both; what lies there before is no step to any reader."""
+  state, written, killed = {'a': np.arange(4.)}, tmp_path / 'written', tmp_path / 'killed'
+  digest, proceed = checkpoint._sha256, threading.Event()
+  with checkpoint.manager(written) as manager:
+    checkpoint.save(manager, 1, state)
+    manager.wait_until_finished()
+    monkeypatch.setattr(checkpoint, '_sha256', lambda arrays: proceed.wait(60) and digest(arrays))
+    try:
+      checkpoint.save(manager, 2, state)
+      _until_written(written)
+      time.sleep(1)   # a save that did not wait for the digest would end now
+      shutil.copytree(written, killed)   # what kill -9 would leave
+    finally:
+      proceed.set()
+  for folder, steps in ((killed, [1]), (written, [1, 2])):
+    with checkpoint.manager(folder) as manager:
+      assert sorted(manager.all_steps()) == steps
+      assert checkpoint.restore(manager, state)[0] == steps[-1]
+
+
+def test_a_digest_that_cannot_be_written_is_an_error_and_no_checkpoint(tmp_path, monkeypatch):
+  """That of the thread, where the save is waited for."""
+  def no_space(arrays):
+    raise OSError('no space left')
+  monkeypatch.setattr(checkpoint, '_sha256', no_space)
+  manager = checkpoint.manager(tmp_path)
+  checkpoint.save(manager, 1, {'a': np.arange(4.)})
+  with pytest.raises(OSError, match='no space left'):
+    manager.wait_until_finished()
+  manager.close()
+  with checkpoint.manager(tmp_path, read_only=True) as manager:
+    assert not manager.all_steps()
+
+
+def test_a_state_that_is_given_away_while_it_is_saved_is_saved_as_it_was(tmp_path, monkeypatch):
+  """The next update may write over its buffers before the digest is taken."""
+  digest, proceed = checkpoint._sha256, threading.Event()
+  monkeypatch.setattr(checkpoint, '_sha256', lambda arrays: proceed.wait(60) and digest(arrays))
+  update = jax.jit(lambda tree: jax.tree.map(lambda a: a + 1, tree), donate_argnums=0)
+  state = jax.device_put({'a': np.arange(1e5, dtype=np.float32), 'b': np.float32(3)})
+  expected = jax.device_get(jax.tree.map(np.copy, state))
+  with checkpoint.manager(tmp_path) as manager:
+    checkpoint.save(manager, 1, state)
+    state = jax.block_until_ready(update(update(state)))
+    proceed.set()
+    manager.wait_until_finished()
+    restored = checkpoint.restore(manager, state)
+  jax.tree.map(np.testing.assert_array_equal, restored, (1, expected))

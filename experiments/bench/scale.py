@@ -1,0 +1,195 @@
+"""What scale and reliability cost: python -m experiments.bench.scale [--json] [--only=...]
+
+A quarter of an hour on 2 cores. Ratios are medians over pairs that are measured in turn on the
+same cores; a ratio above 1 is better than the reference.
+
+devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on random 32×32×3 images,
+            global batch 256, by four forced CPU devices, against one: each in a process of its own,
+            of which one waits. A slice with a quarter of the widths, (32, 64, 128, 256): a full
+            update takes half a minute. Bar 0.8.
+checkpoint_cost
+            The loop (`training.loop.train`) over 100 updates of the same VAE at batch 16 with one
+            checkpoint amid them, against 100 without: seconds without over seconds with, the pause
+            and what is written in the background included. The state is of 45 MB, and an update of
+            a sixth of a second: larger models and batches pay less. Bar 0.97.
+resume_time Seconds from starting `python -m mollification.main` (configs/digits_vae.py) to the row
+            of its first update: a start of a run, times 1.3, against going on from a checkpoint.
+            Nothing is cached. Bar 1.
+prefetch    Share of the input that the loop hides behind the device: the update is a pause of 50 ms
+            in a callback, so that the device is busy and the cores are free, as with an
+            accelerator; batches of 4,096 of 50,000×32×32×3. With t the loop's seconds per call, fed
+            and with batches at hand, and the input's alone, 1 - (t_fed - t_bare) / t_input; two
+            forced devices, since one alone has JAX wait for a callback. Bar 0.95.
+"""
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import jax
+import numpy as np
+
+from configs import cifar10_vae
+from experiments.bench import rows, scale_worker
+from mollification import build
+from mollification.data import dataset
+from mollification.training import loop
+
+ROOT = pathlib.Path(__file__).parents[2]
+BATCH, SMOKE_BATCH = 256, 8
+SAVE_EVERY, WARM = 100, 5
+RESUMED = ('--config=configs/digits_vae.py:steps_per_call=1,total_steps=100000',
+           '--config.log.every=1', '--config.eval.every=0', '--config.eval.sample_every=0',
+           '--config.checkpoint.every=20', '--config.log.stdout=False')
+
+
+@contextlib.contextmanager
+def _worker(devices, *flags):
+  """word -> seconds, answered by a process of `scale_worker` with so many CPU devices."""
+  env = {**os.environ, 'JAX_PLATFORMS': 'cpu',
+         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+  with subprocess.Popen([sys.executable, '-m', 'experiments.bench.scale_worker', *flags], cwd=ROOT,
+                        env=env, text=True, stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE) as process:
+
+    def ask(word):
+      process.stdin.write(f'{word}\n')
+      process.stdin.flush()
+      return float(process.stdout.readline())
+
+    yield ask
+    process.stdin.close()
+
+
+def devices_4(batch=BATCH):
+  """Four devices against one at the same global batch; bar 0.8."""
+  flags = (f'--batch={batch}',)
+  with _worker(1, *flags) as one, _worker(4, *flags) as four:
+    timed = rows.interleaved(lambda: one('update'), lambda: four('update'), 7, seconds=120,
+                             clock=lambda ask: ask())
+  return [rows.Row('devices_4', timed.b, 's/update',
+                   f'one device, batch {batch}, {timed.pairs} pairs', timed.a, timed.ratio, .8,
+                   True)]
+
+
+def checkpoint_cost(batch=16, updates=SAVE_EVERY):
+  """A save every 100 updates against none; bar 0.97."""
+  made = functools.partial(_training_run, batch, updates)
+  with tempfile.TemporaryDirectory() as cache, _compilation_cache(cache):
+    timed = rows.interleaved(made(0), made(updates), 5, seconds=120, clock=lambda run: run())
+  return [rows.Row('checkpoint_cost', timed.b / updates, 's/update',
+                   f'without saving, a save per {updates} updates, {timed.pairs} pairs',
+                   timed.a / updates, timed.ratio, .97, True)]
+
+
+def _training_run(batch_size, updates, save_every):
+  """() -> seconds of `updates` updates of the loop, from `WARM` on, with a save if wanted.
+
+  The save starts after half of them: what it leaves to do in the background falls into the time.
+  """
+  config = cifar10_vae.get_config(
+    f"batch_size={batch_size},eval.every=0,eval.sample_every=0,eval.best_metric='',"
+    f'log.every={updates},log.stdout=False,{scale_worker.SLICE}')
+  # The loop saves at multiples; of these it should be one that the window holds.
+  config.checkpoint.every = save_every and WARM + updates // 2
+  config.total_steps = WARM + updates + 1
+  images = np.random.default_rng(0).integers(0, 256, (2048, *scale_worker.EVENT), dtype=np.uint8)
+  split = lambda name, n: dataset.Split(name, images[:n])
+  run = build.build(config, dataset.Dataset('cifar10', split('train', 2048), split('validation', 2),
+                                            split('test', 2), levels=256))
+
+  def seconds():
+    times, batch = {}, run.batch
+
+    def timed(first, count):
+      times[first] = time.perf_counter()
+      return batch(first, count)
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+      loop.train(dataclasses.replace(run, batch=timed), folder)
+    return times[WARM + updates] - times[WARM]
+
+  return seconds
+
+
+@contextlib.contextmanager
+def _compilation_cache(folder):
+  """Equal programs are compiled once: each run makes its own."""
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', folder)
+  try:
+    yield
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
+
+
+def resume_time(pairs=5):
+  """Seconds to the first update, cold times 1.3 against resumed; bar 1."""
+  with tempfile.TemporaryDirectory() as folder:
+    saved = pathlib.Path(folder) / 'saved'
+    _until_row(saved, lambda: (saved / 'checkpoints' / '20').exists())
+    cold, resumed = (functools.partial(_start, pathlib.Path(folder) / 'run', source)
+                     for source in (None, saved))
+    timed = rows.interleaved(cold, resumed, pairs, clock=lambda start: start())
+  return [rows.Row('resume_time', timed.b, 's', f'a start, times 1.3, {timed.pairs} pairs',
+                   1.3 * timed.a, 1.3 * timed.ratio, 1., True)]
+
+
+def _start(folder, source):
+  """Seconds to the first row of a run in `folder`, a copy of `source` or new."""
+  shutil.rmtree(folder, ignore_errors=True)
+  if source is None:
+    return _until_row(folder)
+  shutil.copytree(source, folder)
+  return _until_row(folder)
+
+
+def _until_row(folder, ready=lambda: True):
+  """Seconds until a run that is started in `folder` has written a row and is `ready`; it is ended.
+
+  A run that goes on puts a new file in the place of its rows before it adds any.
+  """
+  path, start = folder / 'metrics.jsonl', time.perf_counter()
+  state = lambda: (path.stat().st_ino, path.stat().st_size) if path.exists() else (0, 0)
+  before = inode, size = state()
+  with subprocess.Popen([sys.executable, '-m', 'mollification.main', f'--workdir={folder}',
+                         *RESUMED], cwd=ROOT, stdout=subprocess.DEVNULL,
+                        stderr=subprocess.DEVNULL) as process:
+    while not (inode != before[0] and state()[1] > size and ready()):
+      if process.poll() is not None:
+        raise RuntimeError(f'the run in {folder} ended with {process.returncode}')
+      if state()[0] != inode:
+        inode, size = state()
+      time.sleep(.002)
+    seconds = time.perf_counter() - start
+    process.kill()
+  return seconds
+
+
+def prefetch():
+  """Share of the input that the loop hides; bar 0.95."""
+  with _worker(2) as ask:
+    timed = rows.interleaved(lambda: ask('bare'), lambda: ask('fed'), 7, clock=lambda fn: fn())
+    taken = statistics.median(ask('input') for _ in range(rows.or_one(5)))
+  hidden = 1 + timed.difference / taken   # the difference is bare - fed
+  calls = scale_worker.CALLS
+  return [rows.Row('prefetch', hidden, 'share', f'the wanted share; input {1e3 * taken / calls:.1f}'
+                   f' of {1e3 * timed.b / calls:.1f} ms a call, {timed.pairs} pairs', .95, hidden,
+                   .95, False)]
+
+
+MEASURES = {'devices_4': devices_4, 'checkpoint_cost': checkpoint_cost, 'resume_time': resume_time,
+            'prefetch': prefetch}
+SMOKE = {**MEASURES, 'devices_4': lambda: devices_4(SMOKE_BATCH),
+         'checkpoint_cost': lambda: checkpoint_cost(8, 10)}
+
+if __name__ == '__main__':
+  sys.exit(rows.main(MEASURES, __doc__, smoke=SMOKE))

@@ -1,0 +1,115 @@
+"""What `bench.scale` has a process of its own do: reads a word a line, answers with seconds.
+
+It is waited for between two words, and takes no time meanwhile.
+
+  update   one update of the VAE that is sliced, at batch `--batch`, on all devices
+  bare     `CALLS` calls of a loop whose update is a pause of `PAUSE` seconds, batches at hand
+  fed      the same with batches that are gathered anew for each call
+  input    the gathering of as many batches, alone
+"""
+import argparse
+import contextlib
+import dataclasses
+import functools
+import io
+import sys
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import cifar10_vae
+from experiments.bench import rows, step
+from mollification import build, parallel
+from mollification.data import dataset
+from mollification.training import loop
+from mollification.training.run import Run
+from mollification.training.state import TrainState
+
+SLICE = 'model.widths=(32,64,128,256)'
+EVENT = (32, 32, 3)
+PAUSE, CALLS, FIRST = .05, 40, 5   # seconds of a call; calls that count, after so many that do not
+INPUT_BATCH, IMAGES = 4096, 50_000
+
+
+def vae_update(batch_size):
+  """() -> None: one update, on a state that goes on."""
+  config = cifar10_vae.get_config(f'batch_size={batch_size},{SLICE}')
+  batch = np.random.default_rng(0).integers(0, 256, (batch_size, *EVENT), dtype=np.uint8)
+  state = build.create_state(config, batch, 256, step.LEVEL)
+  return step._calls(build.train_step(config, EVENT, 256), 1, state, parallel.shard(batch),
+                     np.float32(step.LEVEL))
+
+
+def _pausing_step(state, batch, data_keys, noise_keys, model_keys, level, cond, mask):
+  """An update that occupies the device and no core: the batch arrives, and a callback waits."""
+  del data_keys, noise_keys, model_keys, level, cond, mask
+  seen = batch.ravel()[0].astype(jnp.int32)
+  waited = jax.pure_callback(_pause, jax.ShapeDtypeStruct((), jnp.int32), seen)
+  zero = jnp.zeros((), jnp.int32)
+  return (dataclasses.replace(state, step=state.step + 1 + waited),
+          {'loss': jnp.float32(0), 'skipped_in_row': zero})
+
+
+def _pause(seen):
+  time.sleep(PAUSE)
+  return np.int32(0)
+
+
+@functools.cache
+def _gather():
+  """(first update, count) -> batch [count, B, *event], as `build.host_batch` makes it."""
+  config = cifar10_vae.get_config(f'batch_size={INPUT_BATCH}')
+  images = np.random.default_rng(0).integers(0, 256, (IMAGES, *EVENT), dtype=np.uint8)
+  return functools.partial(build.host_batch, config, dataset.Split('train', images))
+
+
+def paused_loop(fed):
+  """Seconds of `CALLS` calls of the training loop, with its input or with batches at hand."""
+  gather, times = _gather(), []
+  ready = gather(0, 1)
+
+  def batch(first, count):
+    times.append(time.perf_counter())
+    return gather(first, count) if fed else ready
+
+  zero = lambda: jnp.zeros((), jnp.int32)   # a buffer each: they are donated
+  # (One leaf more than six in all, which jax 0.10's pmap would take for its six arguments.)
+  state = TrainState(step=zero(), params={'w': zero()}, model_state={}, opt_state={},
+                     ema_params=None, skipped=zero(), skipped_in_row=zero())
+  total = FIRST + CALLS + 1
+  run = Run(
+    create_state=lambda: parallel.place(state), train_step=_pausing_step,
+    schedule=lambda step: jnp.zeros(()), batch=batch, evaluate=None, sample=None, data={},
+    overview='', seed=0, total_steps=total, mollified_steps=0, batch_size=INPUT_BATCH,
+    steps_per_call=1, max_nonfinite=10, log_every=0, log_stdout=False, tensorboard=False,
+    watchdog=0., eval_every=0, sample_every=0, patience=0, best_metric='', save_every=0, keep=1,
+    keep_every=0)
+  with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+    loop.train(run, folder)
+  return times[-1] - times[FIRST]
+
+
+def input_seconds():
+  """Seconds that the batches of `CALLS` calls take by themselves."""
+  gather = _gather()
+  return rows.seconds_of(lambda: [parallel.shard(gather(FIRST + i, 1), axis=1)
+                                  for i in range(CALLS)])
+
+
+def main():
+  """Answer words from stdin until it ends."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--batch', type=int, default=256)
+  args = parser.parse_args()
+  update = functools.cache(lambda: vae_update(args.batch))
+  answers = {'update': lambda: rows.seconds_of(update()), 'input': input_seconds,
+             'bare': lambda: paused_loop(False), 'fed': lambda: paused_loop(True)}
+  for word in sys.stdin:
+    print(answers[word.strip()](), flush=True)
+
+
+if __name__ == '__main__':
+  main()

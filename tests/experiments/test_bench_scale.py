@@ -1,0 +1,50 @@
+"""The bench of scale: what it makes of seconds. Nothing is timed here."""
+import contextlib
+import functools
+
+import pytest
+
+from experiments.bench import scale
+
+
+def _answering(monkeypatch, *answers):
+  """Workers answer from `answers`, {word: seconds} each, in the order in which they are started."""
+  started = iter(answers)
+
+  @contextlib.contextmanager
+  def worker(devices, *flags):
+    yield next(started).__getitem__
+
+  monkeypatch.setattr(scale, '_worker', worker)
+  monkeypatch.setattr(scale.rows, 'interleaved',
+                      functools.partial(_without_minutes, scale.rows.interleaved))
+
+
+def _without_minutes(interleaved, *args, seconds=0., **options):
+  return interleaved(*args, **options)
+
+
+@pytest.mark.parametrize('fed, hidden, missed', [(2., 1., False), (2.03, .97, False),
+                                                 (2.2, .8, True), (3., 0., True)])
+def test_the_share_of_the_input_that_is_hidden(monkeypatch, fed, hidden, missed):
+  """Of a second of input, that which the loop does not take longer."""
+  _answering(monkeypatch, {'bare': 2., 'fed': fed, 'input': 1.})
+  row, = scale.prefetch()
+  assert (row.value, row.ratio) == (pytest.approx(hidden), pytest.approx(hidden))
+  assert row.missed == missed
+
+
+def test_four_devices_are_compared_with_one(monkeypatch):
+  _answering(monkeypatch, {'update': 3.}, {'update': 4.})
+  row, = scale.devices_4()
+  assert (row.value, row.reference_value, row.ratio, row.missed) == (4., 3., .75, True)
+
+
+def test_a_run_that_ends_before_its_first_row_is_no_measurement(tmp_path, monkeypatch):
+  monkeypatch.setattr(scale, 'RESUMED', ('--config=configs/none.py',))
+  with pytest.raises(RuntimeError, match='ended with 2'):
+    scale._until_row(tmp_path / 'run')
+
+
+def test_every_measure_has_a_tiny_form():
+  assert scale.SMOKE.keys() == scale.MEASURES.keys()
