@@ -9,6 +9,7 @@ outputs and temporaries. --record writes experiments/results/first_steps.json. L
 minutes a family on a CPU.
 """
 import concurrent.futures
+import ctypes
 import dataclasses
 import importlib
 import json
@@ -21,7 +22,7 @@ from mollification import files
 
 FLAGS = command.FLAGS
 FAMILIES = (*image_cells.MODELS, 'nvae')
-UPDATES, BATCH = 12, 8
+UPDATES, BATCH = 8, 8
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'first_steps.json'
 
 
@@ -74,7 +75,8 @@ def measure(family, updates):
   for step in range(updates):
     state, metrics = call(state, step)
     losses.append(round(float(metrics['loss']), 1))
-    if step == 0:   # it compiled, which took memory of its own
+    if step == 0:   # it compiled, which took memory of its own; free what is free
+      ctypes.CDLL(None).malloc_trim(0)
       held = _bytes('VmRSS')
       pathlib.Path('/proc/self/clear_refs').write_text('5')   # the peak begins anew
   own = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
