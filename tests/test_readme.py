@@ -19,7 +19,8 @@ BLOCK_COMMANDS = [line for block in re.findall(r'```\w*\n(.*?)```', README, re.S
                   for line in block.splitlines() if line.startswith('python -m ')]
 COMMANDS = [line for line in BLOCK_COMMANDS if not re.search(r'\b(A|B|FILE|DIR)\b', line)]
 WITH_FILES = [line for line in BLOCK_COMMANDS if line not in COMMANDS]
-CELLS = {'experiments.uci': 'redwine_realnvp', 'experiments.alternatives': 'redwine'}
+CELLS = {'experiments.sensitivity': 'redwine', 'experiments.uci': 'redwine_realnvp',
+         'experiments.alternatives': 'redwine'}
 INLINE = re.findall(r'`(python -m [^`]+)`', README)
 
 
@@ -56,7 +57,7 @@ def test_commands_with_files_are_known():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('command', WITH_FILES[:4])
+@pytest.mark.parametrize('command', WITH_FILES[:5])
 def test_commands_with_files_run(command, tmp_path):
   cell = next((cell for experiment, cell in CELLS.items() if experiment in command), '')
   if cell and not UCI.is_dir():

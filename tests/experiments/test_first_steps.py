@@ -22,12 +22,13 @@ def test_every_family_learns_and_takes_the_memory_that_was_estimated():
   assert set(found) == set(first_steps.FAMILIES)
   for family, own in found.items():
     assert own['skipped'] == 0, family
-    assert own['losses'][-1] < own['losses'][0], family
-    assert own['measured_gb'] == pytest.approx(own['estimated_gb'], rel=.5), family
+    assert own['losses'][-1] < own['losses'][1], family
+    # Of NVAE, XLA sets more aside than it touches.
+    assert .4 < own['measured_gb'] / own['estimated_gb'] < 1.2, family
 
 
 @pytest.mark.slow
 def test_the_smallest_family_takes_its_steps():
   with jax.debug_key_reuse(False):
     found = first_steps.measure('realnvp', 3)
-  assert found['losses'][2] < found['losses'][0]
+  assert found['losses'][2] < found['losses'][1]
