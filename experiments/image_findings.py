@@ -62,8 +62,8 @@ def _costs(own, arm, folder):
   costs = []
   for model, pairs in _pairs(own, arm, folder):
     taken = [tuple(map(_seconds, pair)) for pair in pairs]
-    ratios = [new['quiet_update'] / old['quiet_update'] - 1 for old, new in taken
-              if old.get('quiet_update') and new.get('quiet_update')]
+    taken = [pair for pair in taken if all(own.get('quiet_update') for own in pair)]
+    ratios = [new['quiet_update'] / old['quiet_update'] - 1 for old, new in taken]
     if ratios:
       base = statistics.median(old['quiet_update'] for old, _ in taken)
       spread = f' ({min(ratios):+.1%} to {max(ratios):+.1%})' if len(ratios) > 1 else ''
