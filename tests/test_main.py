@@ -56,6 +56,7 @@ def train_in_process(monkeypatch):
   monkeypatch.setattr(main, '_SMOKE', types.SimpleNamespace(value=False))
   monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=True))
   monkeypatch.setattr(main.processes, 'join', lambda: None)
+  monkeypatch.setattr(main.deterministic, 'apply', lambda: None)
   return main._train
 
 
