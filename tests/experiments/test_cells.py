@@ -103,7 +103,8 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
 def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   """The records of the last update come last: that they are there says that all are."""
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
-  other = cell_records.InFeatures(('pr',), 'efficientnet_lite0_32', 20, 'validation')
+  # A size of its own: a network is kept in the process, compiled for the devices of its first test.
+  other = cell_records.InFeatures(('pr',), 'efficientnet_lite0_40', 20, 'validation')
   cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,),
                     (cell_records.InFeatures(('mmd',)),), kept=tmp_path / 'kept')
   with jax.debug_key_reuse(False):
@@ -113,8 +114,8 @@ def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   inside = {r.metric: r for r in found if r.features}
   assert set(inside) == {'precision', 'recall', 'density', 'coverage'}
   assert {(r.step, r.n, r.features['net'], r.reference['split']) for r in inside.values()} == {
-    (8, 20, 'efficientnet_lite0_32', 'validation')}
-  assert (tmp_path / 'kept' / 'features' / 'validation-efficientnet_lite0_32.npy').exists()
+    (8, 20, 'efficientnet_lite0_40', 'validation')}
+  assert (tmp_path / 'kept' / 'features' / 'validation-efficientnet_lite0_40.npy').exists()
   seconds = json.loads((tmp_path / 'seconds.json').read_text())
   assert min(seconds.values()) > 0
   assert seconds.keys() == {'training', 'measuring', 'update', 'quiet_update'}
