@@ -109,7 +109,7 @@ def markdown(root, names):
     for method in METHODS:
       texts = [cells.get((name, method, figure), ('', '')) for figure in FIGURES]
       lines.append((name, SHOWN.get(method, method), *(text for pair in texts for text in pair)))
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return comparison.as_markdown(lines)
 
 
 def _value(setting, own):

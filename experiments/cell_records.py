@@ -23,6 +23,11 @@ class InFeatures:
   split: str = 'test'
   groups: int = 0
 
+  def extractor(self):
+    """The network by name, None for the data set's own; raises where its weights are not there."""
+    from mollification.evaluation import features
+    return features.load(self.network) if self.network else None
+
 
 def holds(folder, step, wanted):
   """Whether the records in the workdir `folder` have all of `wanted` [InFeatures] of `step`.

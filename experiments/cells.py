@@ -52,7 +52,7 @@ def train_and_measure(cell):
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
     for wanted in (*cell.more, *cell.over_training):
-      _extractor(wanted)   # weights that are not there are missed before hours are spent
+      wanted.extractor()   # weights that are not there are missed before hours are spent
     run = build.build(cell.config)
     workdir.claim(cell.folder, cell.config.to_dict(), run.data)
     if stop.requested:
@@ -85,18 +85,12 @@ def _measure(cell, last, stop):
       return False
     if not cell_records.holds(cell.folder, step, (wanted,)):
       measure.measure(run, wanted.metrics, step=step, split=wanted.split, groups=wanted.groups,
-                      extractor=_extractor(wanted), num_samples=wanted.num_samples, **options)
+                      extractor=wanted.extractor(), num_samples=wanted.num_samples, **options)
   if stop.requested:
     return False
   if not _measured(cell, last):
     measure.measure(run, cell.metrics, **options)
   return True
-
-
-def _extractor(wanted):
-  """The network of an `InFeatures`; None for the data set's own."""
-  from mollification.evaluation import features
-  return features.load(wanted.network) if wanted.network else None
 
 
 def run(cells, *, workers, compiled, work=train_and_measure):

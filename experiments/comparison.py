@@ -196,7 +196,12 @@ def text_table(rows):
 def markdown_table(rows):
   """The table for a page."""
   cells = [HEADER, ('---',) * len(HEADER), *lines(rows)]
-  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in cells)
+  return as_markdown(cells)
+
+
+def as_markdown(lines):
+  """Tuples of text, header and rule first, as a table."""
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def sentence(rows):

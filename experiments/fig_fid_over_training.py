@@ -8,12 +8,9 @@ committed records, into experiments/results/images.
 """
 import pathlib
 
-from absl import flags
-
 from experiments import command, figures, image_cells, image_command, image_findings
 
 FLAGS = command.FLAGS
-SCALES = ('cpu', 'paper')
 
 
 def run(root):
@@ -22,11 +19,7 @@ def run(root):
   drawn = [draw(folder / dataset, folder / f'{dataset}-over_training.png')
            for dataset, grid in image_cells.TABLES['table1'][FLAGS.scale].items()
            if grid.over_training]
-  if not any(drawn):
-    raise FileNotFoundError(
-      f'{folder} has no run that was measured over training; '
-      f'python -m experiments.table1 --scale={FLAGS.scale} --workdir={root} makes them.')
-  print('\n'.join(str(path) for path in drawn if path))
+  image_command.print_drawn(drawn, folder, root)
 
 
 def draw(folder, path):
@@ -56,6 +49,5 @@ def of_model(folder):
 
 
 if __name__ == '__main__':
-  command.define_flags('images')
-  flags.DEFINE_enum('scale', 'cpu', SCALES, 'Size of the table.')
+  image_command.define_figure_flags()
   command.run(run)

@@ -9,8 +9,6 @@ pictures into experiments/results/images.
 import pathlib
 import re
 
-from absl import flags
-
 from experiments import command, figures, image_cells, image_command
 
 FLAGS = command.FLAGS
@@ -23,11 +21,7 @@ def run(root):
   drawn = [draw(model, folder / f'{model.parent.name}-{model.name}-samples.png')
            for dataset in image_cells.TABLES['table1'][FLAGS.scale]
            for model in sorted((folder / dataset).glob('*')) if model.is_dir()]
-  if not any(drawn):
-    raise FileNotFoundError(
-      f'{folder} has no samples of several checkpoints; '
-      f'python -m experiments.table1 --scale={FLAGS.scale} --workdir={root} makes them.')
-  print('\n'.join(str(path) for path in drawn if path))
+  image_command.print_drawn(drawn, folder, root)
 
 
 def draw(folder, path):
@@ -61,6 +55,5 @@ def pictures(folder):
 
 
 if __name__ == '__main__':
-  command.define_flags('images')
-  flags.DEFINE_enum('scale', 'cpu', ('cpu', 'paper'), 'Size of the table.')
+  image_command.define_figure_flags()
   command.run(run)

@@ -32,7 +32,7 @@ def learning_curves(runs, name, path, *, ylabel):
   plt = pyplot()
   figure, axes = plt.subplots(1, len(runs), figsize=(5.2 * len(runs), 3.8), squeeze=False)
   for ax, (model, arms) in zip(axes[0], runs.items()):
-    lows = []
+    means = []
     for arm, files in arms.items():
       curves = [curve(file, name) for file in files]
       length = min(len(steps) for steps, _ in curves)   # a run may have stopped early
@@ -40,20 +40,28 @@ def learning_curves(runs, name, path, *, ylabel):
       mean, sem = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
       ax.plot(steps, mean, color=COLORS[arm], label=arm)
       ax.fill_between(steps, mean - sem, mean + sem, color=COLORS[arm], alpha=.25, lw=0)
-      lows.append(np.sort(mean)[len(mean) // 4])
+      means.append(mean)
       end = _end_of_noise(files[0])
       if end:
         ax.axvline(end, color=COLORS[arm], ls=':', lw=1)
         ax.text(end, .02, ' level 0 from here', transform=ax.get_xaxis_transform(), fontsize=8,
                 color=COLORS[arm])
-    # While mollified a model is far from clean data; the end is what is to be seen.
-    if np.isfinite(min(lows)):
-      ax.set_ylim(bottom=min(lows) - .1 * abs(min(lows)))
+    clip_below(ax, means)
     ax.set(title=model, xlabel='updates', ylabel=ylabel)
     ax.legend(frameon=False, loc='center right')
     ax.spines[['top', 'right']].set_visible(False)
   figure.tight_layout()
   _save(figure, path)
+
+
+def clip_below(ax, means):
+  """End the axis a little below the lower quartile of the lowest of the curves `means` [[T]].
+
+  While mollified a model is far from clean data; the end of training is what is to be seen.
+  """
+  low = min(np.sort(mean)[len(mean) // 4] for mean in means)
+  if np.isfinite(low):
+    ax.set_ylim(bottom=low - .1 * abs(low))
 
 
 def side_by_side(grids, path, *, title):

@@ -17,7 +17,7 @@ import multiprocessing
 import pathlib
 import re
 
-from experiments import command, estimate, image_cells
+from experiments import command, comparison, estimate, image_cells
 from mollification import files
 
 FLAGS = command.FLAGS
@@ -102,7 +102,7 @@ def markdown():
     lines.append((family, f'{found["parameters"] / 1e6:.1f} M',
                   f'{found["losses"][1]:,.0f} → {found["losses"][-1]:,.0f}',
                   f'{found["estimated_gb"]} GB', f'{found["measured_gb"]} GB'))
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return comparison.as_markdown(lines)
 
 
 if __name__ == '__main__':

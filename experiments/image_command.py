@@ -41,6 +41,24 @@ def settle(root):
   return root / 'smoke' if FLAGS.smoke else root
 
 
+def define_figure_flags():
+  """Those of a figure that is drawn of the runs of Table 1."""
+  command.define_flags('images')
+  flags.DEFINE_enum('scale', 'cpu', ('cpu', 'paper'), 'Size of the table.')
+
+
+def print_drawn(drawn, folder, root):
+  """Print the paths of figures, None where there was nothing to draw.
+
+  Raises FileNotFoundError, which names the command that makes the runs, where that is all.
+  """
+  if not any(drawn):
+    raise FileNotFoundError(
+      f'{folder} has no run with several measured checkpoints; '
+      f'python -m experiments.table1 --scale={FLAGS.scale} --workdir={root} makes them.')
+  print('\n'.join(str(path) for path in drawn if path))
+
+
 def run(table, root):
   """Train what is missing, measure, print the table; or say what that would take."""
   root = settle(root)

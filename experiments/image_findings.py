@@ -75,7 +75,7 @@ def _costs(own, arm, folder):
 
 
 def _lateness(own, arm, folder):
-  """When the arm, and vanilla training itself, came to the score that the latter ends with."""
+  """When the arm came to the score that vanilla training ends with."""
   late = []
   for model, pairs in _pairs(own, arm, folder):
     pairs = [pair for pair in pairs if all((place / 'curve.jsonl').exists() for place in pair)]
@@ -92,9 +92,11 @@ def caught_up(vanilla, own):
 
   To within the standard error of that score over the validation data.
   """
-  ends, curve = _scores(vanilla)[-1:], _scores(own)
-  for _, goal, error in ends:
-    return next((step / curve[-1][0] for step, score, _ in curve if score >= goal - error), None)
+  ends, curve = _scores(vanilla), _scores(own)
+  if not ends:
+    return None
+  _, goal, error = ends[-1]
+  return next((step / curve[-1][0] for step, score, _ in curve if score >= goal - error), None)
 
 
 def curve_of(place):

@@ -63,14 +63,9 @@ def markdown(root, table, scale):
   for dataset, found in read(root, table, scale).items():
     of_set = rows([cell for cell, _ in found])
     sentences = image_findings.sentences(found, of_set, _folder(root, scale, dataset))
-    parts += [f'**{dataset}**\n\n{as_markdown(table_lines(of_set))}',
+    parts += [f'**{dataset}**\n\n{comparison.as_markdown(table_lines(of_set))}',
               '\n'.join(f'- {line}' for line in sentences)]
   return '\n\n'.join(parts)
-
-
-def as_markdown(lines):
-  """Tuples of text as a table."""
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
 def _folder(root, scale, dataset):

@@ -58,7 +58,7 @@ def markdown(root, names=CELLS):
     verdict = shown[-1] if metric in JUDGED else ''
     lines.append((kind, f'{d} / {AMBIENT}', METRICS[metric], *shown[3:7], verdict, top,
                   f'{gain[5]}'))
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return comparison.as_markdown(lines)
 
 
 def sentences(root, names=CELLS):

@@ -76,7 +76,7 @@ def markdown(root, names):
     mark = lambda column, rows=rows: '*' if column in rows and decided(rows[column]) else ''
     lines.append((name, METRICS[metric], *(comparison.shown(moments[c]) + mark(c)
                                            for c in COLUMNS)))
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return comparison.as_markdown(lines)
 
 
 def sentences(root, names):

@@ -40,16 +40,16 @@ def _chart(curves, label, clip):
                        'axes.labelcolor': INK, 'axes.edgecolor': INK, 'xtick.color': INK,
                        'ytick.color': INK, 'svg.hashsalt': 'mollification'}):
     figure, ax = plt.subplots(figsize=(5.6, 3.4))
-    lows = []
+    means = []
     for arm, own in curves.items():
       steps = [step for step, _ in own[0]]
       own = np.array([[y for _, y in curve] for curve in own if len(curve) == len(steps)])
       mean, error = own.mean(0), own.std(0, ddof=min(1, len(own) - 1)) / np.sqrt(len(own))
       ax.plot(steps, mean, marker='o', ms=3, color=figures.COLORS[arm], label=arm)
       ax.fill_between(steps, mean - error, mean + error, color=figures.COLORS[arm], alpha=.25, lw=0)
-      lows.append(np.sort(mean)[len(mean) // 4])
-    if clip and np.isfinite(min(lows)):   # while mollified a model is far from clean data
-      ax.set_ylim(bottom=min(lows) - .1 * abs(min(lows)))
+      means.append(mean)
+    if clip:
+      figures.clip_below(ax, means)
     ax.set(xlabel='updates', ylabel=label)
     ax.legend(frameon=False)
     ax.spines[['top', 'right']].set_visible(False)

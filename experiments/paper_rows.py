@@ -14,7 +14,7 @@ NOT_RUN = 'needs an accelerator'
 def markdown():
   """The table for a page."""
   lines = [HEADER, ('---',) * len(HEADER), *_table1(), *_others(), *_uci()]
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return comparison.as_markdown(lines)
 
 
 def _table1():

@@ -18,7 +18,7 @@ import json
 import math
 import pathlib
 
-from experiments import command, estimate
+from experiments import command, comparison, estimate
 
 FLAGS = command.FLAGS
 MODELS = ('vae', 'glow', 'realnvp')
@@ -72,7 +72,7 @@ def table(found):
       cells.append(f'{reduce * 1e3:.1f} ms, {compute / (compute + reduce):.1%}')
     lines.append((model, f'{8 * counts["parameters"] / 1e6:,.0f} MB', f'{compute * 1e3:.0f} ms',
                   *cells))
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return comparison.as_markdown(lines)
 
 
 def markdown():

@@ -72,7 +72,7 @@ def markdown(root, names):
     for variant, row in fresh_rows(root, name):
       shown = next(comparison.lines([row]))
       lines.append((name, variant, *shown[1:]))
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+  return comparison.as_markdown(lines)
 
 
 def sentences(root, names):

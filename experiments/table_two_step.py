@@ -82,7 +82,7 @@ def rows(root, scale, dataset):
 def markdown(root, scale):
   """The table for a page, a data set at a time."""
   return '\n\n'.join(
-    f'**{dataset}**\n\n' + image_table.as_markdown(image_table.table_lines(found))
+    f'**{dataset}**\n\n' + comparison.as_markdown(image_table.table_lines(found))
     for dataset in _grids(scale) if (found := rows(root, scale, dataset)))
 
 

@@ -62,8 +62,7 @@ def train_and_measure(cell):
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
     for wanted in cell.wanted:
-      if wanted.network:
-        features.load(wanted.network)   # what is not there is missed before hours are spent
+      wanted.extractor()   # what is not there is missed before hours are spent
     first = Autoencoder.open(cell.autoencoder.folder)
     latents = first.latents()
     run = build.build(cell.config, latents)
@@ -150,8 +149,7 @@ def _measure(cell, first, evaluation, state):
             'settings': measure.settings_of(config),
             'config_sha256': workdir.identity(claimed(cell))}
   for wanted in cell.wanted:
-    extractor = (features.load(wanted.network) if wanted.network
-                 else features.for_dataset(images.name))
+    extractor = wanted.extractor() or features.for_dataset(images.name)
     split = getattr(images, wanted.split)
     for found in measurements.in_features(
         wanted.metrics, extractor, images, split,

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from experiments import figures, grid, statistics
+from experiments import comparison, figures, grid, statistics
 from mollification.metrics import Moments
 
 # Test log-likelihood in nats at the last epoch and at the best one on test, of the authors'
@@ -119,7 +119,7 @@ def _released(table, flow, selection, arms):
 def markdown(found):
   """The table for a page."""
   cells = [HEADER, ('---',) * len(HEADER), *lines(found)]
-  return '\n'.join('| ' + ' | '.join(row) + ' |' for row in cells)
+  return comparison.as_markdown(cells)
 
 
 def sentence(found):

@@ -55,3 +55,4 @@ def test_damaged_inputs_for_minutes(name, tmp_path, record_property):
   for kind, count in counts.items():
     record_property(kind, count)
   print(name, dict(counts))
+  assert counts['refused'] >= 5

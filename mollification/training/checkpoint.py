@@ -5,6 +5,7 @@ written in the background, and Orbax renames a checkpoint into place once all of
 without its sha256 is never there. Of several processes all call these functions, on a folder that
 all see; each writes a part.
 """
+import asyncio
 import dataclasses
 import hashlib
 import pathlib
@@ -135,8 +136,8 @@ class _DigestHandler(ocp.AsyncCheckpointHandler):
       (directory / self._NAME).write_text(_sha256(arrays))
 
   def save(self, directory, args):
-    """Unused: managers save in the background."""
-    raise NotImplementedError
+    """The same in the foreground, as Orbax wants of every handler; managers do not call it."""
+    asyncio.run(self._write(directory, args.arrays))
 
   def restore(self, directory, args=None):
     """The hex digest that was saved."""

@@ -195,3 +195,9 @@ def test_a_state_that_is_given_away_while_it_is_saved_is_saved_as_it_was(tmp_pat
     manager.wait_until_finished()
     restored = checkpoint.restore(manager, state)
   jax.tree.map(np.testing.assert_array_equal, restored, (1, expected))
+
+
+def test_a_digest_saved_in_the_foreground_is_read_back(tmp_path):
+  handler, arrays = checkpoint._DigestHandler(), [np.arange(6.), np.ones(2, np.int32)]
+  handler.save(tmp_path, checkpoint._Digest(arrays))
+  assert handler.restore(tmp_path) == checkpoint._sha256(arrays)
