@@ -74,7 +74,7 @@ def forward(weights, x):
   x = _conv(x, weights['stem'], 2)
   for i, stride in enumerate(STRIDES):
     y = _conv(x, weights[f'{i}/expand']) if i else x
-    y = _conv(y, weights[f'{i}/depthwise'], stride, groups=y.shape[-1])
+    y = _conv(y, weights[f'{i}/depthwise'], stride, convolve=_depthwise)
     y = _conv(y, weights[f'{i}/project'], clip=False)
     x = x + y if stride == 1 and x.shape == y.shape else y
   return _conv(x, weights['head']).mean((1, 2))
@@ -87,9 +87,30 @@ def logits(weights, features):
                     precision=jax.lax.Precision.HIGHEST) + layer['bias'][None]
 
 
-def _conv(x, layer, stride=1, *, groups=1, clip=True):
-  x = jax.lax.conv_general_dilated(
-    x, layer['kernel'], (stride, stride), 'SAME', feature_group_count=groups,
+def _direct(x, kernel, stride, groups=1):
+  return jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), 'SAME', feature_group_count=groups,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision=jax.lax.Precision.HIGHEST)
-  x = x + layer['bias'][None, None, None]
+
+
+def _depthwise(x, kernel, stride):
+  """Each channel of x with a kernel of its own, kernel [K, K, 1, C].
+
+  On CPU as a sum of shifts: with XLA's own grouped convolution the network took 20 ms for an image
+  of 96 px in place of 3, on one core.
+  """
+  def shifts(x, kernel):
+    size = len(kernel)
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), 'SAME')
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = (n - size + 1 for n in x.shape[1:3])
+    return sum(x[:, i:i + height:stride, j:j + width:stride] * kernel[i, j, 0][None, None, None]
+               for i in range(size) for j in range(size))
+
+  return jax.lax.platform_dependent(
+    x, kernel, cpu=shifts, default=lambda x, kernel: _direct(x, kernel, stride, x.shape[-1]))
+
+
+def _conv(x, layer, stride=1, *, convolve=_direct, clip=True):
+  x = convolve(x, layer['kernel'], stride) + layer['bias'][None, None, None]
   return jnp.clip(x, 0, 6) if clip else x

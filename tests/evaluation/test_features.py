@@ -6,6 +6,7 @@ import json
 import pathlib
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -225,6 +226,20 @@ def test_input_size_is_part_of_the_name(pretrained):
   for net, side in ((other, 48), (pretrained, 32)):
     block, = features._blocks(net, [image], 1)
     assert net.prepare(*block[1:]).shape == (1, side, side, 3)
+
+
+@pytest.mark.parametrize('size, kernel, stride', [
+  (12, 3, 1), (12, 3, 2), (13, 3, 2), (12, 5, 2), (13, 5, 2), (6, 5, 1), (3, 5, 2)])
+def test_depthwise_convolution_is_xlas(size, kernel, stride):
+  """At even and odd sizes, where SAME pads more on the right, and for images below the kernel."""
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(2, size, size + 1, 4)).astype(np.float32)
+  kernel = rng.normal(size=(kernel, kernel, 1, 4)).astype(np.float32)
+  expected = jax.lax.conv_general_dilated(
+    x, kernel, (stride, stride), 'SAME', feature_group_count=4,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'), precision='highest')
+  np.testing.assert_allclose(efficientnet._depthwise(x, kernel, stride), expected,
+                             rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
