@@ -6,7 +6,7 @@ same cores; a ratio above 1 is better than the reference.
 devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on random 32×32×3 images,
             global batch 256, by four forced CPU devices, against one: each in a process of its own,
             of which one waits. A slice with a quarter of the widths, (32, 64, 128, 256): a full
-            update takes half a minute. Bar 0.8.
+            update takes half a minute. How many cores each keeps busy is said too. Bar 0.8.
 checkpoint_cost
             The loop (`training.loop.train`) over 100 updates of the same VAE at its config's batch
             of 100 with one checkpoint amid them, against 100 without: seconds without over seconds
@@ -15,10 +15,10 @@ checkpoint_cost
 resume_time Seconds from starting `python -m mollification.main` (configs/digits_vae.py) to the row
             of its first update: a start of a run, times 1.3, against going on from a checkpoint.
             Nothing is cached. Bar 1.
-prefetch    Share of the input that the loop hides behind the device: the update is a pause of 200 ms
-            in a callback, so that the device is busy and the cores are free, as with an
-            accelerator; batches of 32,768 of 50,000×32×32×3. With t the loop's seconds per call, fed
-            and with batches at hand, and the input's alone, 1 - (t_fed - t_bare) / t_input; two
+prefetch    Share of the input that the loop hides behind the device: the update is a pause of
+            200 ms in a callback, so that the device is busy and the cores are free, as with an
+            accelerator; batches of 32,768 of 50,000×32×32×3. With t the loop's seconds per call,
+            fed and with batches at hand, and the input's alone, 1 - (t_fed - t_bare) / t_input; two
             forced devices, since one alone has JAX wait for a callback, and more threads than cores
             in XLA's pool, where the devices that wait would else leave none for a copy. Bar 0.95.
 """
@@ -54,7 +54,7 @@ RESUMED = ('--config=configs/digits_vae.py:steps_per_call=1,total_steps=100000',
 
 @contextlib.contextmanager
 def _worker(devices, *flags, **env):
-  """word -> seconds, answered by a process of `scale_worker` with so many CPU devices."""
+  """word -> number, answered by a process of `scale_worker` with so many CPU devices."""
   env = {**os.environ, 'JAX_PLATFORMS': 'cpu',
          'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', **env}
   with subprocess.Popen([sys.executable, '-m', 'experiments.bench.scale_worker', *flags], cwd=ROOT,
@@ -76,9 +76,10 @@ def devices_4(batch=BATCH):
   with _worker(1, *flags) as one, _worker(4, *flags) as four:
     timed = rows.interleaved(lambda: one('update'), lambda: four('update'), 7, seconds=120,
                              clock=lambda ask: ask())
+    taken = [statistics.median(ask('cores') for _ in range(rows.or_one(5))) for ask in (one, four)]
   return [rows.Row('devices_4', timed.b, 's/update',
-                   f'one device, batch {batch}, {timed.pairs} pairs', timed.a, timed.ratio, .8,
-                   True)]
+                   f'one device, batch {batch}, {timed.pairs} pairs; busy cores {taken[1]:.2f} of '
+                   f'four and {taken[0]:.2f} of one', timed.a, timed.ratio, .8, True)]
 
 
 def checkpoint_cost(batch=CHECKPOINT_BATCH, updates=SAVE_EVERY):

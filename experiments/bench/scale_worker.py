@@ -1,8 +1,10 @@
-"""What `bench.scale` has a process of its own do: reads a word a line, answers with seconds.
+"""What `bench.scale` has a process of its own do: reads a word a line, answers with a number.
 
-It is waited for between two words, and takes no time meanwhile.
+It is waited for between two words, and takes no time meanwhile. Of all but `cores` the number is of
+seconds.
 
   update   one update of the VAE that is sliced, at batch `--batch`, on all devices
+  cores    how many cores such an update keeps busy, in the mean
   bare     `CALLS` calls of a loop whose update is a pause of `PAUSE` seconds, batches at hand
   fed      the same with batches that are gathered anew for each call
   input    the gathering of as many batches, alone
@@ -99,14 +101,22 @@ def input_seconds():
                                   for i in range(CALLS)])
 
 
+def busy_cores(fn):
+  """CPU seconds of one call of `fn` over its wall seconds."""
+  start = time.process_time()
+  seconds = rows.seconds_of(fn)
+  return (time.process_time() - start) / seconds
+
+
 def main():
   """Answer words from stdin until it ends."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--batch', type=int, default=256)
   args = parser.parse_args()
   update = functools.cache(lambda: vae_update(args.batch))
-  answers = {'update': lambda: rows.seconds_of(update()), 'input': input_seconds,
-             'bare': lambda: paused_loop(False), 'fed': lambda: paused_loop(True)}
+  answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
+             'input': input_seconds, 'bare': lambda: paused_loop(False),
+             'fed': lambda: paused_loop(True)}
   for word in sys.stdin:
     print(answers[word.strip()](), flush=True)
 

@@ -12,7 +12,7 @@ def _answering(monkeypatch, *answers):
   started = iter(answers)
 
   @contextlib.contextmanager
-  def worker(devices, *flags):
+  def worker(devices, *flags, **env):
     yield next(started).__getitem__
 
   monkeypatch.setattr(scale, '_worker', worker)
@@ -35,9 +35,10 @@ def test_the_share_of_the_input_that_is_hidden(monkeypatch, fed, hidden, missed)
 
 
 def test_four_devices_are_compared_with_one(monkeypatch):
-  _answering(monkeypatch, {'update': 3.}, {'update': 4.})
+  _answering(monkeypatch, {'update': 3., 'cores': 1.5}, {'update': 4., 'cores': 1.9})
   row, = scale.devices_4()
   assert (row.value, row.reference_value, row.ratio, row.missed) == (4., 3., .75, True)
+  assert 'busy cores 1.90 of four and 1.50 of one' in row.reference
 
 
 def test_a_run_that_ends_before_its_first_row_is_no_measurement(tmp_path, monkeypatch):
