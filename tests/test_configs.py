@@ -43,17 +43,20 @@ def test_large_flows_lower(name):
     assert 'stablehlo' in program.lower(lowering_platforms=(platform,)).as_text()[:20_000]
 
 
-def _state_and_batch(config):
+def _state_and_batch(config, spec=None):
   """Shapes of the state, and of a batch as stored, for a config whose data need not be here."""
-  event_shape, dtype, levels = data.spec(config.data.name)
+  event_shape, dtype, levels = spec or data.spec(config.data.name)
   batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
   state = jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
   return state, batch, build.train_step(config, event_shape, levels)
 
 
-def traced(config):
-  """(the update of a config over two shards, traced; the shapes of its state)."""
-  state, batch, step = _state_and_batch(config)
+def traced(config, spec=None):
+  """(the update of a config over two shards, traced; the shapes of its state).
+
+  `spec` is that of `data.spec`, for data that have no name.
+  """
+  state, batch, step = _state_and_batch(config, spec)
   mask = None
   if config.data.remainder == 'pad':
     mask = jax.ShapeDtypeStruct((config.batch_size,), bool)

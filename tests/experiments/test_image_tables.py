@@ -1,4 +1,5 @@
 """The tables of images: every run once over all shards, from records, and what a run will take."""
+import contextlib
 import dataclasses
 import importlib
 import itertools
@@ -249,6 +250,33 @@ def test_a_listing_adds_up(monkeypatch, tmp_path):
   assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
                       f'GFLOP an update, 90 GB, does not fit, {hours:.2g} h')
   assert total.startswith(f'3 runs, {2.75 * hours:.2g} h left on one v100 (15.7 TFLOP/s at 50%)')
+
+
+@pytest.mark.parametrize('failed', [(), ('digits/vae/vanilla/1',)])
+def test_the_command_records_what_is_done_and_fails_with_a_run(monkeypatch, tmp_path, capsys,
+                                                                failed):
+  """Runs that are not done leave the records alone, and the table is of what is recorded."""
+  monkeypatch.setattr(image_command, 'FLAGS', types.SimpleNamespace(
+    scale='digits', cells=['digits/vae/vanilla'], shard='1/1', data_dir='', smoke=False,
+    dry_run=False, record=True))
+  monkeypatch.setattr(image_command, 'RESULTS', tmp_path / 'results')
+  monkeypatch.setattr(image_command.command, 'run_all', lambda todo, root: failed)
+  monkeypatch.setattr(image_command.cells, 'is_done', lambda cell: cell.label not in failed)
+  recorded = []
+  monkeypatch.setattr(image_command, 'record', lambda cell, place: recorded.append(place))
+  with pytest.raises(SystemExit) if failed else contextlib.nullcontext():
+    image_command.run('table1', tmp_path / 'runs')
+  of_vae = tmp_path / 'results' / 'digits' / 'digits' / 'vae' / 'vanilla'
+  assert recorded == [of_vae / seed for seed in '012' if f'digits/vae/vanilla/{seed}' not in failed]
+  assert capsys.readouterr().out.strip() == image_table.text(tmp_path, 'table1', 'digits').strip()
+
+
+def test_a_figure_of_nothing_names_the_command_that_makes_its_runs(monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(image_command, 'FLAGS', types.SimpleNamespace(scale='cpu'))
+  with pytest.raises(FileNotFoundError, match='table1 --scale=cpu --workdir=runs/images makes'):
+    image_command.print_drawn([None, None], tmp_path, 'runs/images')
+  image_command.print_drawn([None, tmp_path / 'a.png'], tmp_path, 'runs/images')
+  assert capsys.readouterr().out == f'{tmp_path / "a.png"}\n'
 
 
 def test_flops_of_a_network_without_loops_are_those_that_xla_counts():

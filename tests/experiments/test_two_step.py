@@ -10,6 +10,7 @@ import pytest
 from experiments import cell_records, cells, image_cells, image_table, table_two_step, two_step
 from mollification import build
 from mollification.evaluation import records
+from tests import test_configs
 from tests.training import tiny
 
 
@@ -93,3 +94,15 @@ def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
     ('vae, two steps, mollified flow', 'frechet', 1.)]
   assert [line[:2] for line in image_table.table_lines(rows)[2:]] == [
     ('vae', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('arm', table_two_step.ARMS)
+@pytest.mark.parametrize('dataset', table_two_step._grids('paper'))
+def test_densities_of_the_paper_lower_for_accelerators(dataset, arm, tmp_path):
+  """On latents of the size that the autoencoders of its scale have."""
+  first = image_cells.cell('table1', 'paper', f'{dataset}/vae/vanilla/0', tmp_path)
+  spec = (first.config.model.latent_dim,), np.float32, None
+  traced, _ = test_configs.traced(two_step.density_config(0, image_cells.ARMS[arm]), spec)
+  for platform in ('tpu', 'cuda'):
+    assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
