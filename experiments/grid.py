@@ -119,7 +119,13 @@ def run(wanted, root, workers):
 
 
 def record(wanted, results):
-  """Copy what finished cells have written, but checkpoints, to the committed folder `results`."""
+  """Copy what finished cells have written, but checkpoints, to the committed folder `results`.
+
+  Raises ValueError, before anything is copied, where a run is recorded there that a cell has not,
+  or has of another config.
+  """
+  for cell in wanted:
+    _check_recorded(cell, results / cell.label)
   for cell in wanted:
     target = results / cell.label
     shutil.rmtree(target, ignore_errors=True)
@@ -128,6 +134,18 @@ def record(wanted, results):
       place = target / path.relative_to(cell.folder)
       place.parent.mkdir(parents=True, exist_ok=True)
       shutil.copy(path, place)
+
+
+def _check_recorded(cell, target):
+  new = read(cell.folder)
+  for (arm, seed), found in read(target).items():
+    if (arm, seed) not in new:
+      raise ValueError(f'{target} has a run {arm}/{seed}, which {cell.folder} has not; give as '
+                       'many --seeds, or move the record away.')
+    old, own = (run['last'].config_sha256 for run in (found, new[arm, seed]))
+    if old != own:
+      raise ValueError(f'{target / arm / str(seed)} is the record of another config ({old[:8]}, '
+                       f'this one is {own[:8]}); move it away to record {cell.folder}.')
 
 
 def chosen(curves):

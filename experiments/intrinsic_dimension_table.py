@@ -1,14 +1,20 @@
 """Table and figure of `experiments.intrinsic_dimension`, from records alone."""
+import collections
 import pathlib
 
 from experiments import comparison, figures, grid
 from experiments.intrinsic_dimension import AMBIENT, ARMS, CELLS, DEFAULT, KINDS
 
 METRICS = {'mmd2': 'MMD²', 'off_manifold': 'distance from the manifold', 'test': 'log-likelihood'}
-# Likelihood on a manifold has no bound, so more of it is no better; shown all the same.
-JUDGED = ('mmd2', 'off_manifold')
+JUDGED = ('mmd2', 'off_manifold')   # by which samples are judged
 HEADER = ('data', 'd / D', 'figure', 'vanilla', f'mollified, {DEFAULT}', 'difference', '95 %',
           'it is', 'best schedule of these seeds', 'its difference')
+
+
+def judged(name, metric):
+  """Whether more or less of a metric is better: likelihood on a manifold has no bound."""
+  kind, d = name.split('_')
+  return metric in JUDGED or kind == 'noisy' or int(d) == AMBIENT
 
 
 def values(folder):
@@ -55,22 +61,28 @@ def markdown(root, names=CELLS):
     shown = next(comparison.lines([compared[DEFAULT]]))
     top = best(metric, compared)
     gain = next(comparison.lines([compared[top]]))
-    verdict = shown[-1] if metric in JUDGED else ''
+    verdict = shown[-1] if judged(name, metric) else ''
     lines.append((kind, f'{d} / {AMBIENT}', METRICS[metric], *shown[3:7], verdict, top,
                   f'{gain[5]}'))
   return comparison.as_markdown(lines)
 
 
 def sentences(root, names=CELLS):
-  """How many of the judged comparisons the default schedule wins, by dimension."""
-  by_dimension = {}
-  for name, metric, compared in rows(root, names):
-    if metric in JUDGED:
-      verdicts = by_dimension.setdefault(int(name.split('_')[1]), [])
-      verdicts.append(compared[DEFAULT].verdict)
-  parts = [f'd = {d}: {v.count("better")} better, {v.count("worse")} worse, '
-           f'{v.count("undecided")} undecided' for d, v in sorted(by_dimension.items())]
-  yield f'Mollified over {DEFAULT} of the updates, in samples: ' + '; '.join(parts) + '.'
+  """How many of the judged comparisons each schedule wins, by dimension; the default first."""
+  schedules = [DEFAULT, *(arm for arm in ARMS if arm not in ('vanilla', DEFAULT))]
+  for arm in schedules:
+    parts = []
+    for what, wanted in (('samples', lambda name, metric: metric in JUDGED),
+                         ('likelihood, where it is bounded',
+                          lambda name, metric: metric == 'test' and judged(name, metric))):
+      by_dimension = collections.defaultdict(collections.Counter)
+      for name, metric, compared in rows(root, names):
+        if wanted(name, metric):
+          by_dimension[int(name.split('_')[1])][compared[arm].verdict] += 1
+      said = ', '.join(f'd = {d} {v["better"]}/{v["worse"]}/{v["undecided"]}'
+                       for d, v in sorted(by_dimension.items()))
+      parts += [f'{what}: {said}'] if said else []
+    yield f'{arm} (better/worse/undecided), {"; ".join(parts)}.'
 
 
 def report(root, names):

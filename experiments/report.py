@@ -1,10 +1,12 @@
 """Render the measured blocks of README.md from the committed records, and nothing else.
 
-  python -m experiments.report [--check] [--html=FILE]
+  python -m experiments.report [--check] [--html=FILE] [--figures=FOLDER]
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; its text is what `BLOCKS[NAME]` makes
 of experiments/results/. With --check nothing is written: exit status 1 if the README differs.
 With --html the blocks, and of image models the samples and curves too, become one page, `FILE`.
+With --figures the figures are drawn of the records, too, into FOLDER/EXPERIMENT;
+experiments/results is where the README has them.
 """
 import functools
 import json
@@ -37,6 +39,7 @@ README = ROOT / 'README.md'
 RESULTS = ROOT / 'experiments' / 'results'
 
 _CHECK = flags.DEFINE_bool('check', False, 'Only say whether README.md is up to date.')
+_FIGURES = flags.DEFINE_string('figures', '', 'Folder in which to draw all figures.')
 _HTML = flags.DEFINE_string('html', '', 'Page to write, for a browser; it needs no network.')
 
 
@@ -82,10 +85,11 @@ def _uci():
   taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
   # Cells that ran beside other work know the processor's time; the others had a core to themselves.
   seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
-  return '\n'.join([uci_table.markdown(found), '', uci_table.sentence(found),
-                    *(f'{line[0].upper()}{line[1:]}' for line in uci_table.outliers(found)),
-                    f'All of it took {seconds:,} core-seconds, {seconds / 120:.0f} minutes on two '
-                    'cores.'])
+  said = [uci_table.sentence(found), uci_table.agreement(found), *uci_table.outliers(found),
+          f'the cells took {seconds:,} core-seconds in all, half of it {seconds / 120:.0f} '
+          'minutes; they were run in pieces.']
+  return '\n'.join([uci_table.markdown(found), '',
+                    *(f'- {line[0].upper()}{line[1:]}' for line in said)])
 
 
 def _synthetic():
@@ -99,7 +103,7 @@ def _synthetic():
 def _grid(name, table):
   """Table and sentences of an experiment whose cells are recorded under results/`name`."""
   folder = RESULTS / name
-  return _rendered(table, folder, [cell for cell in table.CELLS if (folder / cell).is_dir()])
+  return _rendered(table, folder, _cells_of(table, folder))
 
 
 def _alternatives():
@@ -137,6 +141,33 @@ BLOCKS = {'quickstart': _quickstart, 'paper': paper_rows.markdown,
           'bench vae': functools.partial(_bench, 'vae')}
 
 
+def _cells_of(table, folder):
+  return [cell for cell in table.CELLS if (folder / cell).is_dir()]
+
+
+# {file: function (folder of the records, path)}; those of synthetic are many.
+FIGURES = {
+  'uci/curves.png': lambda folder, path: uci_table.draw(uci_table.read(folder, uci.known()), path),
+  'mechanism/mechanism.png': lambda folder, path: mechanism_table.draw(
+    folder, _cells_of(mechanism_table, folder), path),
+  'sensitivity/heatmaps.png': lambda folder, path: sensitivity_table.draw(
+    folder, _cells_of(sensitivity_table, folder), path),
+  'intrinsic_dimension/gain.png': lambda folder, path: intrinsic_dimension_table.draw(
+    folder, _cells_of(intrinsic_dimension_table, folder), path),
+  'alternatives/alternatives.png': lambda folder, path: alternatives_table.draw(
+    folder, alternatives_table.recorded(folder), path),
+  'synthetic/curves.png': lambda folder, path: synthetic.draw(folder, path.parent)}
+
+
+def draw(place):
+  """Draw `FIGURES` of the committed records below `place`; yields their paths."""
+  for name, draw_one in FIGURES.items():
+    path = pathlib.Path(place) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_one(RESULTS / path.parent.name, path)
+    yield path
+
+
 def main(argv):
   """Render README.md, or check it."""
   del argv
@@ -145,6 +176,8 @@ def main(argv):
   if _CHECK.value:
     sys.exit(old != new and 'README.md is not what the records say: python -m experiments.report')
   README.write_text(new)
+  if _FIGURES.value:
+    print('\n'.join(str(path) for path in draw(_FIGURES.value)))
   if _HTML.value:
     path = pathlib.Path(_HTML.value)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,15 +51,20 @@ def table(root):
 
 def report(root):
   """Print the table of the records under `root`, and draw beside them."""
-  from experiments import comparison, synthetic_figures
-  root = pathlib.Path(root)
+  from experiments import comparison
   rows = table(root)
   print('\n' + comparison.text_table(rows) + '\n\n' + comparison.sentence(rows))
+  draw(pathlib.Path(root), pathlib.Path(root))
+
+
+def draw(root, place):
+  """Panels and animations of the densities recorded under `root`, and the curves, in `place`."""
+  from experiments import synthetic_figures
   for name in plane.DENSITIES:
     if (root / name).is_dir():
-      synthetic_figures.panels(name, root / name, root / f'{name}.png')
-      synthetic_figures.animate(name, root / name, root / f'{name}.gif')
-  synthetic_figures.curves(root, plane.DENSITIES, root / 'curves.png')
+      synthetic_figures.panels(name, root / name, place / f'{name}.png')
+      synthetic_figures.animate(name, root / name, place / f'{name}.gif')
+  synthetic_figures.curves(root, plane.DENSITIES, place / 'curves.png')
 
 
 if __name__ == '__main__':

@@ -4,6 +4,7 @@ A density can be lost far from the data: a flow gives a test row some 1e4 nats t
 likelihood of 0 in float32, and one row of 489 then decides a mean. Means are over the seeds that
 are finite, with the number of the others beside them; `outliers` names the single rows.
 """
+import collections
 import math
 import pathlib
 
@@ -78,6 +79,13 @@ def _left_out(count, total):
   return f' ({total - count} of {total} not finite)' if count < total else ''
 
 
+def _lost(paired):
+  """What a mean of differences leaves out: how many are infinite, and to which side."""
+  counts = collections.Counter(f'{value:+}' for value in paired[~np.isfinite(paired)])
+  return ''.join(f' ({count} of {len(paired)} {kind})'
+                 for kind, count in sorted(counts.items())).replace('+nan', 'not finite')
+
+
 def _paired(runs, selection):
   """Differences mollified - vanilla [n] of the seeds; infinite or NaN where a value is."""
   vanilla, mollified = (_values(runs, arm, selection) for arm in ARMS)
@@ -94,7 +102,7 @@ def lines(found):
     for selection in grid.SELECTIONS:
       arms, paired = [_values(runs, arm, selection) for arm in ARMS], _paired(runs, selection)
       finite = paired[np.isfinite(paired)]
-      lost, difference, interval = _left_out(len(finite), len(paired)), '', ''
+      lost, difference, interval = _lost(paired), '', ''
       if len(finite):
         low, high = statistics.bootstrap_interval(finite)
         difference, interval = f'{finite.mean():+.2f}', f'[{low:+.2f}, {high:+.2f}]'
@@ -124,22 +132,48 @@ def markdown(found):
 
 def sentence(found):
   """What the table says of early stopping, either way."""
-  verdicts = {'better': 0, 'worse': 0, 'undecided': 0}
-  gains = {selection: [] for selection in grid.SELECTIONS}
-  for runs in found.values():
-    for selection in grid.SELECTIONS:
-      paired = _paired(runs, selection)
-      gains[selection].append(np.median(paired))   # one lost row would make the mean its own
-      if selection == 'validation':
-        finite = paired[np.isfinite(paired)]
-        low, high = statistics.bootstrap_interval(finite) if len(finite) else (-1, 1)
-        verdicts['better' if low > 0 else 'worse' if high < 0 else 'undecided'] += 1
+  gains, counts = {}, {}
+  for selection in ('last', 'validation'):
+    pairs = [_paired(runs, selection) for runs in found.values()]
+    # Medians over seeds: one lost row would make the mean its own.
+    gains[selection] = np.nanmedian([np.median(own) for own in pairs])
+    verdicts = collections.Counter(_verdict(own[np.isfinite(own)]) for own in pairs)
+    counts[selection] = (f'better in {verdicts["better"]}, worse in {verdicts["worse"]}, undecided '
+                         f'in {verdicts["undecided"]} cells')
   return (f'Gain of mollification, median over seeds and then over {len(found)} cells: '
-          f'{np.nanmedian(gains["last"]):+.2f} nats at the last epoch, '
-          f'{np.nanmedian(gains["validation"]):+.2f} where the epoch is selected on validation '
-          f'data (early stopping). There it is better in {verdicts["better"]}, worse in '
-          f'{verdicts["worse"]}, undecided in {verdicts["undecided"]} cells by the 95 % bootstrap '
-          'interval of the mean.')
+          f'{gains["last"]:+.2f} nats at the last epoch, {gains["validation"]:+.2f} where the '
+          'epoch is selected on validation data (early stopping). By Student\'s 95 % interval of '
+          f'the paired differences it is {counts["last"]} at the last epoch, and '
+          f'{counts["validation"]} with early stopping.')
+
+
+def _verdict(finite):
+  """'better', 'worse' or 'undecided', of differences in log-likelihood [n]."""
+  if len(finite) < 2:
+    return 'undecided'
+  return comparison.Row('', 'log_likelihood', None, None, Moments.of(list(finite))).verdict
+
+
+def agreement(found):
+  """How near the released code's runs are to ours at the last epoch, in a sentence; '' for none.
+
+  For one run more from the same law as our n, Student's 95 % interval is t sqrt(1 + 1/n) sd.
+  """
+  off = {}
+  for (flow, arm), (last, _) in RELEASED.items():
+    if ('redwine', flow) in found:
+      values = _values(found['redwine', flow], arm, 'last')
+      moments = _moments(values)
+      off[flow, arm] = (last - moments.mean) / _sd(moments), last, _shown(values), moments.count
+  if not off:
+    return ''
+  near = sum(abs(distance) < 1.5 for distance, *_ in off.values())
+  (flow, arm), (distance, last, ours, count) = max(off.items(), key=lambda item: abs(item[1][0]))
+  limit = comparison.T95[count - 1] * math.sqrt(1 + 1 / count)
+  return (f'Of the {len(off)} runs of the released code on RED-WINE (one seed each), {near} lie '
+          f'within 1.5 sd of ours at the last epoch; the furthest is {flow}, {arm}: {last:.2f} '
+          f'against {ours}, {abs(distance):.1f} sd. One more run of {count} would be within '
+          f'{limit:.1f} sd in 95 % of all cases.')
 
 
 def outliers(found, least=3.):

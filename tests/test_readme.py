@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments import report
 
@@ -36,6 +37,17 @@ def test_figures_follow_the_records(monkeypatch):
   assert report.render(text) == 'a\n' + block('bench', 'new') + block('bench vae', 'too')
   with pytest.raises(ValueError, match="block 'bnch' that is not rendered"):
     report.render('<!-- bnch -->\n<!-- /bnch -->')
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_from_the_records(tmp_path):
+  """Those that are committed, to a rounding of their colours."""
+  drawn = list(report.draw(tmp_path))
+  for path in (*drawn, *(tmp_path / 'synthetic').glob('*.png')):
+    committed = report.RESULTS / path.relative_to(tmp_path)
+    new, old = (np.asarray(Image.open(p).convert('RGB')).astype(int) for p in (path, committed))
+    assert new.shape == old.shape, path.name
+    assert abs(new - old).max() <= 2, path.name
 
 
 def test_the_readme_names_commands():

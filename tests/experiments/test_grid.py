@@ -49,6 +49,28 @@ def test_a_cell_begun_with_another_config_is_refused_before_its_data_are_loaded(
     grid.train(grid.Cell('cell', tmp_path, {('vanilla', 0): other}))
 
 
+def test_what_is_recorded_is_replaced_by_the_same_runs_alone(tmp_path):
+  """Fewer of them, or another config, leave the record as it is, those of other cells too."""
+  results = tmp_path / 'results'
+  cell = _written(tmp_path / 'runs', _config())
+  grid.record([cell], results)
+  before = sorted(results.rglob('*.json'))
+  grid.record([cell], results)
+  assert len(before) == 3
+  assert sorted(results.rglob('*.json')) == before
+  other = _config()
+  other.optimizer.learning_rate = .5
+  first = grid.Cell('first', cell.folder, cell.runs)
+  for folder, runs, found in (
+      ('none', {}, r'has a run vanilla/0, which \S+none has not; give as many --seeds'),
+      ('other', {('vanilla', 0): other}, r'/vanilla/0 is the record of another config \(\w{8}')):
+    if runs:
+      _written(tmp_path / folder, other)
+    with pytest.raises(ValueError, match=found):
+      grid.record([first, grid.Cell('cell', tmp_path / folder, runs)], results)
+    assert sorted(results.rglob('*.json')) == before
+
+
 def test_records_say_whether_the_parameters_are_an_average(tmp_path):
   for arm, params in (('vanilla', 'raw'), ('ema_decay_0.99', 'ema')):
     _written(tmp_path, _config(arm), arm)

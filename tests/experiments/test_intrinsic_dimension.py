@@ -1,4 +1,6 @@
 """What `experiments.intrinsic_dimension` trains, derives and concludes."""
+import types
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,31 @@ def test_samples_are_judged_by_mmd_and_distance(monkeypatch):
   np.testing.assert_allclose(found['off_manifold'], [0., .5, np.nan], atol=1e-5)
   assert abs(found['mmd2'][0]) < 3e-3 < found['mmd2'][1]
   assert np.isnan(found['mmd2'][2])
+
+
+def test_likelihood_is_judged_where_it_has_a_bound():
+  judged = intrinsic_dimension_table.judged
+  assert [name for name in intrinsic_dimension.CELLS if judged(name, 'test')] == [
+    'noisy_1', 'noisy_2', 'noisy_4', 'noisy_8', 'plane_16']
+  assert judged('plane_1', 'mmd2')
+  assert judged('curved_2', 'off_manifold')
+
+
+def test_every_schedule_is_counted_by_dimension(monkeypatch):
+  row = lambda verdict: types.SimpleNamespace(verdict=verdict)
+  arms = lambda *verdicts: dict(zip(('half', 'quarter', 'all', 'sharp'), map(row, verdicts)))
+  monkeypatch.setattr(intrinsic_dimension_table, 'rows', lambda root, names: [
+    ('plane_1', 'mmd2', arms('better', 'worse', 'undecided', 'better')),
+    ('noisy_1', 'mmd2', arms('better', 'better', 'undecided', 'worse')),
+    ('noisy_1', 'test', arms('worse', 'better', 'better', 'better')),
+    ('plane_1', 'test', arms('worse', 'worse', 'worse', 'worse')),   # without a bound
+    ('plane_16', 'mmd2', arms('undecided', 'better', 'worse', 'better'))])
+  half, quarter, *_ = intrinsic_dimension_table.sentences('', ())
+  bounded = 'likelihood, where it is bounded: d = 1'
+  assert half == ('half (better/worse/undecided), samples: d = 1 2/0/0, d = 16 0/0/1; '
+                  f'{bounded} 0/1/0.')
+  assert quarter == ('quarter (better/worse/undecided), samples: d = 1 1/1/0, d = 16 1/0/0; '
+                     f'{bounded} 1/0/0.')
 
 
 def test_the_best_schedule_is_best_in_the_direction_of_its_metric():

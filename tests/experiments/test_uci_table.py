@@ -23,7 +23,7 @@ def test_seeds_that_are_not_finite_are_left_out_and_counted():
   line = dict(zip(uci_table.HEADER, next(uci_table.lines(found))))
   assert line['vanilla'] == '-13.00 ± 1.00 (1 of 4 not finite)'
   assert line['mollified'] == '-11.00 ± 0.00 (1 of 4 not finite)'
-  assert line['difference'] == '+1.50 (2 of 4 not finite)'
+  assert line['difference'] == '+1.50 (1 of 4 +inf) (1 of 4 not finite)'
   assert line['bootstrap'] == '[+1.00, +2.00]'
   assert line['sign test'] == '0.250'   # the infinite difference has a sign
   rows = list(uci_table.csv_rows(found))
@@ -33,9 +33,32 @@ def test_seeds_that_are_not_finite_are_left_out_and_counted():
 def test_no_seed_that_is_finite():
   found = _found([-math.inf] * 4, [-11.] * 4)
   line = dict(zip(uci_table.HEADER, next(uci_table.lines(found))))
-  assert line['vanilla'] == line['difference'] == '(4 of 4 not finite)'
+  assert (line['vanilla'], line['difference']) == ('(4 of 4 not finite)', '(4 of 4 +inf)')
   assert line['bootstrap'] == ''
-  assert 'undecided in 1 cells' in uci_table.sentence(found)
+  assert 'undecided in 1 cells with early stopping' in uci_table.sentence(found)
+
+
+@pytest.mark.parametrize('mollified, verdict', [
+  ((-11., -11.2, -10.9, -11.1), 'better in 1, worse in 0'),
+  ((-13., -13.2, -12.9, -13.1), 'better in 0, worse in 1'),
+  # The bootstrap interval leaves 0 out, Student's does not: all four differences have one sign.
+  ((-11.99, -11.98, -11.97, -10.), 'better in 0, worse in 0'),
+  ((-11.,), 'better in 0, worse in 0')])
+def test_cells_are_counted_by_the_interval_of_few_seeds(mollified, verdict):
+  said = uci_table.sentence(_found([-12.] * len(mollified), mollified))
+  assert f'{verdict}, undecided' in said.split(', and ')[1]
+
+
+def test_agreement_is_in_sd_of_our_seeds():
+  """MAF on RED-WINE: released -15.19 and -11.73; of all others there is nothing here."""
+  found = {('redwine', flow): cell for flow in ('maf', 'realnvp', 'glow')
+           for cell in _found([-14.19, -16.19], [-11., -12.46]).values()}
+  said = uci_table.agreement(found)
+  # sd of the vanilla seeds is 1.414, of the mollified ones 1.032; realnvp vanilla is at -26.27.
+  assert 'Of the 6 runs of the released code on RED-WINE (one seed each), 3 lie within' in said
+  assert f'realnvp, vanilla: -26.27 against -15.19 ± 1.41, {(26.27 - 15.19) / 2**.5:.1f} sd' in said
+  assert f'within {12.706 * 1.5**.5:.1f} sd' in said
+  assert uci_table.agreement(_found([-12., -13.], [-11., -11.])) == ''
 
 
 def test_all_seeds_finite_say_nothing_of_it():
