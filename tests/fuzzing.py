@@ -3,13 +3,16 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import pickle
 import resource
 import signal
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 from hypothesis import strategies as st
@@ -20,6 +23,7 @@ from mollification import metrics, npz
 from mollification.data import density_tables, images, tabular
 from mollification.evaluation import (
   graph_file,
+  inception,
   records,
   sources,
   statistics_file,
@@ -29,20 +33,52 @@ from mollification.evaluation import (
 from tests.evaluation import weight_files
 
 SECONDS = 20           # for one input; more is a hang
-MEMORY = 4_000_000_000   # that one input may add to what the process maps
+MEMORY = 4_000_000_000   # that one input may add to what the process maps; a tenth of it it may use
 # What no reader has to do with; auditing tells of it whatever the way.
-FORBIDDEN = ('os.system', 'os.exec', 'os.posix_spawn', 'os.fork', 'subprocess.Popen',
-             'socket.connect', 'os.chmod', 'shutil.rmtree')
-_watching = []
+FORBIDDEN = ('os.system', 'os.exec', 'os.posix_spawn', 'os.spawn', 'os.fork', 'os.forkpty',
+             'pty.spawn', 'subprocess.Popen', 'os.kill', 'socket.connect', 'socket.getaddrinfo',
+             'pickle.find_class', 'ctypes.dlopen')
+# What a reader may do in its own folder alone: {event: how many of its arguments are paths}.
+IN_FOLDER = {'open': 1, 'os.remove': 1, 'os.rename': 2, 'os.mkdir': 1, 'os.rmdir': 1, 'os.link': 2,
+             'os.symlink': 2, 'os.truncate': 1, 'os.chmod': 1, 'os.chown': 1, 'shutil.rmtree': 1}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Numbers that files hold as sizes and offsets: too large, negative, just beyond a limit.
 _NUMBERS = [n.to_bytes(size, 'little', signed=True) for n, size in (
   (-1, 4), (-1, 8), (2**31 - 1, 4), (2**40, 8), (2**62, 8), (0, 4), (0, 8), (1, 4), (255, 4))]
+_watched = []   # the folder of the reader that is watched, and then what it did that it may not
 
 
 @sys.addaudithook
 def _audit(event, args):
-  if _watching and event in FORBIDDEN:
-    _watching.append(f'{event} {args!r:.80}')
+  if _watched and (event in FORBIDDEN or (
+      _is_outside(event, args, _watched[0]) and not _imports())):
+    _watched.append(f'{event} {args!r:.80}')
+
+
+def _is_outside(event, args, folder):
+  """Whether an event of IN_FOLDER touches another place, or 'exec' runs what is no module's."""
+  if event == 'exec':   # of a dataclass and the like: its code has no file
+    return not args[0].co_filename.endswith('.py') or _lies_in(args[0].co_filename, folder)
+  if event not in IN_FOLDER or (event == 'open' and not args[2] & WRITES):
+    return False
+  paths = [path for path in args[:IN_FOLDER[event]] if not isinstance(path, int)]
+  return not all(_lies_in(path, folder) or os.fsdecode(path) == os.devnull for path in paths)
+
+
+def _lies_in(path, folder):
+  return os.path.join(os.path.realpath(os.fsdecode(path)), '').startswith(f'{folder}/')
+
+
+def _imports():
+  """Whether a module is being imported: that runs code, and writes what was compiled."""
+  frame = sys._getframe()
+  while frame and frame.f_code.co_filename != '<frozen importlib._bootstrap>':
+    frame = frame.f_back
+  return frame is not None
+
+
+class _NoEnd(BaseException):
+  """Ends a hang: readers that turn every Exception into a ValueError let it through."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,39 +90,83 @@ class Target:
 
 def check(target, content, folder):
   """Read `content`: True where that works, False for an error that may be; else AssertionError."""
-  limits = resource.getrlimit(resource.RLIMIT_AS)
-  used = 4096 * int(pathlib.Path('/proc/self/statm').read_text().split()[0])
-  resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
-  signal.signal(signal.SIGALRM, _too_long)
-  signal.alarm(SECONDS)
-  before, raised = _peak(), None
-  _watching[:] = ['on']
+  raised, late, done = None, [], []
+  before = _peak(anew=True)
   try:
-    target.read(content, folder)
+    with _bound_memory(), _bound_time(late), _watch(folder, done):
+      target.read(content, folder)
   except ValueError as error:
     raised = error
-  finally:
-    done, _watching[:] = _watching[1:], []
-    signal.alarm(0)
-    resource.setrlimit(resource.RLIMIT_AS, limits)
-  assert not done, done
+  except _NoEnd:
+    pass
+  finally:   # also where another error came of it
+    assert not late, f'no end after {SECONDS} s'
+    assert not done, done
   assert not _ran_out(raised), 'it made room for more than the file holds'
   assert _peak() - before < MEMORY / 10, 'it took memory for more than the file holds'
   return raised is None
 
 
-def _peak():
-  return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+@contextlib.contextmanager
+def _bound_memory():
+  """Room for so much more than is mapped; what asks for more has a MemoryError."""
+  limits = resource.getrlimit(resource.RLIMIT_AS)
+  used = 4096 * int(pathlib.Path('/proc/self/statm').read_text().split()[0])
+  resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@contextlib.contextmanager
+def _bound_time(late):
+  """Puts a note into `late` after SECONDS, and ends what runs then; again where that is caught."""
+  def stop(*args):
+    late.append(args)
+    raise _NoEnd
+
+  old = signal.signal(signal.SIGALRM, stop)
+  signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, old)
+
+
+@contextlib.contextmanager
+def _watch(folder, done):
+  """Puts into `done` what a reader does beside reading; temporary files go into `folder`."""
+  folder, old = os.path.realpath(folder), tempfile.tempdir
+  tempfile.tempdir, _watched[:] = folder, [folder]
+  try:
+    yield
+  finally:
+    done += _watched[1:]
+    tempfile.tempdir, _watched[:] = old, []
+
+
+def _peak(anew=False):
+  """Bytes of memory that the process has had at most, since the last call with `anew` if it can be.
+
+  The kernel's mark for getrusage only ever rises: what came before hides what comes now.
+  """
+  try:
+    if anew:
+      pathlib.Path('/proc/self/clear_refs').write_text('5')
+    status = pathlib.Path('/proc/self/status').read_text()
+    return 1024 * int(status.split('VmHWM:')[1].split()[0])
+  except (OSError, IndexError):
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _ran_out(error):
-  """Whether an exception, or one that it came of, is a MemoryError."""
+  """Whether an exception, or one that it came of, is a MemoryError or tells of one."""
+  told = ('MemoryError', 'Unable to allocate')
   return error is not None and (
-    isinstance(error, MemoryError) or _ran_out(error.__cause__ or error.__context__))
-
-
-def _too_long(*args):
-  raise AssertionError(f'no end after {SECONDS} s')
+    isinstance(error, MemoryError) or any(text in str(error) for text in told)
+    or _ran_out(error.__cause__ or error.__context__))
 
 
 @st.composite
@@ -133,6 +213,7 @@ def _torch_seeds():
 
 
 def _jax_fid_seeds():
+  inception.shapes()   # compiled once, and JAX may keep that on disk
   tree = {'Conv': {'kernel': np.ones((2, 3), np.float32), 'bias': np.zeros(3, np.float32)}}
   return [*(pickle.dumps(tree, protocol) for protocol in range(2, 6)),
           weight_files.dumps(weight_files.call(weight_files.named('os', 'system'), 'true'))]
@@ -142,10 +223,38 @@ def _graph_seeds():
   return [weight_files.graph({name: a.astype(np.float32) for name, a in _arrays().items()})]
 
 
+# Of a net small enough to be damaged everywhere; of the real one's names, which the forms need.
+_SMALL = {'Conv2d_1a_3x3/conv/kernel': (3, 3, 3, 2), 'Conv2d_1a_3x3/bn/bias': (2,),
+          'Conv2d_1a_3x3/bn/mean': (2,), 'Conv2d_1a_3x3/bn/var': (2,), 'fc/kernel': (2, 4),
+          'fc/bias': (4,)}
+
+
+def _small_net():
+  return mock.patch.object(inception, 'shapes', return_value=_SMALL)
+
+
+def _weights_seeds():
+  """The same weights in every form."""
+  rng = np.random.default_rng(0)
+  arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in _SMALL.items()}
+  theirs = {'.'.join([*name.split('/')[:-1], weights.TORCH_LEAVES[name.split('/')[-1]]]):
+            array.transpose({4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim))
+            for name, array in arrays.items()}
+  state = weight_files.state_dict(theirs)
+  nodes = {weights.graph_names()[name]: array for name, array in arrays.items()}
+  nested = weights.nest(arrays)
+  with _small_net(), tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'x.npz'
+    weights.save(weights.Weights(nested, '', weights.TORCH_SHA256), path)
+    return [weight_files.legacy(*state), weight_files.zipped(*state), weight_files.graph(nodes),
+            pickle.dumps(nested, protocol=4), path.read_bytes()]
+
+
 def _read_weights(content, folder):
   path = folder / 'weights'
   path.write_bytes(content)
-  weights.load(path, allow_unverified=True)
+  with _small_net():
+    weights.load(path, allow_unverified=True)
 
 
 def _npz_seeds():
@@ -299,8 +408,7 @@ TARGETS = {
   'torch': Target(_torch_seeds, lambda content, _: torch_file.read(content)),
   'jax_fid': Target(_jax_fid_seeds, lambda content, _: weights._from_jax_fid(content)),
   'graph': Target(_graph_seeds, lambda content, _: graph_file.read(content)),
-  'weights': Target(lambda: [*_torch_seeds(), *_jax_fid_seeds(), *_graph_seeds(), *_npz_seeds()],
-                    _read_weights),
+  'weights': Target(_weights_seeds, _read_weights),
   'npz': Target(_npz_seeds, _read_npz),
   'npz_mapped': Target(_npz_seeds, _map('.npz')),
   'npy_mapped': Target(_npy_seeds, _map('.npy')),
