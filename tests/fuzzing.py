@@ -20,7 +20,7 @@ from PIL import Image
 
 from configs import digits_vae
 from mollification import metrics, npz
-from mollification.data import density_tables, images, tabular
+from mollification.data import cache, density_tables, images, tabular
 from mollification.evaluation import (
   graph_file,
   inception,
@@ -30,10 +30,13 @@ from mollification.evaluation import (
   torch_file,
   weights,
 )
+from mollification.training import workdir
 from tests.evaluation import weight_files
 
 SECONDS = 20           # for one input; more is a hang
-MEMORY = 4_000_000_000   # that one input may add to what the process maps; a tenth of it it may use
+# That one input may add to what the process maps; a tenth of it it may use. Pillow asks the system,
+# though not the memory, for the 4 GiB that a chunk of PNG can claim.
+MEMORY = 5_000_000_000
 # What no reader has to do with; auditing tells of it whatever the way.
 FORBIDDEN = ('os.system', 'os.exec', 'os.posix_spawn', 'os.spawn', 'os.fork', 'os.forkpty',
              'pty.spawn', 'subprocess.Popen', 'os.kill', 'socket.connect', 'socket.getaddrinfo',
@@ -399,7 +402,102 @@ def _own_images_seeds():
           _saved(train=x, test=x, validation=x, train_labels=x[:, 0, 0, 0])]
 
 
+def _read_own_image(path):
+  """As of a folder of images: in its own size and mode where they may be, and made to fit."""
+  with contextlib.suppress(ValueError):
+    assert images._read_image(path, None, None).dtype == np.uint8
+  for channels in (1, 3):
+    assert images._read_image(path, 4, channels).shape == (4, 4, channels)
+
+
+_CACHED = np.arange(80, dtype=np.uint8).reshape(20, 2, 2, 1)
+
+
+def _cache_in(folder):
+  """A cache whose stamps are the same wherever and whenever it is written."""
+  def write(place):
+    for name, rows in (('train', _CACHED), ('test', _CACHED[:3])):
+      cache.write_rows(place / f'{name}.npy', rows.shape, np.uint8, [rows])
+      os.utime(place / f'{name}.npy', ns=(0, 0))
+    return {'carve': 5}
+
+  place = folder / 'cache'
+  if not place.exists():
+    cache.ensure(place, write)
+  return place
+
+
+def _cache_seeds(name):
+  """A file of the cache; meta.json also as it was before it had a sha256."""
+  with tempfile.TemporaryDirectory() as folder:
+    content = (_cache_in(pathlib.Path(folder)) / name).read_bytes()
+  meta = json.loads(content)
+  if 'sha256' not in meta:
+    return [content]
+  del meta['sha256']
+  return [content, json.dumps(meta).encode()]
+
+
+def _read_cache(folder):
+  trouble = cache.problem(folder)
+  if trouble:
+    raise ValueError(trouble)
+  found = cache.read(folder, 'x')
+  for split, rows in (('train', _CACHED[:15]), ('validation', _CACHED[15:]), ('test', _CACHED[:3])):
+    np.testing.assert_array_equal(getattr(found, split).x, rows)
+
+
+def _read_cache_meta(content, folder):
+  place = _cache_in(folder)
+  (place / 'meta.json').write_bytes(content)
+  _read_cache(place)
+
+
+def _read_cache_stamp(content, folder):
+  """It spares the hash of what is large; what is wrong with it is written anew."""
+  place = _cache_in(folder)
+  (place / 'stamp.json').write_bytes(content)
+  with mock.patch.object(cache, 'VERIFY_BYTES', 0):
+    assert not cache.problem(place)
+  if json.loads((place / 'stamp.json').read_text()) != _or_none(content):
+    raise ValueError('written anew')
+
+
+def _or_none(content):
+  try:
+    return json.loads(content)
+  except (ValueError, RecursionError):
+    return None
+
+
+_RUN = {'seed': 0, 'total_steps': 20, 'data': {'name': 'a', 'noise': 0.}, 'model': {'name': 'b'},
+        'mollify': {'steps': 5, 'order': 'falling'}, 'optimizer': {'schedule': 'constant'}}
+_SUMMARIES = {'train': {'shape': [5, 2], 'dtype': '<f4', 'means': [.5, -1., 0., 1e-3, 2.]}}
+
+
+def _run_seeds():
+  return [json.dumps(run, indent=2).encode() for run in (_RUN, _RUN | {'total_steps': 10})]
+
+
+def _read_run(content, folder):
+  (folder / 'config.json').write_bytes(content)
+  workdir.read_config(folder)
+  workdir.check(folder, _RUN)
+
+
+def _read_run_data(content, folder):
+  (folder / 'data.json').write_bytes(content)
+  workdir.check_data(folder, _SUMMARIES)
+
+
 TARGETS = {
+  'own_image': Target(_image_seeds, _to_file('x.png', _read_own_image)),
+  'csv': Target(lambda: [b'"a";"b";"c"\n1;2;3\n4.5;"1e3";-7\n', b'\xef\xbb\xbfa;x;b\r\n1;;nan\r\n'],
+                _to_file('x.csv', lambda path: tabular.read_csv(path, ('b', 'a'), ';'))),
+  'cache_meta': Target(lambda: _cache_seeds('meta.json'), _read_cache_meta),
+  'cache_stamp': Target(lambda: _cache_seeds('stamp.json'), _read_cache_stamp),
+  'run_config': Target(_run_seeds, _read_run),
+  'run_data': Target(lambda: [json.dumps(_SUMMARIES).encode()], _read_run_data),
   'statistics': Target(_statistics_seeds, _to_file('x.npz', statistics_file.read)),
   'own_images': Target(_own_images_seeds, _to_file('x.npz', images.load_npz)),
   'table': Target(_npy_seeds, _to_file('x.npy', tabular.read_npy)),
