@@ -33,7 +33,8 @@ from mollification.evaluation import (
 from mollification.training import workdir
 from tests.evaluation import weight_files
 
-SECONDS = 20           # for one input; more is a hang
+SECONDS = 20   # for one input; more is a hang
+AGAIN = 1      # seconds until one that goes on is told again
 # That one input may add to what the process maps; a tenth of it it may use. Pillow asks the system,
 # though not the memory, for the 4 GiB that a chunk of PNG can claim.
 MEMORY = 5_000_000_000
@@ -130,7 +131,7 @@ def _bound_time(late):
     raise _NoEnd
 
   old = signal.signal(signal.SIGALRM, stop)
-  signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+  signal.setitimer(signal.ITIMER_REAL, SECONDS, AGAIN)
   try:
     yield
   finally:

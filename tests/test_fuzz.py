@@ -88,6 +88,7 @@ def _other_error(folder):
 @pytest.mark.parametrize('plant', [_sleep, _stubborn, _other_error])
 def test_a_hang_is_seen(plant, tmp_path, monkeypatch):
   monkeypatch.setattr(fuzzing, 'SECONDS', .05)
+  monkeypatch.setattr(fuzzing, 'AGAIN', .2)
   with pytest.raises(AssertionError, match=r'no end after 0\.05 s'):
     _checked(plant, tmp_path)
 
