@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import tempfile
+import types
 import zipfile
 from collections.abc import Callable
 from unittest import mock
@@ -25,6 +26,8 @@ from mollification.evaluation import (
   graph_file,
   inception,
   records,
+  reference,
+  scoring,
   sources,
   statistics_file,
   torch_file,
@@ -491,7 +494,36 @@ def _read_run_data(content, folder):
   workdir.check_data(folder, _SUMMARIES)
 
 
+def _kept_in(folder):
+  """What an evaluation keeps of a split, with rows and their description."""
+  extractor = types.SimpleNamespace(name='net')
+  split = types.SimpleNamespace(name='test', num_examples=5, sha256='a')
+  with mock.patch.object(scoring, 'identity', return_value={'net': 'x'}):
+    kept = reference._Kept(folder, extractor, 'digits', split)
+  kept.rows_path.parent.mkdir(exist_ok=True)
+  kept.write(types.SimpleNamespace(moments=None, spatial=None, rows=_KEPT), ['kid'])
+  return kept
+
+
+_KEPT = np.arange(15, dtype=np.float32).reshape(5, 3)
+
+
+def _kept_seeds(suffix):
+  with tempfile.TemporaryDirectory() as folder:
+    return [_kept_in(pathlib.Path(folder)).rows_path.with_suffix(suffix).read_bytes()]
+
+
+def _read_kept(suffix):
+  def read(content, folder):
+    kept = _kept_in(folder)
+    kept.rows_path.with_suffix(suffix).write_bytes(content)
+    bytes(kept.read('kid'))
+  return read
+
+
 TARGETS = {
+  'kept_rows': Target(lambda: _kept_seeds('.npy'), _read_kept('.npy')),
+  'kept_meta': Target(lambda: _kept_seeds('.json'), _read_kept('.json')),
   'own_image': Target(_image_seeds, _to_file('x.png', _read_own_image)),
   'csv': Target(lambda: [b'"a";"b";"c"\n1;2;3\n4.5;"1e3";-7\n', b'\xef\xbb\xbfa;x;b\r\n1;;nan\r\n'],
                 _to_file('x.csv', lambda path: tabular.read_csv(path, ('b', 'a'), ';'))),
