@@ -14,7 +14,7 @@ def _observed(folder):
   """{arm: {name: [P, ...]}} of seed 0."""
   found = {}
   for arm in ARMS:
-    with np.load(pathlib.Path(folder) / arm / '0' / 'observed.npz') as archive:
+    with np.load(pathlib.Path(folder) / arm / '0' / 'observed.npz', allow_pickle=False) as archive:
       found[arm] = {name: archive[name].astype(np.float32) for name in archive.files}
   return found
 

@@ -3,13 +3,17 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import pickle
 import resource
 import signal
 import sys
+import tempfile
+import types
 import zipfile
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 from hypothesis import strategies as st
@@ -17,32 +21,71 @@ from PIL import Image
 
 from configs import digits_vae
 from mollification import metrics, npz
-from mollification.data import density_tables, images, tabular
+from mollification.data import cache, density_tables, images, tabular
 from mollification.evaluation import (
   graph_file,
+  inception,
   records,
+  reference,
+  scoring,
   sources,
   statistics_file,
   torch_file,
   weights,
 )
+from mollification.training import workdir
 from tests.evaluation import weight_files
 
-SECONDS = 20           # for one input; more is a hang
-MEMORY = 4_000_000_000   # that one input may add to what the process maps
+SECONDS = 20   # for one input; more is a hang
+AGAIN = 1      # seconds until one that goes on is told again
+# That one input may add to what the process maps; a tenth of it it may use. Pillow asks the system,
+# though not the memory, for the 4 GiB that a chunk of PNG can claim.
+MEMORY = 5_000_000_000
 # What no reader has to do with; auditing tells of it whatever the way.
-FORBIDDEN = ('os.system', 'os.exec', 'os.posix_spawn', 'os.fork', 'subprocess.Popen',
-             'socket.connect', 'os.chmod', 'shutil.rmtree')
-_watching = []
+FORBIDDEN = ('os.system', 'os.exec', 'os.posix_spawn', 'os.spawn', 'os.fork', 'os.forkpty',
+             'pty.spawn', 'subprocess.Popen', 'os.kill', 'socket.connect', 'socket.getaddrinfo',
+             'pickle.find_class', 'ctypes.dlopen')
+# What a reader may do in its own folder alone: {event: how many of its arguments are paths}.
+IN_FOLDER = {'open': 1, 'os.remove': 1, 'os.rename': 2, 'os.mkdir': 1, 'os.rmdir': 1, 'os.link': 2,
+             'os.symlink': 2, 'os.truncate': 1, 'os.chmod': 1, 'os.chown': 1, 'shutil.rmtree': 1}
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 # Numbers that files hold as sizes and offsets: too large, negative, just beyond a limit.
 _NUMBERS = [n.to_bytes(size, 'little', signed=True) for n, size in (
   (-1, 4), (-1, 8), (2**31 - 1, 4), (2**40, 8), (2**62, 8), (0, 4), (0, 8), (1, 4), (255, 4))]
+_watched = []   # the folder of the reader that is watched, and then what it did that it may not
 
 
 @sys.addaudithook
 def _audit(event, args):
-  if _watching and event in FORBIDDEN:
-    _watching.append(f'{event} {args!r:.80}')
+  if _watched and (event in FORBIDDEN or (
+      _is_outside(event, args, _watched[0]) and not _imports())):
+    _watched.append(f'{event} {args!r:.80}')
+
+
+def _is_outside(event, args, folder):
+  """Whether an event of IN_FOLDER touches another place, or 'exec' runs what is no module's."""
+  if event == 'exec':   # of a dataclass and the like: its code has no file
+    return not args[0].co_filename.endswith('.py') or _lies_in(args[0].co_filename, folder)
+  if event not in IN_FOLDER or (event == 'open' and not args[2] & WRITES):
+    return False
+  paths = [path for path in args[:IN_FOLDER[event]] if not isinstance(path, int)]
+  return not all(_lies_in(path, folder) or os.fsdecode(path) == os.devnull for path in paths)
+
+
+def _lies_in(path, folder):
+  return os.path.join(os.path.realpath(os.fsdecode(path)), '').startswith(f'{folder}/')
+
+
+def _imports():
+  """Whether a module is being imported: that runs code, and writes what was compiled."""
+  frame = sys._getframe()
+  while frame and frame.f_code.co_filename != '<frozen importlib._bootstrap>':
+    frame = frame.f_back
+  return frame is not None
+
+
+class _NoEnd(BaseException):
+  """Ends a hang: readers that turn every Exception into a ValueError let it through."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,39 +97,83 @@ class Target:
 
 def check(target, content, folder):
   """Read `content`: True where that works, False for an error that may be; else AssertionError."""
-  limits = resource.getrlimit(resource.RLIMIT_AS)
-  used = 4096 * int(pathlib.Path('/proc/self/statm').read_text().split()[0])
-  resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
-  signal.signal(signal.SIGALRM, _too_long)
-  signal.alarm(SECONDS)
-  before, raised = _peak(), None
-  _watching[:] = ['on']
+  raised, late, done = None, [], []
+  before = _peak(anew=True)
   try:
-    target.read(content, folder)
+    with _bound_memory(), _bound_time(late), _watch(folder, done):
+      target.read(content, folder)
   except ValueError as error:
     raised = error
-  finally:
-    done, _watching[:] = _watching[1:], []
-    signal.alarm(0)
-    resource.setrlimit(resource.RLIMIT_AS, limits)
-  assert not done, done
+  except _NoEnd:
+    pass
+  finally:   # also where another error came of it
+    assert not late, f'no end after {SECONDS} s'
+    assert not done, done
   assert not _ran_out(raised), 'it made room for more than the file holds'
   assert _peak() - before < MEMORY / 10, 'it took memory for more than the file holds'
   return raised is None
 
 
-def _peak():
-  return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+@contextlib.contextmanager
+def _bound_memory():
+  """Room for so much more than is mapped; what asks for more has a MemoryError."""
+  limits = resource.getrlimit(resource.RLIMIT_AS)
+  used = 4096 * int(pathlib.Path('/proc/self/statm').read_text().split()[0])
+  resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, limits[1]))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+@contextlib.contextmanager
+def _bound_time(late):
+  """Puts a note into `late` after SECONDS, and ends what runs then; again where that is caught."""
+  def stop(*args):
+    late.append(args)
+    raise _NoEnd
+
+  old = signal.signal(signal.SIGALRM, stop)
+  signal.setitimer(signal.ITIMER_REAL, SECONDS, AGAIN)
+  try:
+    yield
+  finally:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, old)
+
+
+@contextlib.contextmanager
+def _watch(folder, done):
+  """Puts into `done` what a reader does beside reading; temporary files go into `folder`."""
+  folder, old = os.path.realpath(folder), tempfile.tempdir
+  tempfile.tempdir, _watched[:] = folder, [folder]
+  try:
+    yield
+  finally:
+    done += _watched[1:]
+    tempfile.tempdir, _watched[:] = old, []
+
+
+def _peak(anew=False):
+  """Bytes of memory that the process has had at most, since the last call with `anew` if it can be.
+
+  The kernel's mark for getrusage only ever rises: what came before hides what comes now.
+  """
+  try:
+    if anew:
+      pathlib.Path('/proc/self/clear_refs').write_text('5')
+    status = pathlib.Path('/proc/self/status').read_text()
+    return 1024 * int(status.split('VmHWM:')[1].split()[0])
+  except (OSError, IndexError):
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _ran_out(error):
-  """Whether an exception, or one that it came of, is a MemoryError."""
+  """Whether an exception, or one that it came of, is a MemoryError or tells of one."""
+  told = ('MemoryError', 'Unable to allocate')
   return error is not None and (
-    isinstance(error, MemoryError) or _ran_out(error.__cause__ or error.__context__))
-
-
-def _too_long(*args):
-  raise AssertionError(f'no end after {SECONDS} s')
+    isinstance(error, MemoryError) or any(text in str(error) for text in told)
+    or _ran_out(error.__cause__ or error.__context__))
 
 
 @st.composite
@@ -133,6 +220,7 @@ def _torch_seeds():
 
 
 def _jax_fid_seeds():
+  inception.shapes()   # compiled once, and JAX may keep that on disk
   tree = {'Conv': {'kernel': np.ones((2, 3), np.float32), 'bias': np.zeros(3, np.float32)}}
   return [*(pickle.dumps(tree, protocol) for protocol in range(2, 6)),
           weight_files.dumps(weight_files.call(weight_files.named('os', 'system'), 'true'))]
@@ -142,10 +230,38 @@ def _graph_seeds():
   return [weight_files.graph({name: a.astype(np.float32) for name, a in _arrays().items()})]
 
 
+# Of a net small enough to be damaged everywhere; of the real one's names, which the forms need.
+_SMALL = {'Conv2d_1a_3x3/conv/kernel': (3, 3, 3, 2), 'Conv2d_1a_3x3/bn/bias': (2,),
+          'Conv2d_1a_3x3/bn/mean': (2,), 'Conv2d_1a_3x3/bn/var': (2,), 'fc/kernel': (2, 4),
+          'fc/bias': (4,)}
+
+
+def _small_net():
+  return mock.patch.object(inception, 'shapes', return_value=_SMALL)
+
+
+def _weights_seeds():
+  """The same weights in every form."""
+  rng = np.random.default_rng(0)
+  arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in _SMALL.items()}
+  theirs = {'.'.join([*name.split('/')[:-1], weights.TORCH_LEAVES[name.split('/')[-1]]]):
+            array.transpose({4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim))
+            for name, array in arrays.items()}
+  state = weight_files.state_dict(theirs)
+  nodes = {weights.graph_names()[name]: array for name, array in arrays.items()}
+  nested = weights.nest(arrays)
+  with _small_net(), tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / 'x.npz'
+    weights.save(weights.Weights(nested, '', weights.TORCH_SHA256), path)
+    return [weight_files.legacy(*state), weight_files.zipped(*state), weight_files.graph(nodes),
+            pickle.dumps(nested, protocol=4), path.read_bytes()]
+
+
 def _read_weights(content, folder):
   path = folder / 'weights'
   path.write_bytes(content)
-  weights.load(path, allow_unverified=True)
+  with _small_net():
+    weights.load(path, allow_unverified=True)
 
 
 def _npz_seeds():
@@ -290,7 +406,131 @@ def _own_images_seeds():
           _saved(train=x, test=x, validation=x, train_labels=x[:, 0, 0, 0])]
 
 
+def _read_own_image(path):
+  """As of a folder of images: in its own size and mode where they may be, and made to fit."""
+  with contextlib.suppress(ValueError):
+    assert images._read_image(path, None, None).dtype == np.uint8
+  for channels in (1, 3):
+    assert images._read_image(path, 4, channels).shape == (4, 4, channels)
+
+
+_CACHED = np.arange(80, dtype=np.uint8).reshape(20, 2, 2, 1)
+
+
+def _cache_in(folder):
+  """A cache whose stamps are the same wherever and whenever it is written."""
+  def write(place):
+    for name, rows in (('train', _CACHED), ('test', _CACHED[:3])):
+      cache.write_rows(place / f'{name}.npy', rows.shape, np.uint8, [rows])
+      os.utime(place / f'{name}.npy', ns=(0, 0))
+    return {'carve': 5}
+
+  place = folder / 'cache'
+  if not place.exists():
+    cache.ensure(place, write)
+  return place
+
+
+def _cache_seeds(name):
+  """A file of the cache; meta.json also as it was before it had a sha256."""
+  with tempfile.TemporaryDirectory() as folder:
+    content = (_cache_in(pathlib.Path(folder)) / name).read_bytes()
+  meta = json.loads(content)
+  if 'sha256' not in meta:
+    return [content]
+  del meta['sha256']
+  return [content, json.dumps(meta).encode()]
+
+
+def _read_cache(folder):
+  trouble = cache.problem(folder)
+  if trouble:
+    raise ValueError(trouble)
+  found = cache.read(folder, 'x')
+  for split, rows in (('train', _CACHED[:15]), ('validation', _CACHED[15:]), ('test', _CACHED[:3])):
+    np.testing.assert_array_equal(getattr(found, split).x, rows)
+
+
+def _read_cache_meta(content, folder):
+  place = _cache_in(folder)
+  (place / 'meta.json').write_bytes(content)
+  _read_cache(place)
+
+
+def _read_cache_stamp(content, folder):
+  """It spares the hash of what is large; what is wrong with it is written anew."""
+  place = _cache_in(folder)
+  (place / 'stamp.json').write_bytes(content)
+  with mock.patch.object(cache, 'VERIFY_BYTES', 0):
+    assert not cache.problem(place)
+  if json.loads((place / 'stamp.json').read_text()) != _or_none(content):
+    raise ValueError('written anew')
+
+
+def _or_none(content):
+  try:
+    return json.loads(content)
+  except (ValueError, RecursionError):
+    return None
+
+
+_RUN = {'seed': 0, 'total_steps': 20, 'data': {'name': 'a', 'noise': 0.}, 'model': {'name': 'b'},
+        'mollify': {'steps': 5, 'order': 'falling'}, 'optimizer': {'schedule': 'constant'}}
+_SUMMARIES = {'train': {'shape': [5, 2], 'dtype': '<f4', 'means': [.5, -1., 0., 1e-3, 2.]}}
+
+
+def _run_seeds():
+  return [json.dumps(run, indent=2).encode() for run in (_RUN, _RUN | {'total_steps': 10})]
+
+
+def _read_run(content, folder):
+  (folder / 'config.json').write_bytes(content)
+  workdir.read_config(folder)
+  workdir.check(folder, _RUN)
+
+
+def _read_run_data(content, folder):
+  (folder / 'data.json').write_bytes(content)
+  workdir.check_data(folder, _SUMMARIES)
+
+
+def _kept_in(folder):
+  """What an evaluation keeps of a split, with rows and their description."""
+  extractor = types.SimpleNamespace(name='net')
+  split = types.SimpleNamespace(name='test', num_examples=5, sha256='a')
+  with mock.patch.object(scoring, 'identity', return_value={'net': 'x'}):
+    kept = reference._Kept(folder, extractor, 'digits', split)
+  kept.rows_path.parent.mkdir(exist_ok=True)
+  kept.write(types.SimpleNamespace(moments=None, spatial=None, rows=_KEPT), ['kid'])
+  return kept
+
+
+_KEPT = np.arange(15, dtype=np.float32).reshape(5, 3)
+
+
+def _kept_seeds(suffix):
+  with tempfile.TemporaryDirectory() as folder:
+    return [_kept_in(pathlib.Path(folder)).rows_path.with_suffix(suffix).read_bytes()]
+
+
+def _read_kept(suffix):
+  def read(content, folder):
+    kept = _kept_in(folder)
+    kept.rows_path.with_suffix(suffix).write_bytes(content)
+    bytes(kept.read('kid'))
+  return read
+
+
 TARGETS = {
+  'kept_rows': Target(lambda: _kept_seeds('.npy'), _read_kept('.npy')),
+  'kept_meta': Target(lambda: _kept_seeds('.json'), _read_kept('.json')),
+  'own_image': Target(_image_seeds, _to_file('x.png', _read_own_image)),
+  'csv': Target(lambda: [b'"a";"b";"c"\n1;2;3\n4.5;"1e3";-7\n', b'\xef\xbb\xbfa;x;b\r\n1;;nan\r\n'],
+                _to_file('x.csv', lambda path: tabular.read_csv(path, ('b', 'a'), ';'))),
+  'cache_meta': Target(lambda: _cache_seeds('meta.json'), _read_cache_meta),
+  'cache_stamp': Target(lambda: _cache_seeds('stamp.json'), _read_cache_stamp),
+  'run_config': Target(_run_seeds, _read_run),
+  'run_data': Target(lambda: [json.dumps(_SUMMARIES).encode()], _read_run_data),
   'statistics': Target(_statistics_seeds, _to_file('x.npz', statistics_file.read)),
   'own_images': Target(_own_images_seeds, _to_file('x.npz', images.load_npz)),
   'table': Target(_npy_seeds, _to_file('x.npy', tabular.read_npy)),
@@ -299,8 +539,7 @@ TARGETS = {
   'torch': Target(_torch_seeds, lambda content, _: torch_file.read(content)),
   'jax_fid': Target(_jax_fid_seeds, lambda content, _: weights._from_jax_fid(content)),
   'graph': Target(_graph_seeds, lambda content, _: graph_file.read(content)),
-  'weights': Target(lambda: [*_torch_seeds(), *_jax_fid_seeds(), *_graph_seeds(), *_npz_seeds()],
-                    _read_weights),
+  'weights': Target(_weights_seeds, _read_weights),
   'npz': Target(_npz_seeds, _read_npz),
   'npz_mapped': Target(_npz_seeds, _map('.npz')),
   'npy_mapped': Target(_npy_seeds, _map('.npy')),

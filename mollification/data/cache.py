@@ -1,8 +1,9 @@
 """Image arrays written once to disk and memory-mapped ever after, each file with its sha256.
 
 A cache is a folder: `<split>.npy` (uint8 [N, H, W, C]), `<split>.labels.npy` (int32 [N]) where
-there are labels, `meta.json` and `stamp.json`. It is built beside its place and renamed into it,
-under a lock, so it is complete or absent whoever writes at the same time.
+there are labels, `meta.json`, which has a sha256 of its own, and `stamp.json`. It is built beside
+its place and renamed into it, under a lock, so it is complete or absent whoever writes at the same
+time.
 """
 import contextlib
 import fcntl
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import uuid
 import warnings
@@ -24,6 +26,7 @@ FORMAT = 1  # a cache of another format is built anew
 # load after they were written or copied; then size and modification time stand in (stamp.json).
 VERIFY_BYTES = 200_000_000
 _BUILDING = '.building-'
+_FILES = re.compile(r'(train|validation|test)(\.labels)?\.npy')
 
 
 def root(cache_dir):
@@ -70,17 +73,53 @@ def _write_json(path, content):
 
 
 def _read_json(path):
+  """The dict in a file; an empty one where there is none."""
   try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError):
-    return {}
+    found = json.loads(path.read_text())
+  except (OSError, ValueError, RecursionError):
+    found = {}
+  return found if isinstance(found, dict) else {}
+
+
+def _meta_sha256(meta):
+  """sha256 of all that meta.json says, but for this sha256 itself."""
+  said = {key: value for key, value in meta.items() if key != 'sha256'}
+  return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _meta_problem(meta):
+  """What is wrong with what meta.json says, in words, or ''.
+
+  That of a cache of before it had a sha256 must have what `read` needs, and fit itself.
+  """
+  if meta.get('format') != FORMAT:
+    return f'meta.json is missing, unreadable or not of format {FORMAT}'
+  if 'sha256' in meta:
+    return '' if meta['sha256'] == _meta_sha256(meta) else 'meta.json is not what was written'
+  try:
+    fits = _fits(meta['carve'], meta['files'], meta['splits'])
+  except (AttributeError, KeyError, TypeError):
+    fits = False
+  return '' if fits else 'meta.json is damaged'
+
+
+def _fits(carve, files, splits):
+  """Whether the splits have the sizes that `carve` gives them, and their files are described."""
+  n = {name: split['n'] for name, split in splits.items() if split['sha256']}
+  whole = n.get('full_train', 0) if carve else n['train']
+  described = {name for name, entry in files.items() if entry['sha256'] and entry['bytes']}
+  needed = {'train.npy', 'test.npy', *([] if carve else ['validation.npy'])}
+  return (isinstance(carve, int) and n['test'] > 0 and whole == n['train'] + carve
+          and carve in (0, n['validation'])
+          and needed <= described == set(files) and all(map(_FILES.fullmatch, files)))
 
 
 def problem(folder):
   """What is wrong with the cache `folder`, in words, or '' if it is what was written."""
   meta, stamps = _read_json(folder / 'meta.json'), _read_json(folder / 'stamp.json')
-  if meta.get('format') != FORMAT:
-    return f'meta.json is missing, unreadable or not of format {FORMAT}'
+  trouble = _meta_problem(meta)
+  if trouble:
+    return trouble
   current = {}
   for name, entry in meta['files'].items():
     path = folder / name
@@ -110,8 +149,9 @@ def _splits(folder, carve, known):
   """The Dataset fields train, validation, test, carved_from, as memory maps."""
   def open_split(name, file):
     labels = folder / f'{file}.labels.npy'
-    return dataset.Split(name, np.load(folder / f'{file}.npy', mmap_mode='r'),
-                         np.load(labels) if labels.exists() else None, known.get(name, ''))
+    known_labels = np.load(labels, allow_pickle=False) if labels.exists() else None
+    x = np.load(folder / f'{file}.npy', mmap_mode='r', allow_pickle=False)
+    return dataset.Split(name, x, known_labels, known.get(name, ''))
 
   def part(name, split, rows):
     labels = None if split.labels is None else split.labels[rows]
@@ -155,6 +195,7 @@ def _build(folder, write):
     meta['files'] = {p.name: {'bytes': p.stat().st_size, 'sha256': _file_sha256(p)} for p in files}
     meta['splits'] = {split.name: {'n': split.num_examples, 'shape': list(split.x.shape[1:]),
                                    'sha256': split.sha256} for split in fields.values()}
+    meta['sha256'] = _meta_sha256(json.loads(json.dumps(meta)))
     _write_json(temporary / 'meta.json', meta)
     _write_json(temporary / 'stamp.json', {p.name: _stamp(p) for p in files})
     if folder.exists():

@@ -216,7 +216,7 @@ def _read_image(path, size, channels):
         image = image.convert('L' if channels == 1 else 'RGB')
         mode = image.mode
       pixels = np.asarray(image)
-  except (OSError, ValueError, SyntaxError) as error:
+  except Exception as error:   # its many parsers raise what they like
     raise ValueError(f'{path}: not a readable image ({error}); remove or replace it.') from error
   if mode not in ('L', 'RGB'):
     raise ValueError(f'{path}: pixels are {mode}, but 8-bit grey (L) or RGB is read; convert the '

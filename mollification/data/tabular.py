@@ -6,6 +6,7 @@ of the file; mean and standard deviation of train and validation together standa
 import csv
 import dataclasses
 import http.client
+import io
 import pathlib
 import urllib.request
 
@@ -25,22 +26,30 @@ _PARKINSONS = ('test_time', 'motor_UPDRS', 'total_UPDRS', 'Jitter(Abs)', 'Jitter
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """Where a table stands in the UCI archive, and which of its columns are used."""
+  """Where a table stands in the UCI archive, and which of its columns are used.
+
+  `sha256` is the `dataset.digest` of these columns as float64, the numbers that a run sees: line
+  ends and quotes of a copy are no matter.
+  """
   file: str
   url: str
   delimiter: str
   columns: tuple
   num_rows: int
+  sha256: str
 
 
 TABLES = {
   'redwine': Table('winequality-red.csv', f'{_ARCHIVE}/wine-quality/winequality-red.csv', ';',
-                   _WINE, 1599),
+                   _WINE, 1599,
+                   '3bdb641809055e09e1238b6600e1aa9dadc5ce1b37439ea61b3214e8a2577cf7'),
   'whitewine': Table('winequality-white.csv', f'{_ARCHIVE}/wine-quality/winequality-white.csv',
-                     ';', _WINE, 4898),
+                     ';', _WINE, 4898,
+                     '6dc12df43386d0f73dbb2be1475a1c3f03f8f71887a34b923641363ddfab8059'),
   'parkinsons': Table('parkinsons_updrs.data',
                       f'{_ARCHIVE}/parkinsons/telemonitoring/parkinsons_updrs.data', ',',
-                      _PARKINSONS, 5875),
+                      _PARKINSONS, 5875,
+                      '8bbe6827c23f7eb9dd20a82539b402d3bb1b1ce094d39d31f77934de49edacbb'),
 }
 
 
@@ -49,8 +58,17 @@ def read_csv(path, columns, delimiter):
 
   ValueError for an empty file, a missing column, a short line or an entry that is not a number.
   """
-  with open(path, newline='', encoding='utf-8-sig') as file:
-    lines = [line for line in csv.reader(file, delimiter=delimiter) if line]
+  return _parse(pathlib.Path(path).read_bytes(), path, columns, delimiter)
+
+
+def _parse(content, path, columns, delimiter):
+  """`read_csv` of the bytes of a file that errors call `path`."""
+  try:
+    text = io.StringIO(content.decode('utf-8-sig'), newline='')
+    lines = [line for line in csv.reader(text, delimiter=delimiter) if line]
+  except (csv.Error, UnicodeDecodeError) as error:
+    raise ValueError(f'{path}: not a table of text ({error}); put the original file in its place.'
+                     ) from error
   if len(lines) < 2:
     raise ValueError(f'{path}: no rows below a header; remove the file and fetch it again.')
   header = [name.strip() for name in lines[0]]
@@ -81,18 +99,26 @@ def read_npy(path):
   return rows.astype(np.float64) if rows.dtype.kind in 'fiu' else rows
 
 
-def fetch(url, path):
-  """Downloads `url` to `path`, complete or not at all.
+def fetch(table, path):
+  """Downloads the file of `table` to `path`, complete and with the known rows, or not at all.
 
-  OSError names the URL and the folder to put the file in by hand.
+  OSError, or ValueError for other rows, names the URL and the folder to put the file in by hand.
   """
+  url = table.url
+  way_out = f'fetch it by other means and put {path.name} into {path.parent}'
   path.parent.mkdir(parents=True, exist_ok=True)
   try:
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
       content = response.read()
   except (OSError, http.client.HTTPException) as error:
-    raise OSError(f'cannot download {url} ({error}); fetch it by other means and put '
-                  f'{path.name} into {path.parent}.') from error
+    raise OSError(f'cannot download {url} ({error}); {way_out}.') from error
+  try:
+    found = dataset.digest(_parse(content, 'the answer', table.columns, table.delimiter))
+  except ValueError as error:
+    raise ValueError(f'{url} gave no such table ({error!s:.200}); {way_out}.') from error
+  if found != table.sha256:
+    raise ValueError(f'{url} gave other rows than those of {path.name}: their sha256 is {found}, '
+                     f'{table.sha256} expected; {way_out}, where it is taken as it is.')
   with files.replacing(path) as part:
     part.write_bytes(content)
 
@@ -107,7 +133,7 @@ def _raw_rows(name, data_dir, download):
     if not download:
       raise FileNotFoundError(f'neither {npy.name} nor {table.file} in {data_dir}; put one there '
                               f'({table.url}), or set data.download=True.')
-    fetch(table.url, text)
+    fetch(table, text)
   return read_csv(text, table.columns, table.delimiter), text
 
 
@@ -151,8 +177,9 @@ def load(name, data_dir, *, download=False):
   """redwine (1296/144/159 × 11), whitewine (3969/440/489 × 11) or parkinsons (4760/528/587 × 15).
 
   Reads `<data_dir>/<name>.npy` (raw rows, the columns of `TABLES` in order), else the file of the
-  UCI archive in `data_dir`, which `download=True` fetches. FileNotFoundError where neither is
-  there; ValueError for an empty `data_dir`, and for a file that is not this table.
+  UCI archive in `data_dir`, which `download=True` fetches, and checks by its `sha256`; what is
+  there already is not held to it. FileNotFoundError where neither is there; ValueError for an empty
+  `data_dir`, and for a file that is not this table.
   """
   if name not in TABLES:
     raise ValueError(f'no table {name!r}; choose one of {sorted(TABLES)}.')

@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from mollification import files
+from mollification import files, npz
 from mollification.evaluation import scoring, sources, statistics_file
 
 
@@ -75,8 +75,8 @@ class _Kept:
       return statistics
     try:
       meta = json.loads(self._rows_meta.read_text())
-      rows = np.load(self.rows_path, mmap_mode='r', allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+      rows = npz.mapped(self.rows_path, None)
+    except (ValueError, OSError, RecursionError) as error:
       raise ValueError(f'{self.rows_path} cannot be read ({error}); delete it and '
                        f'{self._rows_meta.name}.') from error
     self._check(self.rows_path, meta)

@@ -126,10 +126,14 @@ def read_config(workdir):
 
   Keys that came later have their neutral values in it; a model's options have defaults for that.
   """
-  config = _read_dict(pathlib.Path(workdir) / 'config.json')
+  path = pathlib.Path(workdir) / 'config.json'
+  config = _read_dict(path)
   for key, value in CAME_LATER.items():
     group, _, name = key.partition('.')
     if config is not None and group != 'model' and group in config:
+      if not isinstance(config[group], dict):
+        raise ValueError(f'{path} has {group} = {config[group]!r:.40}, not the keys of that group; '
+                         'restore it or choose another --workdir.')
       config[group].setdefault(name, value)
   return config
 
@@ -139,7 +143,7 @@ def _read_dict(path):
     return None
   try:
     content = json.loads(path.read_text())
-  except ValueError as error:   # also what is no text
+  except (ValueError, RecursionError) as error:   # also what is no text
     raise ValueError(f'{path} is not JSON ({error}); restore it or choose another '
                      '--workdir.') from error
   if not isinstance(content, dict):
@@ -189,6 +193,9 @@ def check_data(workdir, data):
   path = pathlib.Path(workdir) / 'data.json'
   old = _read_dict(path) or {}
   for split in data:
+    if split in old and not _is_summary(old[split]):
+      raise ValueError(f'{path} does not describe the {split} split; restore it or choose another '
+                       '--workdir.')
     if split in old and not _alike(old[split], data[split]):
       raise ValueError(f'workdir {workdir} holds a run of other data: its {split} split had shape '
                        f'{old[split]["shape"]}, that of now {data[split]["shape"]}, or other '
@@ -196,9 +203,17 @@ def check_data(workdir, data):
                        '--workdir.')
 
 
+def _is_summary(found):
+  """Whether what a file holds has the form of a `dataset.summary`."""
+  return (isinstance(found, dict) and {'shape', 'dtype', 'means'} <= set(found)
+          and isinstance(found['means'], list)
+          and all(isinstance(mean, float) for mean in found['means']))
+
+
 def _alike(a, b):
   """Whether two summaries are of the same data; means agree to what machines differ by."""
-  return (a['shape'], a['dtype']) == (b['shape'], b['dtype']) and all(
+  sizes = [(s['shape'], s['dtype'], len(s['means'])) for s in (a, b)]
+  return sizes[0] == sizes[1] and all(
     math.isclose(x, y, rel_tol=1e-4, abs_tol=1e-4) for x, y in zip(a['means'], b['means']))
 
 
@@ -215,7 +230,7 @@ def check_same_run(old, new, workdir):
     before, after = (flat.get(key, _came_later(flat).get(key, 'absent')) for flat in (old, new))
     if before == after or (_may_change(key) and key not in SCORED_BY):
       continue
-    if key == 'total_steps' and after > before and _independent_of_total(new):
+    if key == 'total_steps' and _grew(before, after) and _independent_of_total(new):
       continue
     way_out = ('choose another --workdir or give the old value' if key != 'total_steps' else
                'it may only grow, and only where mollify.steps is set (or nothing is mollified) '
@@ -224,13 +239,17 @@ def check_same_run(old, new, workdir):
                      f'{way_out}.')
 
 
+def _grew(before, after):
+  return isinstance(before, int) and isinstance(after, int) and after > before
+
+
 def _may_change(key):
   return (key.split('.')[0] in MAY_CHANGE or key == 'data.download'
           or (key.startswith('data.') and key.endswith('_dir')))
 
 
 def _came_later(flat):
-  return CAME_LATER | CAME_LATER_TO.get(flat.get('model.name'), {})
+  return CAME_LATER | CAME_LATER_TO.get(str(flat.get('model.name')), {})
 
 
 def _is_neutral(flat, key, value):

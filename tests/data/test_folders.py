@@ -1,4 +1,7 @@
 """Folders of image files and npz archives."""
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,6 +100,15 @@ def test_folder_of_mixed_modes(folder, tmp_path):
   assert loaded.event_shape == (6, 6, 1)
   Image.fromarray(np.zeros((6, 6), np.uint16)).save(path / 'z/deep.png')
   _refuse(path, tmp_path, 'deep.png: pixels are I;16', channels=3)
+
+
+def test_an_image_that_claims_more_than_pillow_takes_is_named(folder, tmp_path):
+  path, _ = folder
+  chunk = lambda kind, content: (struct.pack('>I', len(content)) + kind + content
+                                 + struct.pack('>I', zlib.crc32(kind + content)))
+  header = struct.pack('>IIBBBBB', 60_000, 60_000, 8, 2, 0, 0, 0)
+  (path / 'z.png').write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IEND', b''))
+  _refuse(path, tmp_path, r'z\.png: not a readable image .*3600000000 pixels.*remove or replace it')
 
 
 def test_folder_errors(tmp_path):

@@ -112,6 +112,11 @@ def test_a_damaged_cache_is_built_anew(cifar, own_cache):
   (lambda files: (files / 'test.npy').write_bytes(b'short'), 'test.npy is missing or not'),
   (lambda files: (files / 'train.labels.npy').unlink(), 'train.labels.npy is missing or not'),
   (lambda files: (files / 'meta.json').write_text('{"form'), 'meta.json is missing, unreadable'),
+  (lambda files: (files / 'meta.json').write_text('[]'), 'meta.json is missing, unreadable'),
+  (lambda files: (files / 'meta.json').write_text('[' * 10**5), 'meta.json is missing, unreadable'),
+  (lambda files: (files / 'meta.json').write_text('{"format": 1}'), 'meta.json is damaged'),
+  (lambda files: _change(files, 'carve', 59), 'meta.json is not what was written'),
+  (lambda files: _change(files, 'source', 'x'), 'meta.json is not what was written'),
 ])
 def test_damage_without_tensorflow_is_warned_of(own_cache, no_tensorflow, damage, message):
   folder, files = own_cache
@@ -119,6 +124,50 @@ def test_damage_without_tensorflow_is_warned_of(own_cache, no_tensorflow, damage
   with (pytest.warns(UserWarning, match=message),
         pytest.raises(ImportError, match=r"tensorflow is needed.*'mollification\[data\]'")):
     data.load('cifar10', cache_dir=folder)
+
+
+def _change(files, *path_and_value, with_sha256=True):
+  """Set (or, for a value of None, drop) an entry of the cache's meta.json."""
+  *path, value = path_and_value
+  meta = json.loads((files / 'meta.json').read_text())
+  node = meta
+  for key in path[:-1]:
+    node = node[key]
+  if value is None:
+    del node[path[-1]]
+  else:
+    node[path[-1]] = value
+  if not with_sha256:
+    del meta['sha256']
+  (files / 'meta.json').write_text(json.dumps(meta))
+
+
+def test_a_cache_of_before_its_meta_had_a_sha256_is_read(own_cache, no_tensorflow):
+  folder, files = own_cache
+  _change(files, 'sha256', None)
+  assert data.load('cifar10', cache_dir=folder).train.num_examples == 540
+
+
+@pytest.mark.parametrize('change', [
+  ('carve', 59), ('carve', 60.), ('carve', 0), ('carve', None), ('files', []), ('splits', None),
+  ('files', 'test.npy', None), ('files', 'test.npy', 'bytes', None),
+  ('files', 'train.labels.npy', 'sha256', None), ('files', 'train.npy', []),
+  ('files', '../x', {'bytes': 1, 'sha256': 'x'}), ('splits', 'validation', 'n', 59),
+  ('splits', 'full_train', None), ('splits', 'test', 'sha256', None)], ids=str)
+def test_the_meta_of_such_a_cache_must_fit_itself(own_cache, change):
+  _, files = own_cache
+  _change(files, *change, with_sha256=False)
+  assert cache.problem(files) == 'meta.json is damaged'
+
+
+@pytest.mark.parametrize('text', ['[]', '7', '{"test.npy": {}}', '\0', '[' * 10**5])
+def test_a_damaged_stamp_is_written_anew(own_cache, monkeypatch, text):
+  _, files = own_cache
+  monkeypatch.setattr(cache, 'VERIFY_BYTES', 0)
+  good = (files / 'stamp.json').read_text()
+  (files / 'stamp.json').write_text(text)
+  assert not cache.problem(files)
+  assert json.loads((files / 'stamp.json').read_text()).keys() == json.loads(good).keys()
 
 
 def test_large_files_are_hashed_once_per_state(own_cache, monkeypatch):

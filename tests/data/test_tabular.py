@@ -1,4 +1,5 @@
 """The UCI protocol: columns by name, splits in file order, standardisation without the test set."""
+import dataclasses
 import io
 import pathlib
 import urllib.error
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from mollification import data
-from mollification.data import tabular
+from mollification.data import dataset, tabular
 
 UCI = pathlib.Path(__file__).parents[3] / 'shared/data/uci'
 SIZES = {'redwine': (1296, 144, 159), 'whitewine': (3969, 440, 489), 'parkinsons': (4760, 528, 587)}
@@ -100,6 +101,7 @@ def test_a_folder_or_a_name_that_is_missing(tmp_path):
 @pytest.mark.parametrize(('text', 'message'), [
   ('', r'winequality-red.csv: no rows below a header'),
   ('"pH";"quality"\n1;2\n', "no column 'fixed acidity'"),
+  (f'"pH"\n"{"1" * 200_000}"\n', r'winequality-red.csv: not a table of text .field larger than'),
 ])
 def test_files_that_are_not_the_table(tmp_path, text, message):
   (tmp_path / 'winequality-red.csv').write_text(text)
@@ -163,8 +165,23 @@ def test_an_npy_with_bad_columns_is_named(tmp_path, change, message):
     data.load('redwine', data_dir=tmp_path)
 
 
-def test_download_puts_the_whole_file_in_place(tmp_path, monkeypatch):
-  text = _csv('redwine', _rows('redwine'))
+@pytest.fixture
+def known(monkeypatch):
+  """The text of a table whose rows are those that a download must have."""
+  rows = _rows('redwine')
+  table = dataclasses.replace(tabular.TABLES['redwine'],
+                              sha256=dataset.digest(_used('redwine', rows)))
+  monkeypatch.setitem(tabular.TABLES, 'redwine', table)
+  return _csv('redwine', rows)
+
+
+def _answer(monkeypatch, text):
+  monkeypatch.setattr(tabular.urllib.request, 'urlopen',
+                      lambda url, timeout: io.BytesIO(text.encode()))
+
+
+def test_download_puts_the_whole_file_in_place(tmp_path, monkeypatch, known):
+  text = known
   asked = []
 
   def answer(url, timeout):
@@ -179,13 +196,60 @@ def test_download_puts_the_whole_file_in_place(tmp_path, monkeypatch):
   assert [p.name for p in (tmp_path / 'new').iterdir()] == ['winequality-red.csv']
 
 
-def test_a_download_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
+def _other_digit(text):
+  """The last digit of the last row's first entry, one more or less."""
+  head, last = text[:-1].rsplit('\n', 1)
+  first, rest = last.split(';', 1)
+  return f'{head}\n{first[:-1]}{int(first[-1]) ^ 1};{rest}\n'
+
+
+def test_a_download_of_other_rows_is_refused(tmp_path, monkeypatch, known):
+  other = _other_digit(known)
+  assert sum(a != b for a, b in zip(other, known, strict=True)) == 1
+  _answer(monkeypatch, other)
+  expected = tabular.TABLES['redwine'].sha256
+  with pytest.raises(ValueError, match=r'https://.*/winequality-red\.csv gave other rows .* sha256 '
+                     rf'is [0-9a-f]{{64}}, {expected} expected; .* put winequality-red\.csv '
+                     rf'into {tmp_path}'):
+    data.load('redwine', data_dir=tmp_path, download=True)
+  assert not list(tmp_path.iterdir())
+  (tmp_path / 'winequality-red.csv').write_text(other)   # by hand: somebody wants just these
+  data.load('redwine', data_dir=tmp_path, download=True)
+
+
+def test_a_download_with_other_line_ends_is_the_same_table(tmp_path, monkeypatch, known):
+  _answer(monkeypatch, known.replace('\n', '\r\n').replace('"', ''))
+  data.load('redwine', data_dir=tmp_path, download=True)
+
+
+def test_a_download_that_is_no_table_leaves_nothing(tmp_path, monkeypatch, known):
+  _answer(monkeypatch, '<html>\nmoved\n')
+  with pytest.raises(ValueError, match=r"https://.* gave no such table .*no column 'fixed acid.* "
+                     rf'put winequality-red.csv into {tmp_path}'):
+    data.load('redwine', data_dir=tmp_path, download=True)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not UCI.is_dir(), reason=f'no UCI tables in {UCI}')
+@pytest.mark.parametrize('name', SIZES)
+def test_the_known_rows_are_those_of_the_real_tables(name, tmp_path, monkeypatch):
+  """Through text: the archive's decimals have so few digits that they are these numbers."""
+  rows = _rows(name)
+  for place, column in zip([HEADERS[name].index(c) for c in tabular.TABLES[name].columns],
+                           np.load(UCI / f'{name}.npy').T):
+    rows[:, place] = column
+  assert all(len(repr(x)) <= 16 for x in _used(name, rows).ravel().tolist())
+  _answer(monkeypatch, _csv(name, rows))
+  data.load(name, data_dir=tmp_path, download=True)
+
+
+def test_a_download_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch, known):
   def half(self, content):
     with open(self, 'wb') as file:
       file.write(content[:2])
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr(tabular.urllib.request, 'urlopen', lambda url, timeout: io.BytesIO(b'1;2\n'))
+  _answer(monkeypatch, known)
   monkeypatch.setattr(pathlib.Path, 'write_bytes', half)
   with pytest.raises(OSError, match='No space left'):
     data.load('redwine', data_dir=tmp_path, download=True)

@@ -1,7 +1,9 @@
 """Sets of images: order, sizes, modes, and files that cannot be read."""
 import io
 import os
+import stat
 import struct
+import tempfile
 import zipfile
 import zlib
 
@@ -90,6 +92,39 @@ def test_links_to_folders_are_followed_once_and_what_macos_adds_is_no_image(fold
   os.utime(root / 'z.png', (0, 0))
   touched = sources.open_images(tmp_path / 'linked')
   assert (touched.listing, touched.content != source.content) == (source.listing, True)
+
+
+def _archive_of_paths(path, names, link):
+  """A zip of an image under each name, and at `link` a symbolic link to /etc/passwd."""
+  stream = io.BytesIO()
+  Image.fromarray(pixels(0, 4, 4, 3)).save(stream, 'PNG')
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name in names:
+      archive.writestr(name, stream.getvalue())
+    if link:
+      info = zipfile.ZipInfo(link)
+      info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+      archive.writestr(info, '/etc/passwd')
+
+
+@pytest.mark.parametrize('link', ['', 'link.png'])
+def test_an_archive_is_never_extracted(tmp_path, monkeypatch, link):
+  """Its names are names, not places: up, absolute, through a link."""
+  work = tmp_path / 'a' / 'b'
+  work.mkdir(parents=True)
+  names = ['../x.png', '../../../x.png', str(tmp_path / 'outside.png'), 'within/x.png']
+  _archive_of_paths(work / 'set.zip', names, link)
+  monkeypatch.chdir(work)
+  monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+  everywhere = lambda: sorted(tmp_path.rglob('*'))
+  before = everywhere()
+  if link:   # its content is a path, which is no image
+    with pytest.raises(ValueError, match=r'1 of 5 images cannot be read: link\.png \(no image\)'):
+      sources.open_images('set.zip')
+  else:
+    source = sources.open_images('set.zip')
+    same(everything(source), [pixels(0, 4, 4, 3)] * 4)
+  assert everywhere() == before
 
 
 def test_a_zip_is_its_folder(folder, tmp_path):

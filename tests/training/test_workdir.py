@@ -107,10 +107,37 @@ def test_a_lock_is_had_of_the_file_that_is_there(tmp_path, monkeypatch):
     assert workdir.in_use(tmp_path)
 
 
-def test_a_damaged_config(tmp_path):
-  (tmp_path / 'config.json').write_text('{"seed": ')
-  with pytest.raises(ValueError, match='is not JSON'):
-    workdir.claim(tmp_path, {'seed': 0}, {})
+@pytest.mark.parametrize(('text', 'message'), [
+  ('{"seed": ', 'is not JSON'), ('[' * 10**5, 'is not JSON .maximum recursion'),
+  ('[]', 'holds a list'),
+  ('{"seed": 0, "mollify": []}', r'config\.json has mollify = \[\], not the keys of that group'),
+  ('{"seed": 0, "model": {"name": []}}', r'model.name was \[\], now'),
+  ('{"seed": 0, "total_steps": "1"}', "total_steps was '1', now 2")])
+def test_a_damaged_config(tmp_path, text, message):
+  (tmp_path / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match=message):
+    workdir.claim(tmp_path, {'seed': 0, 'total_steps': 2}, {})
+  assert (tmp_path / 'config.json').read_text() == text
+
+
+@pytest.mark.parametrize('damaged', [
+  [], {}, {'shape': [4, 3], 'dtype': '<f4'}, {'shape': [4, 3], 'dtype': '<f4', 'means': 1.},
+  {'shape': [4, 3], 'dtype': '<f4', 'means': ['a'] * 4},
+  {'shape': [4, 3], 'dtype': '<f4', 'means': [10**400] * 4}])
+def test_a_damaged_record_of_the_data(tmp_path, damaged):
+  good = {'train': dataset.summary(np.ones((4, 3), np.float32))}
+  workdir.claim(tmp_path, {'seed': 0}, good)
+  (tmp_path / 'data.json').write_text(json.dumps({'train': damaged}))
+  with pytest.raises(ValueError, match=r'data\.json does not describe the train split; restore it'):
+    workdir.claim(tmp_path, {'seed': 0}, good)
+
+
+def test_a_record_of_fewer_means_is_of_other_data(tmp_path):
+  good = {'train': dataset.summary(np.ones((4, 3), np.float32))}
+  workdir.claim(tmp_path, {'seed': 0}, good)
+  (tmp_path / 'data.json').write_text(json.dumps({'train': good['train'] | {'means': []}}))
+  with pytest.raises(ValueError, match='holds a run of other data'):
+    workdir.claim(tmp_path, {'seed': 0}, good)
 
 
 def test_an_error_before_the_run_leaves_no_new_folder_and_touches_no_old_one(tmp_path):
