@@ -27,7 +27,7 @@ test: setup
 	$(PYTEST) -m 'not slow and not soak and not weights'
 
 test-slow: setup
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow --junitxml=runs/slow.xml
 
 soak: setup
-	$(PYTEST) -m soak
+	$(PYTEST) -m soak --junitxml=runs/soak.xml
