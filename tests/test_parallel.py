@@ -85,7 +85,7 @@ def test_accumulation_equals_the_large_batch():
     results.append((state.params['w'], metrics))
   np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-6)
   for name in ('loss', 'x', 'grad_norm'):
-    np.testing.assert_allclose(results[0][1][name], results[1][1][name], rtol=1e-5)
+    np.testing.assert_allclose(results[0][1][name], results[1][1][name], rtol=1e-6)
 
 
 @pytest.mark.parametrize('devices', [2, 4])
