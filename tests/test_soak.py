@@ -12,8 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from mollification import measure, metrics
-from mollification.training import checkpoint
+from mollification import metrics
 from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -52,13 +51,6 @@ def _wait_for_a_row(process, path):
     time.sleep(.005)
 
 
-def _newest(folder):
-  """(step, state): every leaf of the newest checkpoint."""
-  run = measure.open_run(folder.parent)
-  with checkpoint.manager(folder, read_only=True) as manager:
-    return checkpoint.restore(manager, run.template)
-
-
 @pytest.mark.soak
 def test_killed_runs_end_like_the_straight_one(tmp_path, record_property):
   """Killed as it starts (one time of five), steps, evaluates and saves."""
@@ -91,7 +83,7 @@ def test_killed_runs_end_like_the_straight_one(tmp_path, record_property):
   assert json.loads((killed / 'config.json').read_text())
   for kind in ('checkpoints', 'best'):
     jax.tree.map(np.testing.assert_array_equal,
-                 *(_newest(tmp_path / name / kind) for name in ('killed', 'straight')))
+                 *(tiny.newest(tmp_path / name / kind) for name in ('killed', 'straight')))
   record_property('rows and states that differ', 0)   # all of them are asserted equal above
 
 

@@ -163,6 +163,38 @@ def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
   assert 'Gloo' in errors
 
 
+@pytest.mark.slow
+def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_property):
+  """kill -9 of the first and the second in turn; each time both are started again."""
+  command = lambda name: [
+    '-m', 'mollification.main', f'--workdir={tmp_path / name}',
+    '--config=configs/digits_vae.py:total_steps=200,batch_size=16,steps_per_call=1',
+    '--config.log.every=1', '--config.eval.every=50', '--config.eval.sample_every=0',
+    '--config.checkpoint.every=10', '--config.log.stdout=False', '--config.model.widths=(8,)']
+  for status, _, errors in several.run(command('straight'), 2):
+    assert status == 0, errors
+  for kill in range(4):
+    goal = 40 * kill + 25   # rows that are there at the kill, at the least
+    with several.running(command('killed'), 2) as started:
+      until = time.monotonic() + 120
+      while len(metrics.read_rows(tmp_path / 'killed' / 'metrics.jsonl')) < goal:
+        assert started[0].poll() is None
+        assert time.monotonic() < until
+        time.sleep(.05)
+      started[kill % 2].kill()
+      assert several.ended(started)[1 - kill % 2][0] not in (0, 75)
+  for status, _, errors in several.run(command('killed'), 2):
+    assert status == 0, errors
+  killed, straight = tmp_path / 'killed', tmp_path / 'straight'
+  assert tiny.rows(killed) == tiny.rows(straight)
+  assert [row['step'] for row in tiny.rows(killed)] == list(range(1, 201))
+  for kind in ('checkpoints', 'best'):
+    jax.tree.map(np.testing.assert_array_equal,
+                 *(tiny.newest(folder / kind) for folder in (killed, straight)))
+  record_property('kills', 4)
+  record_property('rows and states that differ', 0)   # all are asserted equal above
+
+
 MATRIX = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)]   # (processes, devices of each)
 
 

@@ -11,7 +11,8 @@ from configs import (
   digits_vae,
   digits_vae_iaf,
 )
-from mollification import build, metrics
+from mollification import build, measure, metrics
+from mollification.training import checkpoint
 
 
 def _digits_maf():
@@ -58,6 +59,13 @@ def rows(folder):
   machine = ('time/', 'memory/')
   return [{key: value for key, value in row.items() if not key.startswith(machine)}
           for row in metrics.read_rows(folder / 'metrics.jsonl')]
+
+
+def newest(folder):
+  """(step, state): every leaf of the newest checkpoint in `folder`, one of a workdir's."""
+  run = measure.open_run(folder.parent)
+  with checkpoint.manager(folder, read_only=True) as manager:
+    return checkpoint.restore(manager, run.template)
 
 
 def shortened(dataset, n):
