@@ -54,7 +54,7 @@ class _Training:
     """The Outcome of going on from `state`."""
     run, journal = self._run, self._journal
     first, size, pending = int(state.step), run.steps_per_call, None
-    if journal.owed and not self._catch_up(first, state):
+    if first and not self._catch_up(first, state):
       return Outcome(state, 'preempted')
     call = compiled_update(run)
     for done in range(first + size, run.total_steps + 1, size):
@@ -103,15 +103,22 @@ class _Training:
     return preempted or journal.owed or (save and self._stops.meanwhile())
 
   def _catch_up(self, done, state):
-    """What was owed after `done` updates; False where it is again cut short."""
-    found = self._evaluated(state)
-    if found is None:
-      return False
-    self._journal.complete(found)
-    if is_best(self._journal.scores, done):
-      self._outputs.save_best(done, state)
+    """What is missing of what was due after `done` updates; False where it is again cut short.
+
+    The row says that nothing is owed, so it comes last: whoever dies before does it all again.
+    """
+    journal, outputs, found = self._journal, self._outputs, None
+    if journal.owed:
+      found = self._evaluated(state)
+      if found is None:
+        return False
+      if is_best(journal.scores_with(found), done):
+        outputs.save_best(done, state)
+        outputs.wait_for_best()
     if _due_now(self._run, done)[2]:
-      self._outputs.grids(done, functools.partial(self._run.sample, state))
+      outputs.missing_grids(done, functools.partial(self._run.sample, state))
+    if found is not None:
+      journal.complete(found)
     return True
 
   def _evaluated(self, state):
@@ -158,11 +165,15 @@ class _Journal:
     if show:
       self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
 
+  def scores_with(self, evaluated):
+    """`scores` as `complete` would leave them."""
+    return self.scores + self._score(self._row | _of_evaluation(evaluated))
+
   def complete(self, evaluated):
     """Put what an evaluation found into the last row, which lacks it."""
+    self.scores = self.scores_with(evaluated)
     self._row |= _of_evaluation(evaluated)
     self._outputs.replace_row(self._row)
-    self.scores += self._score(self._row)
     self.owed = False
 
   def _score(self, row):
