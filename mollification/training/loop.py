@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from mollification import metrics, parallel, rng
 from mollification.training.outputs import Outputs
 from mollification.training.preemption import Agreement
+from mollification.training.state import is_finite
 from mollification.training.watchdog import Watchdog
 
 
 class Diverged(RuntimeError):
-  """Too many non-finite updates in a row."""
+  """Too many non-finite updates in a row, or parameters that are not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ def train(run, workdir, *, stop=None, label=''):
   `stop` (a preemption.Stop) is looked at after each call of the compiled update, and cuts an
   evaluation short; `armed` is set on it once an update is done. The caller holds the workdir's
   lock; of several processes each calls this. Raises Diverged after `run.max_nonfinite` non-finite
-  updates in a row.
+  updates in a row, and before a state would be saved that is not finite.
   """
   with Watchdog(run.watchdog) as watchdog, Outputs(run, workdir) as outputs:
     state = outputs.restore(run.create_state())
@@ -93,9 +94,12 @@ class _Training:
     found = self._evaluated(state) if evaluate and not preempted else None
     journal.owed = evaluate and found is None
     journal.take(done, values, found)
-    if found is not None and is_best(journal.scores, done):
-      outputs.save_best(done, state)
+    best = found is not None and is_best(journal.scores, done)
     save |= preempted or journal.owed or early_stop(journal.scores, run.patience)
+    if best or save:
+      _check_finite(done, state)
+    if best:
+      outputs.save_best(done, state)
     if save:
       outputs.save(done, state)
     if sample and not journal.owed:
@@ -190,6 +194,20 @@ class _Journal:
         f'{skipped_in_row} updates in a row up to update {step} had a non-finite loss or gradient '
         f'(max_nonfinite {self._run.max_nonfinite}) and were not applied; lower the learning '
         'rate, set optimizer.clip_norm, or go on from an earlier checkpoint.')
+
+
+def _check_finite(done, state):
+  """Raise Diverged for a state that no update can be added to: it must not be the newest saved.
+
+  The update itself looks at loss and gradient. Looking at what comes of them as well would be
+  another pass over all parameters each time, for an overflow that only absurd rates bring about;
+  here it is one next to the sha256 of the same bytes.
+  """
+  if not is_finite(state):
+    raise Diverged(
+      f'parameters or optimizer are not finite after update {done}: an update overflowed whose '
+      'loss and gradient were finite, and nothing has been saved since; lower the learning rate, '
+      'set optimizer.clip_norm, or raise optimizer.eps.')
 
 
 def _of_evaluation(values):
