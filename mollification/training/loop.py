@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mollification import metrics, parallel, rng
+from mollification.evaluation import batching
 from mollification.training.outputs import Outputs
 from mollification.training.preemption import Agreement
 from mollification.training.state import is_finite
@@ -91,7 +92,7 @@ class _Training:
     """
     run, journal, outputs = self._run, self._journal, self._outputs
     evaluate, save, sample = _due_now(run, done)
-    found = self._evaluated(state) if evaluate and not preempted else None
+    found = self._evaluated(done, state) if evaluate and not preempted else None
     journal.owed = evaluate and found is None
     journal.take(done, values, found)
     best = found is not None and is_best(journal.scores, done)
@@ -102,8 +103,9 @@ class _Training:
       outputs.save_best(done, state)
     if save:
       outputs.save(done, state)
+      self._alive(done, 'the save')
     if sample and not journal.owed:
-      outputs.grids(done, functools.partial(run.sample, state))
+      self._drawn(outputs.grids, done, state)
     return preempted or journal.owed or (save and self._stops.meanwhile())
 
   def _catch_up(self, done, state):
@@ -113,20 +115,34 @@ class _Training:
     """
     journal, outputs, found = self._journal, self._outputs, None
     if journal.owed:
-      found = self._evaluated(state)
+      found = self._evaluated(done, state)
       if found is None:
         return False
       if is_best(journal.scores_with(found), done):
         outputs.save_best(done, state)
         outputs.wait_for_best()
     if _due_now(self._run, done)[2]:
-      outputs.missing_grids(done, functools.partial(self._run.sample, state))
+      self._drawn(outputs.missing_grids, done, state)
     if found is not None:
       journal.complete(found)
     return True
 
-  def _evaluated(self, state):
-    return self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
+  def _evaluated(self, done, state):
+    """What an evaluation finds; None where it was cut short."""
+    with batching.heard(functools.partial(self._alive, done, 'a batch of the evaluation')):
+      found = self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
+    self._alive(done, 'the evaluation')
+    return found
+
+  def _drawn(self, grids, done, state):
+    """Have `grids` (of `Outputs`) write pictures."""
+    with batching.heard(functools.partial(self._alive, done, 'a batch of the pictures')):
+      grids(done, functools.partial(self._run.sample, state))
+    self._alive(done, 'the pictures')
+
+  def _alive(self, done, what):
+    """A sign of life for the watchdog: evaluations, pictures and saves take long, and well so."""
+    self._watchdog.alive(f'{what} after update {done:,}')
 
 
 class _Journal:
