@@ -38,8 +38,8 @@ def get_config(arg=''):
   config.log.every = 100            # updates between rows of metrics.jsonl
   config.log.stdout = True          # these rows also to stdout; progress goes to stderr
   config.log.tensorboard = False    # also to TensorBoard; imports TensorFlow (7 s, 550 MB)
-  # Seconds without an update (compiling included) after which the stacks of all threads go to
-  # stderr, once: where does it hang? 0: never.
+  # Seconds without an update (compiling included), a batch of an evaluation or of pictures, or a
+  # save, after which the stacks of all threads go to stderr, once: where does it hang? 0: never.
   config.log.watchdog = 600.
 
   config.checkpoint = ConfigDict()

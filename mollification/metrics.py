@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 import resource
 import shutil
 import sys
@@ -13,6 +14,8 @@ import jax
 import numpy as np
 
 from mollification import files
+
+_STATUS = pathlib.Path('/proc/self/status')   # of Linux
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +151,23 @@ def peak_memory():
 
   Of devices the one that held most; a backend that does not say (CPU) has no such entry.
   """
-  unit = 1 if sys.platform == 'darwin' else 1024   # what getrusage counts in
-  found = {'host': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+  found = {'host': _peak_of_host()}
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   peaks = [one['peak_bytes_in_use'] for one in stats if 'peak_bytes_in_use' in one]
   return {**found, 'device': max(peaks)} if peaks else found
+
+
+def _peak_of_host():
+  """Bytes: VmHWM where the kernel says it, as Linux does, else what getrusage says.
+
+  Linux carries the latter over fork and exec: a run that a large process started would have its
+  parent's peak.
+  """
+  found = _STATUS.exists() and re.search(r'^VmHWM:\s+(\d+) kB$', _STATUS.read_text(), re.MULTILINE)
+  if found:
+    return int(found[1]) * 1024
+  unit = 1 if sys.platform == 'darwin' else 1024   # what getrusage counts in
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class TensorBoardWriter:

@@ -93,6 +93,26 @@ def test_another_run_is_refused_before_its_data_are_fetched(tmp_path, train_in_p
     train_in_process(other, tmp_path)
 
 
+def test_a_second_process_is_refused_and_touches_nothing(tmp_path, train_in_process, monkeypatch,
+                                                         capsys):
+  """Even with the very command that the first one was given."""
+  config = tiny.config(total_steps=2, eval__every=0, checkpoint__every=1)
+  train_in_process(config, tmp_path)
+  capsys.readouterr()
+  monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=False))
+  files = lambda: {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+  with workdir.lock(tmp_path):
+    before = files()
+    with pytest.raises(SystemExit) as info:
+      train_in_process(config, tmp_path)
+    assert files() == before
+  assert info.value.code == 2
+  said = capsys.readouterr()
+  assert said.out == ''
+  assert said.err.startswith(f'error: workdir {tmp_path} is in use by another training process; ')
+  assert said.err.count('\n') == 1
+
+
 def test_evaluation_needs_the_workdir_alone(tmp_path):
   config = tiny.config(ema_decay=.5, checkpoint__every=4, eval__best_metric='log_likelihood',
                        eval__importance_samples=40, eval__importance_chunk=10)

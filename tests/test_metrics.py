@@ -1,6 +1,8 @@
 """Means merge exactly; rows survive crashes and non-finite figures."""
 import io
 import json
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -88,16 +90,31 @@ def test_progress_says_rate_and_time_left():
   assert stream.getvalue() == line
 
 
-def test_peak_memory_is_that_of_the_process_and_of_the_device_that_held_most(monkeypatch):
+def test_peak_memory_is_that_of_the_process_and_of_the_device_that_held_most(
+    tmp_path, monkeypatch):
   devices = [types.SimpleNamespace(memory_stats=lambda stats=stats: stats)
              for stats in (None, {'peak_bytes_in_use': 7}, {'peak_bytes_in_use': 5}, {})]
   monkeypatch.setattr(metrics.jax, 'local_devices', lambda: devices)
+  monkeypatch.setattr(metrics, '_STATUS', tmp_path / 'status')
   monkeypatch.setattr(metrics.sys, 'platform', 'linux')
   monkeypatch.setattr(metrics.resource, 'getrusage',
                       lambda who: types.SimpleNamespace(ru_maxrss=3))
   assert metrics.peak_memory() == {'host': 3072, 'device': 7}
   monkeypatch.setattr(metrics.jax, 'local_devices', lambda: devices[:1])
   assert metrics.peak_memory() == {'host': 3072}   # a CPU does not say
+  (tmp_path / 'status').write_text('VmPeak:\t   9000 kB\nVmHWM:\t   2 kB\nVmRSS:\t   1 kB\n')
+  assert metrics.peak_memory() == {'host': 2048}
+
+
+@pytest.mark.skipif(not metrics._STATUS.exists(), reason='only Linux says so')
+def test_peak_memory_is_not_that_of_whoever_started_the_process():
+  """Runs are started by processes that held more: a grid's, a notebook's."""
+  large = np.ones(500 * 2**20, np.uint8)
+  own = int(subprocess.run(
+    [sys.executable, '-c',
+     "from mollification import metrics; print(metrics.peak_memory()['host'])"],
+    check=True, capture_output=True, text=True).stdout)
+  assert 2**20 < own < large.nbytes
 
 
 def test_a_row_takes_the_place_of_the_one_of_its_step(tmp_path):

@@ -4,7 +4,6 @@ Needs the extra `bench`. Weights are seeded random ones, the same on both sides:
 the share of the network do not depend on what they are. About fifteen minutes on 2 cores.
 """
 import functools
-import resource
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import jax
 import numpy as np
 
 from experiments.bench import inception_golden, rows
+from mollification import metrics
 from mollification.evaluation import (
   features,
   frechet,
@@ -161,7 +161,7 @@ def _peak(count):
 
 
 def _peak_gb():
-  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+  return metrics.peak_memory()['host'] / 2**30
 
 
 def _accumulate(count):

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from mollification import metrics, parallel, rng
+from mollification.evaluation import batching
 from mollification.training.outputs import Outputs
 from mollification.training.preemption import Agreement
+from mollification.training.state import is_finite
 from mollification.training.watchdog import Watchdog
 
 
 class Diverged(RuntimeError):
-  """Too many non-finite updates in a row."""
+  """Too many non-finite updates in a row, or parameters that are not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +32,7 @@ def train(run, workdir, *, stop=None, label=''):
   `stop` (a preemption.Stop) is looked at after each call of the compiled update, and cuts an
   evaluation short; `armed` is set on it once an update is done. The caller holds the workdir's
   lock; of several processes each calls this. Raises Diverged after `run.max_nonfinite` non-finite
-  updates in a row.
+  updates in a row, and before a state would be saved that is not finite.
   """
   with Watchdog(run.watchdog) as watchdog, Outputs(run, workdir) as outputs:
     state = outputs.restore(run.create_state())
@@ -54,7 +56,7 @@ class _Training:
     """The Outcome of going on from `state`."""
     run, journal = self._run, self._journal
     first, size, pending = int(state.step), run.steps_per_call, None
-    if journal.owed and not self._catch_up(first, state):
+    if first and not self._catch_up(first, state):
       return Outcome(state, 'preempted')
     call = compiled_update(run)
     for done in range(first + size, run.total_steps + 1, size):
@@ -90,32 +92,57 @@ class _Training:
     """
     run, journal, outputs = self._run, self._journal, self._outputs
     evaluate, save, sample = _due_now(run, done)
-    found = self._evaluated(state) if evaluate and not preempted else None
+    found = self._evaluated(done, state) if evaluate and not preempted else None
     journal.owed = evaluate and found is None
     journal.take(done, values, found)
-    if found is not None and is_best(journal.scores, done):
-      outputs.save_best(done, state)
+    best = found is not None and is_best(journal.scores, done)
     save |= preempted or journal.owed or early_stop(journal.scores, run.patience)
+    if best or save:
+      _check_finite(done, state)
+    if best:
+      outputs.save_best(done, state)
     if save:
       outputs.save(done, state)
+      self._alive(done, 'the save')
     if sample and not journal.owed:
-      outputs.grids(done, functools.partial(run.sample, state))
+      self._drawn(outputs.grids, done, state)
     return preempted or journal.owed or (save and self._stops.meanwhile())
 
   def _catch_up(self, done, state):
-    """What was owed after `done` updates; False where it is again cut short."""
-    found = self._evaluated(state)
-    if found is None:
-      return False
-    self._journal.complete(found)
-    if is_best(self._journal.scores, done):
-      self._outputs.save_best(done, state)
+    """What is missing of what was due after `done` updates; False where it is again cut short.
+
+    The row says that nothing is owed, so it comes last: whoever dies before does it all again.
+    """
+    journal, outputs, found = self._journal, self._outputs, None
+    if journal.owed:
+      found = self._evaluated(done, state)
+      if found is None:
+        return False
+      if is_best(journal.scores_with(found), done):
+        outputs.save_best(done, state)
+        outputs.wait_for_best()
     if _due_now(self._run, done)[2]:
-      self._outputs.grids(done, functools.partial(self._run.sample, state))
+      self._drawn(outputs.missing_grids, done, state)
+    if found is not None:
+      journal.complete(found)
     return True
 
-  def _evaluated(self, state):
-    return self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
+  def _evaluated(self, done, state):
+    """What an evaluation finds; None where it was cut short."""
+    with batching.heard(functools.partial(self._alive, done, 'a batch of the evaluation')):
+      found = self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
+    self._alive(done, 'the evaluation')
+    return found
+
+  def _drawn(self, grids, done, state):
+    """Have `grids` (of `Outputs`) write pictures."""
+    with batching.heard(functools.partial(self._alive, done, 'a batch of the pictures')):
+      grids(done, functools.partial(self._run.sample, state))
+    self._alive(done, 'the pictures')
+
+  def _alive(self, done, what):
+    """A sign of life for the watchdog: evaluations, pictures and saves take long, and well so."""
+    self._watchdog.alive(f'{what} after update {done:,}')
 
 
 class _Journal:
@@ -158,11 +185,15 @@ class _Journal:
     if show:
       self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
 
+  def scores_with(self, evaluated):
+    """`scores` as `complete` would leave them."""
+    return self.scores + self._score(self._row | _of_evaluation(evaluated))
+
   def complete(self, evaluated):
     """Put what an evaluation found into the last row, which lacks it."""
+    self.scores = self.scores_with(evaluated)
     self._row |= _of_evaluation(evaluated)
     self._outputs.replace_row(self._row)
-    self.scores += self._score(self._row)
     self.owed = False
 
   def _score(self, row):
@@ -179,6 +210,20 @@ class _Journal:
         f'{skipped_in_row} updates in a row up to update {step} had a non-finite loss or gradient '
         f'(max_nonfinite {self._run.max_nonfinite}) and were not applied; lower the learning '
         'rate, set optimizer.clip_norm, or go on from an earlier checkpoint.')
+
+
+def _check_finite(done, state):
+  """Raise Diverged for a state that no update can be added to: it must not be the newest saved.
+
+  The update itself looks at loss and gradient. Looking at what comes of them as well would be
+  another pass over all parameters each time, for an overflow that only absurd rates bring about;
+  here it is one next to the sha256 of the same bytes.
+  """
+  if not is_finite(state):
+    raise Diverged(
+      f'parameters or optimizer are not finite after update {done}: an update overflowed whose '
+      'loss and gradient were finite, and nothing has been saved since; lower the learning rate, '
+      'set optimizer.clip_norm, or raise optimizer.eps.')
 
 
 def _of_evaluation(values):

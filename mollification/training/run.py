@@ -33,7 +33,7 @@ class Run:
   log_every: int
   log_stdout: bool       # rows to stdout too
   tensorboard: bool
-  watchdog: float        # seconds without an update until stacks are shown; 0: never
+  watchdog: float        # seconds without a sign of life until stacks are shown; 0: never
   eval_every: int
   sample_every: int
   patience: int          # evaluations without a better `best_metric`; 0: no early stopping

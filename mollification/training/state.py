@@ -4,6 +4,7 @@ from typing import Any
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @flax.struct.dataclass
@@ -27,6 +28,12 @@ class TrainState:
     return cls(step=jnp.zeros((), jnp.int32), params=params, model_state=variables,
                opt_state=tx.init(params), ema_params=_copy(params) if ema else None,
                skipped=jnp.zeros((), jnp.int32), skipped_in_row=jnp.zeros((), jnp.int32))
+
+
+def is_finite(state):
+  """Whether what the next update builds on is: parameters, their mean, the optimizer's numbers."""
+  leaves = map(np.asarray, jax.tree.leaves((state.params, state.ema_params, state.opt_state)))
+  return all(np.isfinite(leaf).all() for leaf in leaves)
 
 
 def _copy(tree):

@@ -1,4 +1,4 @@
-"""Says where a run hangs: the stacks of all threads, where no update ends for a long time."""
+"""Says where a run hangs: the stacks of all threads, where nothing ends for a long time."""
 import faulthandler
 import sys
 import threading

@@ -1,6 +1,5 @@
 """Data larger than memory: of a mapped cache of 30 GB, batches are all that memory holds."""
 import functools
-import pathlib
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from configs import cifar10_vae
 from mollification import build
 from mollification.data import cache
 from mollification.data.dataset import batch_indices
+from tests import memory
 
 EVENT, COUNT = (32, 32, 3), 10_000_000   # 30.7 GB
 CARVED = 5_000
@@ -25,12 +25,6 @@ def _sparse(path, shape, written):
       file.seek(start + row * size)
       file.write(bytes([value]) * size)
     file.truncate(start + shape[0] * size)
-
-
-def _own_mb():
-  """Memory of the process itself: without pages of mapped files, which the kernel takes back."""
-  lines = pathlib.Path('/proc/self/status').read_text().splitlines()
-  return next(int(line.split()[1]) for line in lines if line.startswith('RssAnon:')) / 1e3
 
 
 @pytest.fixture
@@ -61,11 +55,11 @@ def test_batches_of_a_cache_larger_than_memory_take_no_memory(large, record_prop
   assert data.train.x.nbytes > 30e9
   config = cifar10_vae.get_config('batch_size=128')
   batch = functools.partial(build.host_batch, config, data.train)
-  before, found = _own_mb(), []
+  before, found = memory.own_mb(), []
   for step in range(100):
     images, _, _ = batch(step, 1)
     assert images.shape == (1, 128, *EVENT)
-    found.append(_own_mb() - before)
+    found.append(memory.own_mb() - before)
   record_property('MB more', max(found))
   assert max(found) < 200
   # And they are the rows of the file: the step of each that is not zero has it at its place.

@@ -14,6 +14,7 @@ import pytest
 
 from configs import synthetic_realnvp
 from mollification import build
+from mollification.evaluation import batching
 from mollification.training import loop, watchdog, workdir
 from tests.training import tiny
 
@@ -151,6 +152,30 @@ def test_a_hung_input_is_shown_and_the_run_goes_on(tmp_path, monkeypatch):
   hung = said[said.index('since update 1; all threads (log.watchdog)'):]
   assert said.count('since update 1;') == 1
   assert 'in slow_storage' in hung
+
+
+def test_evaluations_and_pictures_are_signs_of_life(tmp_path, monkeypatch):
+  """Batch by batch: each of them may take as long as the watchdog waits, and the rest as well."""
+  heard = []
+  monkeypatch.setattr(watchdog.Watchdog, 'alive', lambda self, what: heard.append(what))
+  run = tiny.run(eval__sample_every=8, eval__batch_size=100, eval__num_samples=16)
+
+  def marked(name):
+    fn = getattr(run, name)
+    return lambda state: (heard.append(f'{name} begins'), fn(state))[1]
+
+  loop.train(dataclasses.replace(run, evaluate=marked('evaluate'), sample=marked('sample')),
+             tmp_path)
+  end = heard[heard.index('evaluate begins', heard.index('evaluate begins') + 1):]
+  assert end == [
+    'evaluate begins', *['a batch of the evaluation after update 8'] * 2,   # 180 examples
+    'the evaluation after update 8', 'the save after update 8',
+    'sample begins', *['a batch of the pictures after update 8'] * 3,   # of three kinds
+    'the pictures after update 8']
+  assert heard.index('the save after update 4') < heard.index('update 5')
+  heard.clear()
+  next(batching.map_rows(lambda context, index: index, (), 4, 4))
+  assert not heard   # nobody listens outside
 
 
 def test_a_watchdog_that_is_off_or_fed_says_nothing(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from mollification import metrics
 from mollification.training import checkpoint, loop, preemption
 from mollification.training.outputs import Outputs
+from mollification.training.state import is_finite
 from tests.training import tiny
 
 
@@ -223,6 +224,25 @@ def test_non_finite_updates_stop_the_run(tmp_path):
   rows = tiny.rows(tmp_path)
   assert max(row['train/skipped_in_row'] for row in rows) <= 3
   assert all(row['train/skipped_in_row'] <= row['step'] for row in rows)
+
+
+@pytest.mark.parametrize('asked', [False, True], ids=['due', 'pre-empted'])
+def test_a_state_that_an_update_made_overflow_is_never_saved(tmp_path, asked):
+  """Loss and gradient are finite, their product with the rate is not; the checkpoint before stays.
+  """
+  loop.train(tiny.run(optimizer__name='sgd', total_steps=4, eval__every=0), tmp_path)
+  run = tiny.run(optimizer__name='sgd', optimizer__learning_rate=3e38, eval__every=0)
+  run, stop = _asked_in(run, 5) if asked else (run, None)
+  with pytest.raises(loop.Diverged, match=f'not finite after update {5 if asked else 8}'
+                     ': an update overflowed .*nothing has been saved since; lower .*clip_norm'):
+    loop.train(run, tmp_path, stop=stop)
+  with checkpoint.manager(tmp_path / 'checkpoints', read_only=True) as manager:
+    assert manager.latest_step() == 4
+    _, state = checkpoint.restore(manager, run.create_state())
+  assert is_finite(state)
+  row = tiny.rows(tmp_path)[4]   # of update 5: it was not skipped
+  assert row['train/skipped'] == 0
+  assert np.isfinite([row['train/loss'], row['train/grad_norm']]).all()
 
 
 def test_non_finite_samples_spoil_a_picture_but_not_the_run(tmp_path):

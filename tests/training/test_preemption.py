@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mollification.training import checkpoint, loop, preemption
+from mollification.training.outputs import Outputs
 from tests.training import tiny
 
 # In C, as a compiler is: Python's own handlers do not run before it is through.
@@ -139,6 +140,53 @@ def test_a_signal_cuts_an_evaluation_short_and_the_next_run_makes_up_for_it(
   jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
   assert tiny.rows(tmp_path) == tiny.rows(folder)
   assert _files(tmp_path) == _files(folder)
+
+
+@pytest.mark.parametrize('where, done', [('save_best', 4), ('grids', 4), ('replace_row', 8)])
+def test_whoever_dies_while_it_makes_up_for_an_evaluation_does_it_again(
+    straight, tmp_path, monkeypatch, where, done):
+  """Nothing is lost wherever that is; the row is whole once the rest is on disk."""
+  folder, run, state = straight
+
+  def fail(*args):
+    raise OSError('here')
+
+  def cut(state):
+    raise preemption.Interrupted
+
+  owing = loop.dataclasses.replace(
+    run, evaluate=lambda state: cut(state) if int(state.step) == done else run.evaluate(state))
+  assert loop.train(owing, tmp_path).reason == 'preempted'
+  with monkeypatch.context() as patch:
+    patch.setattr(Outputs, where, fail)
+    with pytest.raises(OSError, match='here'):
+      loop.train(run, tmp_path)
+  replace, on_disk = Outputs.replace_row, []
+  monkeypatch.setattr(Outputs, 'replace_row', lambda self, row: (
+    on_disk.append([(tmp_path / name).exists() for name in (
+      f'best/{done}', f'samples/{done:08d}.png')]), replace(self, row)))
+  resumed = loop.train(run, tmp_path)
+  assert on_disk == [[True, True]]
+  assert resumed.reason == 'finished'
+  jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
+  assert tiny.rows(tmp_path) == tiny.rows(folder)
+  assert _files(tmp_path) == _files(folder)
+
+
+def test_pictures_that_a_checkpoint_lacks_after_a_crash_are_drawn_by_the_next_start(
+    straight, tmp_path):
+  """They come after it, since a signal may have asked for it."""
+  folder, run, _ = straight
+
+  def sample(state):
+    raise OSError('here')
+
+  with pytest.raises(OSError, match='here'):
+    loop.train(loop.dataclasses.replace(run, sample=sample), tmp_path)
+  assert (tmp_path / 'checkpoints' / '4').is_dir()
+  loop.train(run, tmp_path)
+  assert _files(tmp_path) == _files(folder)
+  loop.train(loop.dataclasses.replace(run, sample=sample), tmp_path)   # none is drawn twice
 
 
 def test_a_signal_while_a_checkpoint_is_saved_needs_no_other_one(straight, tmp_path, monkeypatch):
