@@ -56,6 +56,8 @@ class _Training:
     first, size, pending = int(state.step), run.steps_per_call, None
     if journal.owed and not self._catch_up(first, state):
       return Outcome(state, 'preempted')
+    if first and _due_now(run, first)[2] and not self._outputs.has_grids(first):
+      self._outputs.grids(first, functools.partial(run.sample, state))
     call = compiled_update(run)
     for done in range(first + size, run.total_steps + 1, size):
       if early_stop(journal.scores, run.patience):
@@ -85,8 +87,8 @@ class _Training:
   def _pause(self, done, state, values, preempted):
     """What is due after `done` updates; whether to leave then.
 
-    An evaluation takes long: in a pre-emption it is left, or cut short, and owed. The run that goes
-    on from here makes up for it.
+    An evaluation takes long: in a pre-emption it is left, or cut short, and owed, and so are grids,
+    whose programs may have to be compiled. The run that goes on from here makes up for both.
     """
     run, journal, outputs = self._run, self._journal, self._outputs
     evaluate, save, sample = _due_now(run, done)
@@ -98,7 +100,7 @@ class _Training:
     save |= preempted or journal.owed or early_stop(journal.scores, run.patience)
     if save:
       outputs.save(done, state)
-    if sample and not journal.owed:
+    if sample and not journal.owed and not (preempted and done < run.total_steps):
       outputs.grids(done, functools.partial(run.sample, state))
     return preempted or journal.owed or (save and self._stops.meanwhile())
 

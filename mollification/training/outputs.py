@@ -97,6 +97,10 @@ class Outputs:
       if self._events:
         self._events.write_image(step, name, image)
 
+  def has_grids(self, step):
+    """Whether pictures were drawn after `step` updates."""
+    return (self._workdir / 'samples' / f'{step:08d}.png').exists()
+
   def save(self, step, state):
     """Start saving a checkpoint."""
     # A checkpoint makes the rows before it final, and these say which step is the best: that one
