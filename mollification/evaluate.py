@@ -75,7 +75,7 @@ def main(argv):
   """Measure one checkpoint, or each as it appears, and print what was found."""
   if len(argv) > 1 and argv[1] in _COMMANDS:
     logging.set_verbosity(logging.ERROR)
-    with cli.one_line_errors(_DEBUG.value):
+    with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):
       _check_options(argv[1], argv[2:])
       deterministic.apply()
       _COMMANDS[argv[1]](*argv[2:])
@@ -85,7 +85,7 @@ def main(argv):
   if _WORKDIR.value is None:
     cli.fail(f'--workdir=DIR is wanted, or one of {", ".join(_COMMANDS)}.')
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
-  with cli.one_line_errors(_DEBUG.value):
+  with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):
     _check_options('--workdir')
     deterministic.apply()
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)

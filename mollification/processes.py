@@ -1,5 +1,7 @@
 """Several processes as one: the flags that say so, and joining them through JAX's own runtime."""
+import contextlib
 import os
+import threading
 import warnings
 
 from absl import flags
@@ -14,6 +16,7 @@ _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Processes in all.'
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.',
                                    lower_bound=0)
 FLAGS = ('distributed', 'coordinator', 'num_processes', 'process_id')
+_PATIENCE = 10.   # seconds that a process which fails waits for the others on its way out
 # What launchers of several processes set -> (whether it says so, what JAX's detection lacks then).
 _LAUNCHED = {
   'SLURM_NTASKS': (lambda value: value not in ('', '0', '1'), 'start the processes with srun'),
@@ -52,6 +55,25 @@ def join():
                        'give --coordinator, --num_processes and --process_id.') from error
     _check_not_launched(error)
     warnings.warn('--distributed=auto found no cluster; going on as one process.', stacklevel=2)
+
+
+@contextlib.contextmanager
+def not_waited_for():
+  """Of several processes, one that leaves this context by an error soon ends, and with it all.
+
+  Python's way out waits for the others, for minutes, while they wait for it in what all do
+  together; where they come too, as with an error that all have found, it is through at once.
+  """
+  try:
+    yield
+  except BaseException as error:
+    import jax
+    if jax.distributed.is_initialized():
+      status = error.code if isinstance(error, SystemExit) else 1
+      end = threading.Timer(_PATIENCE, os._exit, (status,))
+      end.daemon = True
+      end.start()
+    raise
 
 
 def _check_not_launched(error):

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -173,6 +174,34 @@ def test_processes_measure_a_checkpoint_as_one_does(trained, metrics, count):
   one, two = (statistics_file.read(where / 'samples.npz') for where in trained)
   np.testing.assert_array_equal(one[0].cov, two[0].cov)
   assert one[1]['images_sha256'] == two[1]['images_sha256']
+
+
+BROKEN_IN_ONE = """
+import sys
+import jax
+from mollification import cli, evaluate, measurements
+
+def broken(*args):
+  if jax.process_index() == 1:
+    raise MemoryError('no memory left')
+  return measure(*args)
+
+measure, measurements.MEASURES['latents'] = measurements.MEASURES['latents'], broken
+evaluate.main(cli.parse_flags(sys.argv))
+"""
+
+
+@pytest.mark.slow
+def test_an_error_in_the_midst_of_what_one_process_does_ends_all(trained):
+  """The other one waits for it in a collective, and Python's way out would wait for the other."""
+  (status, _, _), (own, _, errors) = several.run(
+    ['-c', BROKEN_IN_ONE, f'--workdir={trained[0]}', '--metrics=latents,nll'], 2)
+  assert own == 2
+  assert 'error: no memory left' in errors
+  assert status not in (0, -signal.SIGABRT)   # which is what ends a process that hangs
+  both = several.run(['-m', 'mollification.evaluate', f'--workdir={trained[0]}', '--step=5'], 2)
+  assert [status for status, *_ in both] == [2, 2]
+  assert all('error: no checkpoint of step 5' in errors for *_, errors in both)
 
 
 @pytest.mark.slow
