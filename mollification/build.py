@@ -82,10 +82,11 @@ def build_evaluation(config, dataset=None):
     functools.partial(net.apply, method='log_likelihood'), prepare,
     batch_size=config.eval.batch_size)
   # A figure of samples fails on one that is not finite; a picture of them shows what there is.
-  scored, shown = (sampling.make_sampler(
+  scored, counted, shown = (sampling.make_sampler(
     sample_fn(config, net), functools.partial(prepare.invert, quantize=config.eval.quantize),
-    batch_size=config.eval.batch_size, temperature=config.eval.temperature,
-    allow_nonfinite=allowed) for allowed in (False, True))
+    batch_size=config.eval.batch_size, temperature=config.eval.temperature, **options)
+    for options in ({'shared': True}, {'shared': True, 'allow_nonfinite': True},
+                    {'allow_nonfinite': True}))
   keys = {purpose: rng.purpose_key(config.seed, purpose) for purpose in ('evaluate', 'sample')}
   return Evaluation(
     dataset=dataset, model=net, prepare=prepare,
@@ -93,7 +94,8 @@ def build_evaluation(config, dataset=None):
     log_likelihood=lambda variables, split: evaluator(
       variables, split.x, keys['evaluate'], cond=split.one_hot(num_classes(config))),
     importance=_importance(config, net, prepare, keys['evaluate']),
-    sample=lambda variables, n: scored(variables, keys['sample'], n, cond=_in_turn(config, n)),
+    sample=lambda variables, n, allow_nonfinite=False: (counted if allow_nonfinite else scored)(
+      variables, keys['sample'], n, cond=_in_turn(config, n)),
     show=lambda variables, n: shown(variables, keys['sample'], n, cond=_in_turn(config, n)),
     template=lambda: parallel.abstract(
       jax.eval_shape(functools.partial(_create_state, config, dataset))))

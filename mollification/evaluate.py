@@ -11,8 +11,8 @@ files of statistics, names of data sets, or workdirs, of which samples are drawn
   python -m mollification.evaluate convert-weights FILE --out=FILE.npz
 
 With --distributed=auto, or --coordinator, --num_processes and --process_id, several processes that
-are given the same command share `stats` and `score`, also of samples of a workdir; the figures are
-the same bits, and what stops one stops all. With --workdir one process measures alone.
+are given the same command share `stats`, `score` and the measuring of a checkpoint; the figures are
+the same bits, what stops one stops all, and the first writes. With --watch one measures alone.
 
 Exit status: 0 measured, 2 a mistake in the command or the workdir; of --watch, 4 where checkpoints
 could not be measured, 75 stopped by SIGTERM and 130 by SIGINT: the same command goes on.
@@ -75,7 +75,7 @@ def main(argv):
   """Measure one checkpoint, or each as it appears, and print what was found."""
   if len(argv) > 1 and argv[1] in _COMMANDS:
     logging.set_verbosity(logging.ERROR)
-    with cli.one_line_errors(_DEBUG.value):
+    with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):
       _check_options(argv[1], argv[2:])
       deterministic.apply()
       _COMMANDS[argv[1]](*argv[2:])
@@ -85,16 +85,17 @@ def main(argv):
   if _WORKDIR.value is None:
     cli.fail(f'--workdir=DIR is wanted, or one of {", ".join(_COMMANDS)}.')
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
-  with cli.one_line_errors(_DEBUG.value):
+  with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):
     _check_options('--workdir')
     deterministic.apply()
-    processes.check_alone('--workdir is measured')   # several would race for the same files
     step = _STEP.value if _STEP.value in ('', 'best') else _number(_STEP.value)
     if _WATCH.value:
       if step:
         raise ValueError(f'--watch measures every checkpoint, --step={step} one; drop either.')
+      processes.check_alone('checkpoints are watched for')   # each process finds them at its time
       _watch()
     else:
+      processes.join()
       _measure(step or None)
 
 
@@ -178,14 +179,16 @@ def _run():
 
 
 def _measure(step, metrics=None):
-  from mollification import measure
+  from mollification import measure, parallel
   num_samples = _NUM_SAMPLES.value
   if _SMOKE.value:
     num_samples = min(num_samples or 40, 40)
-  for record in measure.measure(_run(), metrics or _METRICS.value, step=step, split=_SPLIT.value,
-                                num_samples=num_samples, write=not _SMOKE.value,
-                                extractor=_named_extractor(),
-                                allow_nonfinite=_NONFINITE.value):
+  with parallel.together():
+    run, extractor = _run(), _named_extractor()
+  found = measure.measure(run, metrics or _METRICS.value, step=step, split=_SPLIT.value,
+                          num_samples=num_samples, write=not _SMOKE.value, extractor=extractor,
+                          allow_nonfinite=_NONFINITE.value)
+  for record in found if parallel.is_first() else ():
     bound = ' (a bound)' if record.exact is False else ''
     net = f" in {record.features['net']} features" if record.features else ''
     error = '' if record.standard_error is None else f' ± {record.standard_error:.2g}'

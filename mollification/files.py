@@ -2,6 +2,8 @@
 import contextlib
 import os
 import pathlib
+import socket
+import uuid
 
 
 def checked_output(path, suffix, inputs=()):
@@ -27,9 +29,10 @@ def replacing(path):
   """Context with the path of a file that takes the place of `path` in one move at its end.
 
   An error inside, or a crash, leaves what was there; a crash may leave a hidden `.part` beside it.
+  No two share one, on whatever hosts: in containers the ids of processes are often equal.
   """
   path = pathlib.Path(path)
-  part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+  part = path.with_name(f'.{path.name}.{socket.gethostname()}-{uuid.uuid4().hex}.part')
   try:
     yield part
     os.replace(part, path)

@@ -50,8 +50,9 @@ def _train(config, folder):
       with parallel.together():
         path = stack.enter_context(workdir.lock(folder))
         workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
-        run = build.build(config)
+        run = build.build(config) if parallel.is_first() else None
       with parallel.together():
+        run = run or build.build(config)   # the others find the data that the first has prepared
         workdir.claim(path, config.to_dict(), run.data)
     # What goes wrong from here on is no mistake in the command: it ends with its traceback.
     if parallel.is_first():

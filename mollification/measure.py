@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from mollification import build, check, measurements
+from mollification import build, check, measurements, parallel
 from mollification.evaluation import (
   curve,
   features,
@@ -71,25 +71,30 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   written as soon as it is there; what is in its way, and what `checked` finds, is raised before
   anything is measured. Non-finite samples are counted in the records; more than none raise
   FloatingPointError unless `allow_nonfinite`. Of a model that starts from data, `extra` says from
-  which ('init_on'). Samples that are images leave a grid of them in samples/. Raises
+  which ('init_on'). Samples that are images leave a grid of them in samples/. Several processes
+  share the work: all must call this, all get the same values, and the first writes. Raises
   FileNotFoundError where there is no such checkpoint.
   """
-  extractor = checked(run, metrics, split, extractor, num_samples)
+  with parallel.together():
+    extractor = checked(run, metrics, split, extractor, num_samples)
   evaluation, config = run.evaluation, run.config
   state = restore(run.folder, step, run.template)
   variables = evaluation.variables(state)
   held_out = getattr(evaluation.dataset, split)
-  draw = evaluation.show if allow_nonfinite else evaluation.sample
   common = _common(run, int(state.step))
+  parallel.check_same('run and metrics', [common, measurements.sampling_of(config), list(metrics),
+                                          split, num_samples])
   if write:
-    _there(run, metrics, common, held_out, num_samples, extractor)
+    with parallel.together():
+      _there(run, metrics, common, held_out, num_samples, extractor)
 
   @functools.cache
   def samples():
-    found = draw(variables, num_samples or held_out.num_examples)
+    found = evaluation.sample(variables, num_samples or held_out.num_examples, allow_nonfinite)
     if write:   # before a record says that the samples were measured
-      picture(found, evaluation.dataset.levels,
-               run.folder / 'samples' / f'measured-{config.eval.params}-{common["step"]:08d}.png')
+      parallel.by_first(
+        picture, found, evaluation.dataset.levels,
+        run.folder / 'samples' / f'measured-{config.eval.params}-{common["step"]:08d}.png')
     return found
 
   def measured_in_turn():
@@ -108,10 +113,10 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   for group in measured_in_turn():
     group = [dataclasses.replace(record, extra=record.extra | start) for record in group]
     for record in group[::-1] if write else ():   # what a metric is known by last
-      records.write(record, run.folder / 'records')
+      parallel.by_first(records.write, record, run.folder / 'records')
     found += group
   if write:
-    draw_curves(run)
+    parallel.by_first(draw_curves, run)
   return found
 
 
@@ -176,25 +181,23 @@ def is_workdir(where):
   return (folder / 'config.json').is_file() and (folder / 'checkpoints').is_dir()
 
 
-def dataset_name(folder):
-  """Name of the data set of the run in the workdir `folder`."""
-  return workdir.read_config(pathlib.Path(folder).expanduser())['data']['name']
+def drawn(run, name, *, step=None, num_samples=0, allow_nonfinite=False):
+  """Samples of an Opened run, as a `sources.Source` of that name; options as `measure`'s.
 
-
-def drawn(folder, *, step=None, num_samples=0, params='', quantize='', allow_nonfinite=False):
-  """Samples of the run in the workdir `folder`, as a `sources.Source`; options as `measure`'s."""
-  run = open_run(pathlib.Path(folder).expanduser(), params, quantize)
+  Several processes share them: all must call it.
+  """
   evaluation, config = run.evaluation, run.config
   state = restore(run.folder, step, run.template)
-  draw = evaluation.show if allow_nonfinite else evaluation.sample
-  samples = draw(evaluation.variables(state),
-                 num_samples or evaluation.dataset.test.num_examples)
+  parallel.check_same('run and samples', [_common(run, int(state.step)),
+                                          measurements.sampling_of(config), num_samples])
+  samples = evaluation.sample(evaluation.variables(state),
+                              num_samples or evaluation.dataset.test.num_examples, allow_nonfinite)
   notes = ()
   if samples.nonfinite:
-    notes += (f'{samples.nonfinite} of {samples.n} samples of {folder} are not finite',)
+    notes += (f'{samples.nonfinite} of {samples.n} samples of {name} are not finite',)
   settings = ', '.join(f'{key} {value}' for key, value in measurements.sampling_of(config).items())
   return sources.from_array(
-    samples.x, str(folder), f'samples of step {int(state.step)}, {config.eval.params}, seed '
+    samples.x, name, f'samples of step {int(state.step)}, {config.eval.params}, seed '
     f'{config.seed}, {settings}', notes, evaluation.dataset.levels)
 
 

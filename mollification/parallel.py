@@ -98,6 +98,13 @@ def together():
                        'stop; its own output says why.')
 
 
+def by_first(write, *args):
+  """`write(*args)` in the first process alone; where it fails all do. All must call this."""
+  with together():
+    if is_first():
+      write(*args)
+
+
 def of_first(value):
   """`value` (anything that JSON holds) as the first process has it; every process must call it."""
   if jax.process_count() == 1:

@@ -1,5 +1,7 @@
 """Several processes as one: the flags that say so, and joining them through JAX's own runtime."""
+import contextlib
 import os
+import threading
 import warnings
 
 from absl import flags
@@ -14,6 +16,15 @@ _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Processes in all.'
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.',
                                    lower_bound=0)
 FLAGS = ('distributed', 'coordinator', 'num_processes', 'process_id')
+_PATIENCE = 10.   # seconds that a process which fails waits for the others on its way out
+# What launchers of several processes set -> (whether it says so, what JAX's detection lacks then).
+_LAUNCHED = {
+  'SLURM_NTASKS': (lambda value: value not in ('', '0', '1'), 'start the processes with srun'),
+  'OMPI_COMM_WORLD_SIZE': (lambda value: value not in ('', '0', '1'),
+                           'use a version of Open MPI before 5'),
+  'TPU_WORKER_HOSTNAMES': (lambda value: ',' in value, "pip install 'jax[tpu]'"),
+  'JOB_COMPLETION_INDEX': (lambda value: value and 'KUBERNETES_SERVICE_HOST' in os.environ,
+                           "pip install 'jax[k8s]'")}
 
 
 def join():
@@ -21,7 +32,8 @@ def join():
 
   Afterwards `jax.devices()` are those of all. Nothing is joined with `--distributed=off` and no
   coordinator, nor, with a warning, where `auto` finds no cluster. Raises ValueError for flags that
-  do not go together.
+  do not go together, and where the environment says that there is a cluster which was not found:
+  each of its processes would go on alone.
   """
   given = _given()
   automatic = _DISTRIBUTED.value == 'auto'
@@ -41,7 +53,38 @@ def join():
     if given:
       raise ValueError(f'--distributed=auto found no cluster to take the rest from ({error}); '
                        'give --coordinator, --num_processes and --process_id.') from error
+    _check_not_launched(error)
     warnings.warn('--distributed=auto found no cluster; going on as one process.', stacklevel=2)
+
+
+@contextlib.contextmanager
+def not_waited_for():
+  """Of several processes, one that leaves this context by an error soon ends, and with it all.
+
+  Python's way out waits for the others, for minutes, while they wait for it in what all do
+  together; where they come too, as with an error that all have found, it is through at once.
+  """
+  try:
+    yield
+  except BaseException as error:
+    import jax
+    if jax.distributed.is_initialized():
+      status = error.code if isinstance(error, SystemExit) else 1
+      end = threading.Timer(_PATIENCE, os._exit, (status,))
+      end.daemon = True
+      end.start()
+    raise
+
+
+def _check_not_launched(error):
+  """Raise ValueError where the environment says that this is one of several processes."""
+  for name, (several, missing) in _LAUNCHED.items():
+    value = os.environ.get(name, '')
+    if several(value):
+      raise ValueError(f'--distributed=auto found no cluster, though {name}={value} says that this '
+                       f'is one of several processes; {missing}, give --coordinator, '
+                       '--num_processes and --process_id, or leave out --distributed where each is '
+                       'to be alone.') from error
 
 
 def check_alone(task):

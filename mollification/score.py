@@ -34,7 +34,8 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   killed goes on where it last saved, beside `out`. `drawn` are options of `measure.drawn`.
   """
   with parallel.together():
-    source = _open(where, extractor, split, data_dir, drawn)
+    source_of = _open(where, extractor, split, data_dir, drawn)
+  source = source_of()
   sources.state_notes(source.notes)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n, 'content': source.content, 'precision': extractor.precision}
@@ -92,8 +93,8 @@ def score(a, b, metrics, extractor, *, split='', data_dir='', groups=frechet.GRO
   scoring.check_metrics(metrics, extractor)
   # What can be said of both sides is said before hours are spent on one.
   with parallel.together():
-    first, second = (_opened(where, metrics, extractor, split, data_dir, drawn)
-                     for where in (a, b))
+    opened = [_opened(where, metrics, extractor, split, data_dir, drawn) for where in (a, b)]
+  first, second = (side_of() for side_of in opened)
   _check_sides(a, first, second, metrics, extractor)
   notes = sources.differences(first.about, second.about)
   sources.state_notes(dict.fromkeys([*first.notes, *second.notes, *notes]))
@@ -154,18 +155,23 @@ def _check_sides(where, own, other, metrics, extractor):
 
 
 def _opened(where, metrics, extractor, split, data_dir, drawn):
-  """The `Side` that a path or name stands for."""
+  """() -> the `Side` that a path or name stands for; as `_open`."""
   if not statistics_file.is_statistics(where):
     there = pathlib.Path(where).expanduser().exists()   # a split is that of the other side then
-    source = _open(where, extractor, '' if there else split, data_dir, drawn)
-    return Side(_about(source), source, notes=source.notes)
+    source_of = _open(where, extractor, '' if there else split, data_dir, drawn)
+    return lambda: _side(source_of())
   found, meta = statistics_file.read(where)
   notes = statistics_file.check(where, meta, scoring.identity(extractor), extractor.precision)
   spatial = statistics_file.read_spatial(where) if 'sfid' in metrics else None
   images = set(metrics) & set(scoring.KEEP) and statistics_file.has_images(where)
-  return Side(meta or {'name': str(where), 'n': found.n},
+  side = Side(meta or {'name': str(where), 'n': found.n},
               sources.open_images(where) if images else None, scoring.Reference(found, spatial),
               tuple(notes))
+  return lambda: side
+
+
+def _side(source):
+  return Side(_about(source), source, notes=source.notes)
 
 
 def _passed(side, metrics, extractor, groups=0):
@@ -195,12 +201,21 @@ def _about(source):
 
 
 def _open(where, extractor, split, data_dir, drawn):
-  """The Source of a folder, file, data set or workdir, with notes that concern the network."""
-  if measure.is_workdir(where):
-    source, dataset = measure.drawn(where, **drawn), measure.dataset_name(where)
-  else:
+  """() -> Source of a folder, file, data set or workdir, with notes that concern the network.
+
+  What may fail in one of several processes is done by now; all of them draw what the call draws.
+  """
+  if not measure.is_workdir(where):
     source = sources.open_images(where, split=split, data_dir=data_dir, grey=extractor.grey)
-    dataset = source.name
+    return lambda: _noted(source, extractor, source.name)
+  options = dict(drawn)
+  run = measure.open_run(where, options.pop('params', ''), options.pop('quantize', ''))
+  return lambda: _noted(measure.drawn(run, str(where), **options), extractor,
+                        run.evaluation.dataset.name)
+
+
+def _noted(source, extractor, dataset):
+  """A Source of the data set of that name, or of samples like it, with a note on its levels."""
   if features.is_own(extractor, dataset):
     return source
   notes = source.notes + sources.notes_on_levels(source.name, source.levels)

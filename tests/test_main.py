@@ -1,4 +1,5 @@
 """Both binaries as a user runs them: pre-emption and resume, one-line errors, exit status."""
+import contextlib
 import gc
 import json
 import pathlib
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mollification import cli, main, measure, metrics, score
+from mollification import build, cli, main, measure, metrics, parallel, score
 from mollification.evaluation import features, frechet, records, statistics_file
 from mollification.training import loop, workdir
 from tests.evaluation.toy import Toy, passes
@@ -307,6 +308,34 @@ def test_what_goes_wrong_in_training_is_not_called_a_mistake_of_the_user(
   monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=False))
   with pytest.raises(OSError, match='no space left'):   # as it is, for its traceback
     train_in_process(tiny.config(eval__every=0), tmp_path)
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_the_first_process_prepares_data_before_the_others_look_for_them(
+    tmp_path, train_in_process, monkeypatch, first):
+  """Each region is one that all leave together: the first builds in one, the others in the next."""
+  class Done(Exception):
+    pass
+
+  done, original = [], build.build
+
+  @contextlib.contextmanager
+  def together():
+    done.append('in')
+    yield
+    done.append('out')
+
+  def train(*args, **kwargs):
+    raise Done
+
+  monkeypatch.setattr(parallel, 'is_first', lambda: first)
+  monkeypatch.setattr(parallel, 'together', together)
+  monkeypatch.setattr(build, 'build',
+                      lambda config: (done.append('build'), original(config))[1])
+  monkeypatch.setattr(loop, 'train', train)
+  with pytest.raises(Done):
+    train_in_process(tiny.config(eval__every=0), tmp_path)
+  assert ' '.join(done) == ('in build out in out' if first else 'in out in build out')
 
 
 def test_a_missing_package_names_its_extra(capsys):

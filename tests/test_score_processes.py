@@ -1,6 +1,8 @@
-"""`stats` and `score` over several processes and devices: the same bits, together."""
+"""`stats`, `score` and workdirs over several processes and devices: the same bits, together."""
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -8,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mollification import data, score
-from mollification.evaluation import features, scoring, statistics_file
+from mollification import data, measure, score
+from mollification.evaluation import features, records, scoring, statistics_file
+from mollification.training import loop, workdir
 from tests import several
 from tests.evaluation.toy import Toy
+from tests.training import tiny
 
 
 @pytest.fixture(scope='module')
@@ -111,6 +115,93 @@ def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
   assert '1 of 40 images cannot be read: 35.png' in said[1]
   assert 'process 1 of 2 failed, and so the others stop; its own output says why' in said[0]
   assert not list(tmp_path.glob('.*state*'))
+
+
+# The binary, and then statistics of samples; how many rows each process takes is said.
+OF_A_WORKDIR = """
+import sys
+from mollification import cli, evaluate, score
+from mollification.evaluation import batching, features, records
+map_rows, write = batching.map_rows, records.write
+
+def told(mapped, context, count, *args, **options):
+  print('rows', count, file=sys.stderr)
+  return map_rows(mapped, context, count, *args, **options)
+
+batching.map_rows = told
+records.write = lambda *args: (print('a record', file=sys.stderr), write(*args))[1]
+evaluate.main(cli.parse_flags(sys.argv))
+folder = evaluate._WORKDIR.value
+score.stats(folder, f'{folder}/samples.npz', features.load('digits_cnn_8x8'), num_samples=75)
+"""
+# Records of some metrics, and how many there are.
+MEASURED = [pytest.param('nll,fid', 3, id='some'),
+            pytest.param('nll,latents,mmd,fid,kid,pr,copies', 12, id='all',
+                         marks=pytest.mark.slow)]
+
+
+@pytest.fixture
+def trained(tmp_path):
+  """Two copies of a workdir with one checkpoint."""
+  config, folder = tiny.config(eval__every=0, checkpoint__every=8), tmp_path / 'one'
+  with workdir.lock(folder):
+    workdir.claim(folder, config.to_dict(), {})
+    loop.train(tiny.build.build(config), folder)
+  return folder, shutil.copytree(folder, tmp_path / 'two')
+
+
+@pytest.mark.parametrize('metrics, count', MEASURED)
+def test_processes_measure_a_checkpoint_as_one_does(trained, metrics, count):
+  alone, folder = trained
+  found = several.run(['-c', OF_A_WORKDIR, f'--workdir={folder}', '--num_samples=75',
+                       f'--metrics={metrics}'], 2, devices=4)
+  assert [status for status, *_ in found] == [0, 0], found
+  measure.measure(measure.open_run(alone), metrics.split(','), num_samples=75)
+  wanted, values = ({r.file_name: (r.value, r.standard_error, r.n, r.extra) for r in
+                     records.read_all(where / 'records')} for where in trained)
+  assert len(wanted) == count
+  assert values == wanted
+  (_, out, errors), (_, nothing, others) = found
+  assert out.count('step 8  ') == count
+  assert 'step 8  ' not in nothing
+  assert (errors.count('a record'), others.count('a record')) == (count, 0)
+  for said in (errors, others):   # of 360 rows, of 75 samples, and of those of `stats`
+    assert [line for line in said.splitlines() if line.startswith('rows')] == [
+      'rows 180', 'rows 38', 'rows 38']
+  score.stats(alone, alone / 'samples.npz', features.load('digits_cnn_8x8'), num_samples=75)
+  trees = [sorted(str(path.relative_to(where)) for path in where.rglob('*')) for where in trained]
+  assert trees[0] == trees[1]
+  one, two = (statistics_file.read(where / 'samples.npz') for where in trained)
+  np.testing.assert_array_equal(one[0].cov, two[0].cov)
+  assert one[1]['images_sha256'] == two[1]['images_sha256']
+
+
+BROKEN_IN_ONE = """
+import sys
+import jax
+from mollification import cli, evaluate, measurements
+
+def broken(*args):
+  if jax.process_index() == 1:
+    raise MemoryError('no memory left')
+  return measure(*args)
+
+measure, measurements.MEASURES['latents'] = measurements.MEASURES['latents'], broken
+evaluate.main(cli.parse_flags(sys.argv))
+"""
+
+
+@pytest.mark.slow
+def test_an_error_in_the_midst_of_what_one_process_does_ends_all(trained):
+  """The other one waits for it in a collective, and Python's way out would wait for the other."""
+  (status, _, _), (own, _, errors) = several.run(
+    ['-c', BROKEN_IN_ONE, f'--workdir={trained[0]}', '--metrics=latents,nll'], 2)
+  assert own == 2
+  assert 'error: no memory left' in errors
+  assert status not in (0, -signal.SIGABRT)   # which is what ends a process that hangs
+  both = several.run(['-m', 'mollification.evaluate', f'--workdir={trained[0]}', '--step=5'], 2)
+  assert [status for status, *_ in both] == [2, 2]
+  assert all('error: no checkpoint of step 5' in errors for *_, errors in both)
 
 
 @pytest.mark.slow

@@ -329,13 +329,11 @@ def test_options_without_effect_are_refused(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
 
 
-def test_a_workdir_is_measured_by_one_process(tmp_path):
-  """N of them would race for the same files."""
-  commands = [f'--workdir={tmp_path} --distributed=auto',
-              f'--workdir={tmp_path} --watch --coordinator=localhost:1 --num_processes=2 '
-              '--process_id=0']
-  for line in refused(commands):
-    assert line == ('error: --workdir is measured by one process; leave out --distributed, '
+def test_a_watch_is_of_one_process(tmp_path):
+  """Several would find checkpoints at different times."""
+  several = ['--distributed=auto', '--coordinator=localhost:1 --num_processes=2 --process_id=0']
+  for line in refused([f'--workdir={tmp_path} --watch {flags}' for flags in several]):
+    assert line == ('error: checkpoints are watched for by one process; leave out --distributed, '
                     '--coordinator, --num_processes, --process_id.')
 
 

@@ -174,7 +174,7 @@ def read(folder, name):
 
 
 @contextlib.contextmanager
-def _locked(parent):
+def locked(parent):
   """Holds `<parent>/.lock`: of many processes that miss a cache one builds it, the rest wait."""
   with open(parent / '.lock', 'w') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
@@ -215,7 +215,7 @@ def ensure(folder, write):
   if sound(folder):
     return folder
   folder.parent.mkdir(parents=True, exist_ok=True)
-  with _locked(folder.parent):
+  with locked(folder.parent):
     # Another process may have built it while this one waited.
     if not folder.exists() or problem(folder):
       _build(folder, write)

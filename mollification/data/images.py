@@ -77,13 +77,20 @@ def _tfds():
 
 
 def _prepared(tfds, source, data_dir):
-  """The TFDS builder with its data on disk; RuntimeError names the command and the folder."""
+  """The TFDS builder with its data on disk; RuntimeError names the command and the folder.
+
+  Of several processes that miss them one prepares them, and the others find what it left.
+  """
   builder = tfds.builder(source.builder, data_dir=data_dir)
   if builder.is_prepared():
     return builder
   try:
-    _reach(builder, data_dir)
-    builder.download_and_prepare()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with cache.locked(data_dir):
+      builder = tfds.builder(source.builder, data_dir=data_dir)
+      if not builder.is_prepared():
+        _reach(builder, data_dir)
+        builder.download_and_prepare()
   except Exception as error:  # whatever the network, the disk or a parser may raise
     reason = (str(error).splitlines() or [''])[0]
     raise RuntimeError(

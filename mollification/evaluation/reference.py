@@ -8,26 +8,30 @@ import pathlib
 
 import numpy as np
 
-from mollification import files, npz
+from mollification import files, npz, parallel
 from mollification.evaluation import scoring, sources, statistics_file
 
 
 def of_split(extractor, dataset, split, metrics, folder=None):
   """The `scoring.Reference` of a split of the data set of that name, for `metrics`.
 
-  The network runs for what `folder`, a workdir, does not hold yet, and what it finds is kept there;
-  None keeps nothing. Raises ValueError where a file there is of other data or another network, or
-  is damaged: it names the file, to be deleted.
+  The network runs for what `folder`, a workdir, does not hold yet, and what it finds is kept there,
+  of several processes by the first; None keeps nothing. Raises ValueError where a file there is of
+  other data or another network, or is damaged: it names the file, to be deleted.
   """
   if folder is None:
     needed = scoring.needed(metrics)
     return scoring.reference(_pass(extractor, split, needed)) if needed else scoring.Reference()
-  kept = _Kept(pathlib.Path(folder), extractor, dataset, split)
-  missing = [metric for metric in scoring.needed(metrics) if not kept.has(metric)]
+  kept, needed = _Kept(pathlib.Path(folder), extractor, dataset, split), scoring.needed(metrics)
+  missing = parallel.of_first([metric for metric in needed if not kept.has(metric)])
+  with parallel.together():
+    found = {metric: kept.read(metric) for metric in needed if metric not in missing}
   if missing:
-    kept.write(_pass(extractor, split, missing, rows_folder=kept.rows_path.parent), missing)
-  return scoring.Reference(**{_PARTS[metric]: kept.read(metric)
-                              for metric in scoring.needed(metrics)})
+    done = _pass(extractor, split, missing, rows_folder=kept.rows_path.parent)
+    parallel.by_first(kept.write, done, missing)
+    left = scoring.reference(done)
+    found |= {metric: getattr(left, _PARTS[metric]) for metric in missing}
+  return scoring.Reference(**{_PARTS[metric]: part for metric, part in found.items()})
 
 
 _PARTS = {'fid': 'statistics', 'sfid': 'spatial', 'kid': 'rows'}

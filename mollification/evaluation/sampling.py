@@ -2,6 +2,7 @@
 import dataclasses
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,7 +28,8 @@ class Samples:
     return len(self.x)
 
 
-def make_sampler(sample_fn, invert=None, *, batch_size, temperature=None, allow_nonfinite=False):
+def make_sampler(sample_fn, invert=None, *, batch_size, temperature=None, allow_nonfinite=False,
+                 shared=False):
   """sampler(variables, key, n, *, first=0, cond=None) -> Samples, compiled once.
 
   `sample_fn(variables, keys [B], **options) -> [B, *event]` draws in model space; its options are
@@ -35,7 +37,8 @@ def make_sampler(sample_fn, invert=None, *, batch_size, temperature=None, allow_
   `invert` takes samples back to stored units (`Prepare.invert`, whose quantisation rule counts);
   None leaves them in model space. The sampler returns samples first, ..., first + n - 1 of the
   stream of `key`: sample i depends on (key, i) alone, not on batch size or number of devices, so
-  blocks put together are one long run.
+  blocks put together are one long run. A `shared` one is for several processes: all must call it,
+  each draws its share, and all get the same Samples; another one is of this process alone.
 
   Raises FloatingPointError on any non-finite sample unless `allow_nonfinite`: to redraw or to
   leave them out would score another model than the one trained. Raises ValueError for n < 1.
@@ -49,14 +52,20 @@ def make_sampler(sample_fn, invert=None, *, batch_size, temperature=None, allow_
       raise ValueError(f'n must be at least 1 and first at least 0, got n={n}, first={first}.')
     if cond is not None and len(cond) != n:
       raise ValueError(f'cond must have one row per sample: {n}, got {len(cond)}.')
+    # Shares are of one size; what of the last ones lies beyond n is drawn too, and left out.
+    size = -(-n // jax.process_count()) if shared else n
+    own = np.arange(size) + (jax.process_index() * size if shared else 0)
     x, nonfinite = None, 0
-    for where, (block, finite) in batching.map_rows(
-        mapped, (variables, key), n, batch_size, first=first,
-        arrays=() if cond is None else (cond,)):
-      if x is None:
-        x = np.empty((n, *block.shape[1:]), block.dtype)
-      x[where] = block
-      nonfinite += int((~finite).sum())
+    for where, found in batching.map_rows(
+        mapped, (variables, key), size, batch_size, first=first + int(own[0]),
+        arrays=() if cond is None else (np.asarray(cond)[own.clip(max=n - 1)],)):
+      for i, (block, finite) in enumerate(parallel.all_processes(found) if shared else [found]):
+        rows = slice(i * size + where.start, min(i * size + where.stop, n))
+        count = max(0, rows.stop - rows.start)
+        if x is None:
+          x = np.empty((n, *block.shape[1:]), block.dtype)
+        x[rows] = block[:count]
+        nonfinite += int((~finite[:count]).sum())
     if nonfinite and not allow_nonfinite:
       raise FloatingPointError(
         f'{nonfinite} of {n} samples are not finite; lower the temperature, or pass '

@@ -87,8 +87,8 @@ class _Training:
   def _pause(self, done, state, values, preempted):
     """What is due after `done` updates; whether to leave then.
 
-    An evaluation takes long: in a pre-emption it is left, or cut short, and owed. The run that goes
-    on from here makes up for it.
+    An evaluation takes long: in a pre-emption it is left, or cut short, and owed, and so are grids,
+    whose programs may have to be compiled. The run that goes on from here makes up for both.
     """
     run, journal, outputs = self._run, self._journal, self._outputs
     evaluate, save, sample = _due_now(run, done)
@@ -104,7 +104,7 @@ class _Training:
     if save:
       outputs.save(done, state)
       self._alive(done, 'the save')
-    if sample and not journal.owed:
+    if sample and not journal.owed and not (preempted and done < run.total_steps):
       self._drawn(outputs.grids, done, state)
     return preempted or journal.owed or (save and self._stops.meanwhile())
 

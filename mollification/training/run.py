@@ -51,8 +51,10 @@ class Evaluation:
   log_likelihood: (variables, split) -> likelihood.Result, on the split as stored.
   importance: the same with the importance-weighted bound of many draws; None for a model whose
     likelihood is exact.
-  sample: (variables, n) -> sampling.Samples in stored units; sample i depends on (seed, i) alone;
-    fails on samples that are not finite. show: the same, which does not fail, for pictures.
+  sample: (variables, n, allow_nonfinite=False) -> sampling.Samples in stored units; sample i is a
+    function of (seed, i); fails on samples that are not finite, unless they are allowed. Several
+    processes share them: all must call it. show: (variables, n) -> all of them, whatever they are,
+    drawn by one process for its pictures.
   template: () -> shapes and shardings of the TrainState, to restore into.
   """
   dataset: Any

@@ -5,6 +5,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import types
 
 import numpy as np
@@ -213,6 +215,38 @@ def test_unprepared_data_names_command_and_folder(tmp_path, monkeypatch):
   with pytest.raises(ValueError, match=r"no image set 'lsun'; choose one of \['celeba64'"):
     images.load('lsun')
   assert probed == [tmp_path]
+
+
+def test_of_several_processes_one_prepares_the_data(tmp_path, monkeypatch):
+  """Both miss them at the same time; a lock of threads is one of processes here."""
+  both, made, prepared = threading.Barrier(2, timeout=60), [], []
+
+  class Builder:
+    """A new one knows what is on the disk, as those of TFDS do."""
+
+    def __init__(self, name, data_dir):
+      self._mark, self._there = data_dir / name, (data_dir / name).exists()
+      made.append(self)
+      if len(made) <= 2:
+        both.wait()
+
+    def is_prepared(self):
+      return self._there
+
+    def download_and_prepare(self):
+      prepared.append(self)
+      time.sleep(.1)
+      self._mark.touch()
+
+  monkeypatch.setattr(images, '_reach', lambda builder, folder: None)
+  tfds, builders = types.SimpleNamespace(builder=Builder), []
+  prepare = lambda: builders.append(images._prepared(tfds, images.SOURCES['cifar10'], tmp_path))
+  threads = [threading.Thread(target=prepare) for _ in range(2)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert (len(prepared), len(builders)) == (1, 2)
 
 
 def test_a_host_out_of_reach_is_found_out_at_once(tmp_path, monkeypatch):

@@ -75,6 +75,33 @@ def test_nonfinite_samples_are_counted_before_they_are_quantised():
   assert draw().nonfinite == 0
 
 
+@pytest.mark.parametrize('n, processes', [(75, 2), (2, 3), (9, 4)])
+def test_processes_that_share_get_all_samples(monkeypatch, n, processes):
+  """Each draws its part; what the last ones draw beyond n is neither returned nor counted."""
+  def broken(variables, keys, cond):
+    x = elementwise(variables, keys, cond=cond)
+    return jnp.where(x > .9, jnp.inf, x)
+
+  cond = np.linspace(0., .1, n, dtype=np.float32)
+  options = {'sample_fn': broken, 'cond': cond, 'batch_size': 8, 'allow_nonfinite': True}
+  drawn, wanted = [[] for _ in range(processes)], draw(n, **options)
+  monkeypatch.setattr(sampling.jax, 'process_count', lambda: processes)
+
+  def shared(index, gather):
+    monkeypatch.setattr(sampling.jax, 'process_index', lambda: index)
+    monkeypatch.setattr(sampling.parallel, 'all_processes', gather)
+    return draw(n, shared=True, **options)
+
+  for index, own in enumerate(drawn):
+    shared(index, lambda tree, own=own: own.append(tree) or [tree] * processes)
+  assert {sum(len(finite) for _, finite in own) for own in drawn} == {-(-n // processes)}
+  for index in range(processes):
+    rounds = zip(*drawn)
+    found = shared(index, lambda tree, rounds=rounds: next(rounds))
+    np.testing.assert_array_equal(found.x, wanted.x)
+    assert found.nonfinite == wanted.nonfinite
+
+
 def test_one_program_serves_all_calls():
   traces = []
 

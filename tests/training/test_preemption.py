@@ -189,6 +189,29 @@ def test_pictures_that_a_checkpoint_lacks_after_a_crash_are_drawn_by_the_next_st
   loop.train(loop.dataclasses.replace(run, sample=sample), tmp_path)   # none is drawn twice
 
 
+@pytest.mark.parametrize('asked, cut, then', [(4, [], [4, 8]), (8, [4, 8], [])])
+def test_pictures_are_left_to_the_run_that_goes_on(straight, tmp_path, asked, cut, then):
+  """To compile what draws them may take all the time that is left; at the end nothing goes on."""
+  folder, run, _ = straight
+  stop, drawn = preemption.Stop(), []
+
+  def batch(first, count):
+    stop.requested = first + count == asked
+    return run.batch(first, count)
+
+  shown = loop.dataclasses.replace(
+    run, eval_every=0, best_metric='', batch=batch,
+    sample=lambda state, draw=run.sample: (drawn.append(int(state.step)), draw(state))[1])
+  outcome = loop.train(shown, tmp_path, stop=stop)
+  assert (outcome.reason, drawn) == ('finished' if asked == 8 else 'preempted', cut)
+  drawn.clear()
+  for _ in range(2):   # once is enough
+    assert loop.train(shown, tmp_path).reason == 'finished'
+  assert drawn == then
+  assert sorted((tmp_path / 'samples').iterdir()) == [
+    tmp_path / 'samples' / path.name for path in sorted((folder / 'samples').iterdir())]
+
+
 def test_a_signal_while_a_checkpoint_is_saved_needs_no_other_one(straight, tmp_path, monkeypatch):
   _, run, _ = straight
   saved = []
