@@ -188,9 +188,12 @@ def _files(where, names, opened, stamps, grey):
   if not names:
     raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
                      'check the path.')
+  from PIL import Image
   names = sorted(names)
-  # Odd metadata is no matter here. Not `catch_warnings`, which is not for threads.
+  # Odd metadata is no matter here; more pixels than Pillow's limit (89 million) are, since it makes
+  # room for them before it reads any. Not `catch_warnings`, which is not for threads.
   warnings.filterwarnings('ignore', module=r'PIL\.')
+  warnings.simplefilter('error', Image.DecompressionBombWarning)
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
     seen = list(zip(pool.map(functools.partial(_header, opened), names), names))
   if any(isinstance(header, Exception) for header, _ in seen):

@@ -258,6 +258,17 @@ def test_a_truncated_image_is_named(tmp_path):
     everything(sources.open_images(tmp_path))
 
 
+def test_room_is_not_made_for_more_pixels_than_an_image_may_claim(tmp_path):
+  """A bitmap of which there is but the header: Pillow would make room for all that it claims."""
+  stream = io.BytesIO()
+  Image.new('RGB', (1, 1)).save(stream, 'BMP')
+  content = bytearray(stream.getvalue())
+  content[22:26] = struct.pack('<i', Image.MAX_IMAGE_PIXELS + 1)   # its height
+  (tmp_path / 'a.bmp').write_bytes(content)
+  with pytest.raises(ValueError, match=r'1 of 1 images cannot be read: a\.bmp .*exceeds limit'):
+    sources.open_images(tmp_path)
+
+
 def test_hashes_follow_pixels_shapes_and_order_and_go_on():
   x = pixels(0, 5, 4, 4, 3)
 
