@@ -45,7 +45,7 @@ def read(file, names=None):
 
 
 def _check_claim(archive, name):
-  """Raise ValueError where an array claims more memory than its member can fill.
+  """Raise ValueError for what is no array, and where one claims more memory than it can fill.
 
   NumPy makes room for all of it before it reads any.
   """
@@ -53,7 +53,7 @@ def _check_claim(archive, name):
   info = members.get(f'{name}.npy') or members[name]
   with archive.open(info) as member:
     if member.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
-      return   # bytes, as they are
+      raise ValueError(f'{name!r:.40} is no array')   # NumPy would give its bytes
   with archive.open(info) as member:
     shape, _, dtype = _header(member)
   if info.file_size > _DEFLATE * max(info.compress_size, 1):

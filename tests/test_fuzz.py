@@ -21,6 +21,8 @@ from hypothesis import HealthCheck
 
 from tests import fuzzing
 
+# NumPy reads headers of Python 2, with a word on it.
+pytestmark = pytest.mark.filterwarnings('ignore:Reading `.npy` or `.npz` file:UserWarning')
 SECONDS = float(os.environ.get('MOLLIFICATION_FUZZ_SECONDS', '600'))
 
 

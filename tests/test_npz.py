@@ -37,6 +37,16 @@ def test_the_array_that_was_chosen(tmp_path):
   np.testing.assert_array_equal(npz.read(io.BytesIO((tmp_path / 'x.npz').read_bytes()))['b'], X)
 
 
+def test_what_is_no_array_is_said(tmp_path):
+  """Of other files in an archive NumPy gives the bytes."""
+  np.savez(tmp_path / 'x.npz', a=X)
+  with zipfile.ZipFile(tmp_path / 'x.npz', 'a') as archive:
+    archive.writestr('note.txt', 'text')
+  with pytest.raises(ValueError, match=r"'note\.txt' is no array"):
+    npz.read(tmp_path / 'x.npz')
+  np.testing.assert_array_equal(npz.read(tmp_path / 'x.npz', ['a'])['a'], X)
+
+
 def _lying_header():
   """A member whose header says more rows than it has, and that another one follows."""
   stream, header = io.BytesIO(), io.BytesIO()
