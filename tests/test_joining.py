@@ -1,6 +1,4 @@
 """`--distributed=auto` where no cluster is found: alone, unless a launcher started several."""
-import sys
-
 import jax
 import pytest
 from absl import flags
@@ -21,7 +19,7 @@ def join(monkeypatch):
   for name in LAUNCHERS:
     monkeypatch.delenv(name, raising=False)
   monkeypatch.setattr(jax.distributed, 'initialize', initialize)
-  flags.FLAGS(sys.argv[:1], known_only=True)
+  flags.FLAGS.mark_as_parsed()   # a binary whose flags are required may be imported too
   with flagsaver.flagsaver((processes._DISTRIBUTED, 'auto')):
     yield processes.join
 
