@@ -195,7 +195,7 @@ def _build(folder, write):
     meta['files'] = {p.name: {'bytes': p.stat().st_size, 'sha256': _file_sha256(p)} for p in files}
     meta['splits'] = {split.name: {'n': split.num_examples, 'shape': list(split.x.shape[1:]),
                                    'sha256': split.sha256} for split in fields.values()}
-    meta['sha256'] = _meta_sha256(json.loads(json.dumps(meta)))
+    meta['sha256'] = _meta_sha256(meta)
     _write_json(temporary / 'meta.json', meta)
     _write_json(temporary / 'stamp.json', {p.name: _stamp(p) for p in files})
     if folder.exists():
