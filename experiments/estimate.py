@@ -1,6 +1,6 @@
 """What a run will take, before it is begun: FLOPs, memory and hours, of the program itself.
 
-FLOPs are those of matrix products and convolutions, counted in the traced update: XLA's own count
+FLOPs are those of matrix products and convolutions, counted in the traced programs: XLA's own count
 takes the body of a loop once, however often it runs, and the flows and NVAE are loops. Memory is
 that of the update as XLA compiles it for this machine; other compilers need another amount.
 """
@@ -12,20 +12,33 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from mollification import build, data, parallel, rng
+from mollification.evaluation import features, inception
 
 
 @dataclasses.dataclass(frozen=True)
 class Accelerator:
-  """Peak FLOP/s in float32 and bytes of memory, as the maker's data sheet has them."""
+  """Peak FLOP/s of products of float32 arrays and bytes of memory, as the maker publishes them.
+
+  A product of precision 'highest' takes as long as so many (`passes`) of JAX's default precision.
+  """
   flops: float
   memory: float
+  passes: int = 1
+
+  def hours(self, flops, utilisation):
+    """What so many FLOPs take at a share `utilisation` of the peak."""
+    return flops / (self.flops * utilisation) / 3600
 
 
-# Data sheets of NVIDIA (V100 SXM2, A100 SXM, H100 SXM: FP32 without sparsity), and one core of the
-# machine that the tables of this project were made on: a 2048² matmul there.
+# One device as JAX counts them. GPUs: data sheets of NVIDIA (V100 SXM2, A100 SXM, H100 SXM: FP32
+# without sparsity; TF32, JAX's default on the newer two, is faster). TPUs: Google Cloud's pages on
+# v4, v5e and v5p, bfloat16, to which a TPU rounds what it multiplies by default; six such products
+# make one of float32. And a core of the machine that made this project's tables: a 2048² matmul.
 ACCELERATORS = {
   'v100': Accelerator(15.7e12, 32e9), 'a100': Accelerator(19.5e12, 80e9),
-  'h100': Accelerator(67e12, 80e9), 'core': Accelerator(.1e12, 24e9)}
+  'h100': Accelerator(67e12, 80e9), 'tpu_v4': Accelerator(275e12, 32e9, 6),
+  'tpu_v5e': Accelerator(197e12, 16e9, 6), 'tpu_v5p': Accelerator(459e12, 95e9, 6),
+  'core': Accelerator(.1e12, 24e9)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +49,17 @@ class Cost:
   memory: float
   updates: int
 
-  def hours(self, accelerator, utilisation):
-    """On one accelerator that reaches a share `utilisation` of its peak."""
-    return self.flops * self.updates / (accelerator.flops * utilisation) / 3600
+  @property
+  def training(self):
+    """FLOPs of all updates."""
+    return self.flops * self.updates
 
 
-def of_config(config):
-  """The `Cost` of a config, of data whose shape is known; nothing is loaded or trained."""
+def of_config(config, passes=1):
+  """The `Cost` of a config, of data whose shape is known; nothing is loaded or trained.
+
+  A FLOP of a product of precision 'highest' counts as `passes` FLOPs.
+  """
   event_shape, dtype, levels = data.spec(config.data.name)
   batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
   state = jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
@@ -55,24 +72,60 @@ def of_config(config):
   memory = (found.argument_size_in_bytes + found.output_size_in_bytes
             + found.temp_size_in_bytes - found.alias_size_in_bytes)
   return Cost(sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-              devices * matmul_flops(jax.make_jaxpr(update)(*shapes)), devices * memory,
+              devices * matmul_flops(jax.make_jaxpr(update)(*shapes), passes), devices * memory,
               config.total_steps)
 
 
-def matmul_flops(jaxpr):
+def of_sample(config, network, passes=1):
+  """FLOPs of one sample of a model and of its features in `network`, without its resizing.
+
+  `network` is a name of `features.NAMES`; Inception's weights need not be there. `passes` is that
+  of `of_config`.
+  """
+  event_shape, dtype, levels = data.spec(config.data.name)
+  net, n = build.model(config, event_shape), config.eval.batch_size
+  batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
+  state = jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
+  classes = build.num_classes(config)
+  options = {'cond': jnp.zeros((n, classes))} if classes else {}
+  drawing = jax.make_jaxpr(
+    lambda variables, keys: build.sample_fn(config, net)(variables, keys, **options))(
+    {'params': state.params, **state.model_state}, jax.random.split(jax.random.key(0), n))
+  return matmul_flops(drawing, passes) / n + matmul_flops(_looking(network), passes)
+
+
+def _looking(network):
+  """The jaxpr of one image's features, whatever Inception's weights are."""
+  if network.startswith('inception_'):
+    x = jax.ShapeDtypeStruct((1, inception.SIZE, inception.SIZE, 3), jnp.float32)
+    return jax.make_jaxpr(lambda x: inception.Inception().init(jax.random.key(0), x))(x)
+  extractor = features.load(network)
+  side = extractor.resizing[1:] or extractor.image_shape[:1]
+  channels = extractor.image_shape[2] if extractor.image_shape else 3
+  x = jax.ShapeDtypeStruct((1, *side, *side, channels), jnp.float32)
+  return jax.make_jaxpr(extractor.apply)(extractor.variables, x)
+
+
+def matmul_flops(jaxpr, passes=1):
   """FLOPs of the matrix products and convolutions of a (closed) jaxpr, loops counted in full.
 
-  Two for a multiplication and addition. Of branches the dearest counts, of a `while` one round.
+  Two for a multiplication and addition, `passes` times as many where the precision is 'highest'. Of
+  branches the dearest counts, of a `while` one round.
   """
   total = 0
   for eqn in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
     if eqn.primitive.name in _FLOPS:
-      total += _FLOPS[eqn.primitive.name](eqn)
+      total += _FLOPS[eqn.primitive.name](eqn) * (passes if _is_highest(eqn) else 1)
       continue
-    inner = [matmul_flops(j) for j in _jaxprs(eqn.params)]
+    inner = [matmul_flops(j, passes) for j in _jaxprs(eqn.params)]
     times = eqn.params['length'] if eqn.primitive.name == 'scan' else 1
     total += times * (max(inner, default=0) if eqn.primitive.name == 'cond' else sum(inner))
   return total
+
+
+def _is_highest(eqn):
+  precision = eqn.params['precision']   # one, or one of each side
+  return jax.lax.Precision.HIGHEST in (precision if isinstance(precision, tuple) else (precision,))
 
 
 def _jaxprs(params):

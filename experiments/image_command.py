@@ -7,6 +7,8 @@ every table that names them, and are not trained again once they are finished, s
 share a folder may each take a --shard. --dry_run lists the runs, how far each is, and what it will
 take on --accelerator; --record copies the records to experiments/results/images.
 """
+import collections
+import functools
 import json
 import pathlib
 import shutil
@@ -83,21 +85,40 @@ def run(table, root):
 
 def listing(todo):
   """Lines: each run with its state and its estimate, and the sum of what is left."""
-  accelerator, costs, left = estimate.ACCELERATORS[FLAGS.accelerator], {}, 0.
+  accelerator, programs, left = estimate.ACCELERATORS[FLAGS.accelerator], {}, 0.
+  passes = accelerator.passes
   for cell in todo:
     program = cell.label.rsplit('/', 2)[0]   # arms and seeds share it
-    if program not in costs:
-      costs[program] = estimate.of_config(cell.config)
-    cost, state = costs[program], cells.state(cell)
-    hours = cost.hours(accelerator, FLAGS.utilisation)
-    left += hours * (1 - cells.updates_done(cell) / cost.updates)
+    if program not in programs:
+      programs[program] = (estimate.of_config(cell.config, passes), functools.cache(
+        functools.partial(estimate.of_sample, cell.config, passes=passes)))
+    (cost, of_sample), state = programs[program], cells.state(cell)
+    measuring = sum(n * of_sample(network) for network, n in samples_of(cell).items())
+    training, measured = (accelerator.hours(flops, FLAGS.utilisation)
+                          for flops in (cost.training, measuring))
+    left += training * (1 - cells.updates_done(cell) / cost.updates)
+    left += 0. if state == 'done' else measured
     fits = '' if cost.memory < accelerator.memory else ', does not fit'
     yield (f'{cell.label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
            f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{fits}, '
-           f'{hours:.2g} h')
+           f'{training:.2g} h, samples and their features {measured:.2g} h')
   yield (f'{len(todo)} runs, {left:,.2g} h left on one {FLAGS.accelerator} '
-         f'({accelerator.flops / 1e12:g} TFLOP/s at {FLAGS.utilisation:.0%}); evaluation and '
-         'compilation are not counted')
+         f'({accelerator.flops / 1e12:g} TFLOP/s at {FLAGS.utilisation:.0%}'
+         + (f", products of precision 'highest' {passes} times" if passes > 1 else '')
+         + '); likelihoods, features of data and compilation are not counted, nor samples in the '
+         'number of a split')
+
+
+def samples_of(cell):
+  """{network: samples of a run that are looked at in it}, of those whose number is a cell's own."""
+  every = cell.config.checkpoint.keep_every
+  kept = -(-cell.config.total_steps // every) - 1 if every else 0   # all but the last
+  found = collections.Counter()
+  each = *((own, 1) for own in cell.more), *((own, kept) for own in cell.over_training)
+  for own, times in each:
+    if own.network and own.num_samples:
+      found[own.network] += times * own.num_samples
+  return found
 
 
 def record(cell, place):

@@ -21,7 +21,7 @@ from experiments import (
   table_two_step,
 )
 from mollification import build, check, measure
-from mollification.evaluation import records
+from mollification.evaluation import features, records
 from mollification.training import workdir
 from tests import test_configs
 from tests.training import tiny
@@ -239,17 +239,34 @@ def test_figures_in_docstrings_are_those_of_the_records(scale, dataset, least):
 
 
 def test_a_listing_adds_up(monkeypatch, tmp_path):
-  monkeypatch.setattr(estimate, 'of_config', lambda config: estimate.Cost(10**6, 3e12, 9e10, 2_000))
+  """Ten kept checkpoints of seed 0 are looked at, each in 50,000 samples."""
+  asked = []
+  monkeypatch.setattr(estimate, 'of_config', lambda config, passes: estimate.Cost(
+    10**6, 3e12, 9e10, 2_000))
+  monkeypatch.setattr(estimate, 'of_sample', lambda config, network, passes: (
+    asked.append((network, passes)) or 2e10))
   monkeypatch.setattr(image_command, 'FLAGS',
-                      types.SimpleNamespace(accelerator='v100', utilisation=.5))
+                      types.SimpleNamespace(accelerator='tpu_v4', utilisation=.5))
   todo = [image_cells.cell('table1', 'paper', f'cifar10/vae/{arm}/0', tmp_path)
           for arm in ('vanilla', 'gaussian', 'blur')]
   (todo[0].folder / 'checkpoints' / '500').mkdir(parents=True)
+  assert todo[0].config.total_steps == 10 * todo[0].config.checkpoint.keep_every
   *lines, total = image_command.listing(todo)
-  hours = 3e12 * 2_000 / 15.7e12 / .5 / 3600
+  training, measuring = (flops / 275e12 / .5 / 3600 for flops in (3e12 * 2_000, 5e5 * 2e10))
   assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
-                      f'GFLOP an update, 90 GB, does not fit, {hours:.2g} h')
-  assert total.startswith(f'3 runs, {2.75 * hours:.2g} h left on one v100 (15.7 TFLOP/s at 50%)')
+                      f'GFLOP an update, 90 GB, does not fit, {training:.2g} h, samples and their '
+                      f'features {measuring:.2g} h')
+  assert total.startswith(f'3 runs, {2.75 * training + 3 * measuring:.2g} h left on one tpu_v4 '
+                          "(275 TFLOP/s at 50%, products of precision 'highest' 6 times)")
+  assert asked == [('inception_pytorch', 6)]   # of one model, once
+
+
+def test_samples_of_later_seeds_are_looked_at_at_the_end_alone(tmp_path):
+  count = lambda seed: image_command.samples_of(
+    image_cells.cell('table1', 'cpu', f'fashion_mnist/vae/blur/{seed}', tmp_path))
+  assert count(0) == count(1) == {'efficientnet_lite0_96': 2_000}   # the rest is a split's number
+  digits = image_cells.cell('table1', 'digits', 'digits/vae/blur/0', tmp_path)
+  assert image_command.samples_of(digits) == {}
 
 
 @pytest.mark.parametrize('failed', [(), ('digits/vae/vanilla/1',)])
@@ -293,6 +310,32 @@ def test_flops_of_a_network_without_loops_are_those_that_xla_counts():
   weights = sum(leaf.size for leaf in jax.tree.leaves(state.params) if leaf.ndim == 2)
   # Forward, and by inputs and by weights backward, but that nobody needs the first layer's inputs.
   assert found.flops == pytest.approx(6 * 128 * weights - 2 * 128 * 64 * 256, rel=1e-6)
+
+
+def test_products_of_highest_precision_count_as_many_passes():
+  def fn(a, b):
+    return jnp.matmul(jnp.matmul(a, b, precision='highest'), b)
+
+  traced = jax.make_jaxpr(fn)(jnp.ones((2, 3)), jnp.ones((3, 3)))
+  assert estimate.matmul_flops(traced) == 2 * 36
+  assert estimate.matmul_flops(traced, passes=6) == 7 * 36
+
+
+@pytest.mark.parametrize('network, gflop', [('inception_pytorch', 11.43),
+                                            ('digits_cnn_8x8', None)])
+def test_a_sample_costs_its_decoder_and_the_network_of_features(network, gflop):
+  """Of Inception 2 x 5.71: torchvision lists its inception_v3 with 5.71 G multiply-adds."""
+  config = config_of('digits_vae')
+  decoder = jax.eval_shape(lambda: build.create_state(
+    config, jnp.zeros((128, 8, 8, 1), jnp.uint8), 17, 1.)).params['decoder']
+  drawing = 2 * sum(leaf.size for leaf in jax.tree.leaves(decoder) if leaf.ndim == 2)
+  found = estimate.of_sample(config, network) - drawing
+  if gflop:
+    assert found == pytest.approx(1e9 * gflop, rel=1e-3)
+  else:
+    extractor = features.load(network)
+    lowered = jax.jit(extractor.apply).lower(extractor.variables, jnp.zeros((1, 8, 8, 1)))
+    assert found == pytest.approx(lowered.cost_analysis()['flops'], rel=.2)   # the border, biases
 
 
 def test_loops_count_as_often_as_they_run():
