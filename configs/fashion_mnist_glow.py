@@ -4,7 +4,11 @@ Paper row: none; the paper has no Fashion-MNIST.
 Command:
   python -m mollification.main --config=configs/fashion_mnist_glow.py --workdir=runs/fashion_glow
 Expected: none published.
-Measured: not yet.
+Measured: not at this size. With 4 steps a level of 64 hidden units in place of its own, 3,500
+  updates: test log-likelihood vanilla -2345.3 ± 9.4, Gaussian -2379 ± 15, blur -2605 ± 36 nats;
+  Fréchet distance 7.88 ± 0.26, 7.24 ± 0.14 and 8.05 ± 0.19 in fashion_mnist_cnn_28x28 features
+  (mean ± standard error of 3 seeds; experiments/results/images, from `python -m experiments.table1
+  --scale=cpu`).
 """
 from configs import default
 

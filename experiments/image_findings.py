@@ -137,11 +137,17 @@ def nonfinite(found):
   for key, what, words in (
       ('nonfinite_samples', 'samples', 'are not finite and count as the images that they become'),
       ('nonfinite', 'likelihoods', 'are not finite and left out')):
-    counts = {(cell.model, cell.arm, cell.seed, record.n): record.extra[key]
-              for cell, record in found if record.extra.get(key)}
-    for model, arm in sorted({of_run[:2] for of_run in counts}):
-      own = {of_run: count for of_run, count in counts.items() if of_run[:2] == (model, arm)}
-      yield (f'{model}, {arm}: {sum(own.values())} of {sum(n for *_, n in own):,} {what} {words}.')
+    runs = {}   # of the same samples, the most that were looked at
+    for cell, record in sorted(found, key=lambda pair: pair[1].n):
+      if key in record.extra:
+        of_arm = runs.setdefault((cell.model, cell.arm), {})
+        of_arm[cell.seed] = record.extra[key], record.n
+    for (model, arm), seeds in sorted(runs.items()):
+      counts, sizes = zip(*(seeds[seed] for seed in sorted(seeds)))
+      if sum(counts):
+        shares = ', '.join(f'{count / n:.2%}' for count, n in zip(counts, sizes))
+        yield (f'{model}, {arm}: {sum(counts):,} of {sum(sizes):,} {what} ({shares} by seed) '
+               f'{words}.')
   lost = sorted({(cell.model, cell.arm) for cell, _ in found if not math.isfinite(cell.value)})
   if lost:
     yield f'Not finite: {"; ".join(", ".join(which) for which in lost)}.'

@@ -104,10 +104,18 @@ def test_a_row_for_each_arm_of_seeds_that_both_have():
   rows = {row.model: row for row in image_table.rows([cell for cell, _ in found])}
   assert rows['vae, gaussian'].difference.mean == -1.5
   assert (rows['vae, blur'].difference.mean, rows['vae, blur'].vanilla.count) == (3., 1)
-  assert not list(image_findings.nonfinite(found))
-  found[2][1].extra['nonfinite_samples'] = 3
+
+
+def test_samples_that_are_not_finite_count_once_among_those_of_all_seeds():
+  """Features in another network are of the first of the same samples."""
+  counts = {('vanilla', 0, 50): 0, ('vanilla', 1, 50): 0, ('gaussian', 0, 50): 3,
+            ('gaussian', 0, 20): 2, ('gaussian', 1, 50): 0}
+  found = [(comparison.Cell('vae', arm, seed, 'frechet', 1.),
+            types.SimpleNamespace(extra={'nonfinite_samples': count}, n=n))
+           for (arm, seed, n), count in counts.items()]
   assert list(image_findings.nonfinite(found)) == [
-    'vae, gaussian: 3 of 50 samples are not finite and count as the images that they become.']
+    'vae, gaussian: 3 of 100 samples (6.00%, 0.00% by seed) are not finite and count as the images '
+    'that they become.']
 
 
 def test_the_page_shows_vanilla_means_and_marks_what_is_decided():
