@@ -250,14 +250,15 @@ def make_encoder(net, outputs, *, widths=None, axis_name=None, dtype='float32'):
   Raises ValueError for an unknown kind or dtype and for widths below 1.
   """
   encoder, _, default = _pair(net)
-  return encoder(outputs, _checked(default if widths is None else widths), axis_name, _type(dtype))
+  return encoder(outputs, _checked(default if widths is None else widths), axis_name,
+                 check_type(dtype))
 
 
 def make_decoder(net, event_shape, *, widths=None, axis_name=None, dtype='float32'):
   """Decoder [B, Z] -> [B, *event_shape] of kind `net`; `widths` are the encoder's, mirrored."""
   _, decoder, default = _pair(net)
   return decoder(event_shape, _checked(default if widths is None else widths), axis_name,
-                 _type(dtype))
+                 check_type(dtype))
 
 
 def _pair(net):
@@ -273,7 +274,8 @@ def _checked(widths):
   return widths
 
 
-def _type(dtype):
+def check_type(dtype):
+  """`dtype`; ValueError unless nets can compute in it."""
   if dtype not in DTYPES:
     raise ValueError(f'dtype must be one of {DTYPES}, got {dtype!r}.')
   return dtype

@@ -11,6 +11,7 @@ from mollification.models import decoders, gaussian, moments, objectives
 from mollification.models.autoencoder import check_samples
 from mollification.models.base import check_events
 from mollification.models.latent import LatentModel
+from mollification.models.nets import check_type
 from mollification.models.nvae_cells import BottomUp, TopDown
 
 POWER_ITERATIONS = 10
@@ -31,10 +32,11 @@ class NVAE(LatentModel, kw_only=True):
   `balance`, gamma_l is the batch's mean KL of the group over the mean of all groups' (§3.2), which
   keeps groups from dying; then 1. It is a statistic of the batch without a running one: where
   `train` is False it is 1 too. `spectral` weighs the sum of the kernels' largest singular values
-  (§3.2), see `penalty`. Before sampling, let `base.refresh` recompute running statistics.
+  (§3.2), see `penalty`. Before sampling, let `base.refresh` recompute running statistics. `dtype`
+  is the type that the nets compute in, see `nvae_cells`.
 
   Raises ValueError for sizes below 1, images that cannot be halved once per scale, a negative beta
-  or spectral, a warmup outside [0, 1], and a condition.
+  or spectral, a warmup outside [0, 1], another dtype than float32 and bfloat16, and a condition.
   """
   groups: tuple[int, ...] = (30,)
   latents: int = 20
@@ -48,15 +50,16 @@ class NVAE(LatentModel, kw_only=True):
   warmup: float = .3
   balance: bool = True
   spectral: float = 0.
+  dtype: str = 'float32'
 
   def setup(self):
     self._check()
     self.observation = decoders.Observation(self.event_shape, self.likelihood,
                                             self.decoder_variance, mixtures=self.mixtures,
                                             levels=self.levels)
-    self.bottom_up = BottomUp(self.groups, self.width, self.axis_name)
+    self.bottom_up = BottomUp(self.groups, self.width, self.axis_name, self.dtype)
     self.top_down = TopDown(self.groups, self.width, self.latents, self.expansion,
-                            self.observation.net_shape, self.axis_name)
+                            self.observation.net_shape, self.axis_name, self.dtype)
 
   def loss(self, x, keys, *, train, progress=1., cond=None, mask=None):
     """See `Model.loss`. Metrics, [B] in nats: 'kl', and 'reconstruction', log p(x | z)."""
@@ -178,6 +181,7 @@ class NVAE(LatentModel, kw_only=True):
                            axis=1)
 
   def _check(self):
+    check_type(self.dtype)
     sizes = (*self.groups, self.latents, self.width, self.expansion)
     if not self.groups or min(sizes) < 1:
       raise ValueError('groups, latents, width and expansion must be at least 1, got '

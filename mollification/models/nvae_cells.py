@@ -1,4 +1,9 @@
-"""The two networks of NVAE: features on the way up, latents on the way down."""
+"""The two networks of NVAE: features on the way up, latents on the way down.
+
+`dtype` is the type of activations and products inside cells and between scales, 'float32' or
+'bfloat16'. What cells add to stays float32, since each adds little, and so do the heads of the
+distributions, parameters, batch statistics and means.
+"""
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,13 +25,15 @@ class BottomUp(nn.Module):
   groups: tuple[int, ...]
   width: int
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, x, *, train, mask=None):
-    h, found = Conv(self.width, 3, padding=1)(x), []
+    h, found = _in(self.dtype, Conv(self.width, 3, padding=1), x), []
     for scale, count in reversed(list(enumerate(self.groups))):
-      h = Conv(self.width * 2**(len(self.groups) - 1 - scale), 4, stride=2, padding=1)(nn.swish(h))
-      cell = _repeat(UpCell, count)(self.axis_name, train, name=f'groups_{scale}')
+      width = self.width * 2**(len(self.groups) - 1 - scale)
+      h = _in(self.dtype, Conv(width, 4, stride=2, padding=1), nn.swish(h))
+      cell = _repeat(UpCell, count)(self.axis_name, train, self.dtype, name=f'groups_{scale}')
       h, features = cell(h, None, mask)
       found.append(features[::-1])
     return found[::-1]
@@ -45,24 +52,26 @@ class TopDown(nn.Module):
   expansion: int
   net_shape: tuple[int, ...]
   axis_name: str | None = None
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(self, noise, features, *, train, mask=None):
-    norm = dict(axis_name=self.axis_name, train=train)
+    options = dict(axis_name=self.axis_name, train=train, dtype=self.dtype)
     start = (*noise[0].shape[2:4], self.width * 2**(len(self.groups) - 1))
     h = self.param('start', nn.initializers.normal(1.), start)
     h = jnp.broadcast_to(h, (noise[0].shape[1], *start))
     terms, stats = [], []
     for scale, count in enumerate(self.groups):
       if scale:
-        h = Conv(h.shape[-1] // 2, 1)(_enlarge(nn.swish(h)))
-      group = _repeat(Group, count)(self.latents, self.expansion, **norm, name=f'groups_{scale}')
+        h = _in(self.dtype, Conv(h.shape[-1] // 2, 1), _enlarge(nn.swish(h)))
+      group = _repeat(Group, count)(self.latents, self.expansion, **options,
+                                    name=f'groups_{scale}')
       h, (kl, ratio, found) = group(
           h, (noise[scale], None if features is None else features[scale]), mask)
       terms.append((kl, ratio))
       stats.append(found)
-    h = Conv(self.width, 1)(_enlarge(nn.swish(h)))
-    h = DownCell(self.expansion, **norm)(h, mask)
+    h = _in(self.dtype, Conv(self.width, 1), _enlarge(nn.swish(h)))
+    h = DownCell(self.expansion, **options)(h, mask)
     out = Conv(self.net_shape[-1], 3, padding=1)(nn.elu(h))
     kl, ratio = (jnp.concatenate(t).T for t in zip(*terms))
     return out, kl, ratio, stats
@@ -83,6 +92,7 @@ class Group(nn.Module):
   expansion: int
   axis_name: str | None
   train: bool
+  dtype: str
 
   @nn.compact
   def __call__(self, h, inputs, mask):
@@ -92,7 +102,7 @@ class Group(nn.Module):
     mean_p, log_sd = _halves(Conv(2 * self.latents, 1, name='prior', **head)(nn.elu(h)))
     mean = log_var = jnp.zeros_like(noise)
     if features is not None:
-      both = features + Conv(features.shape[-1], 1, name='down')(h)
+      both = features + _in(self.dtype, Conv(features.shape[-1], 1, name='down'), h)
       d_mean, d_log_sd = _halves(Conv(2 * self.latents, 3, padding=1, name='posterior',
                                       **head)(nn.elu(both)))
       mean, log_var = d_mean * jnp.exp(-log_sd), 2. * d_log_sd
@@ -100,8 +110,8 @@ class Group(nn.Module):
     kl = jnp.sum(objectives.gaussian_kl_terms(mean, log_var), axis=(1, 2, 3))
     ratio = decoders.gaussian_log_prob(e, mean, log_var) - gaussian.standard_normal_log_prob(e)
     z = mean_p + jnp.exp(log_sd) * e
-    h = Conv(h.shape[-1], 1, name='join')(jnp.concatenate([h, z], axis=-1))
-    h = DownCell(self.expansion, self.axis_name, self.train)(h, mask)
+    h = _in(self.dtype, Conv(h.shape[-1], 1, name='join'), jnp.concatenate([h, z], axis=-1))
+    h = DownCell(self.expansion, self.axis_name, self.train, self.dtype)(h, mask)
     return h, (kl, ratio, (mean, log_var))
 
 
@@ -109,16 +119,17 @@ class UpCell(nn.Module):
   """x + .1 SE(conv3(swish(BN(conv3(swish(BN(x))))))): a body of `_repeat`."""
   axis_name: str | None
   train: bool
+  dtype: str
 
   @nn.compact
   def __call__(self, x, inputs, mask):
     """(h, h) [B, H, W, C]."""
     del inputs
-    y = x
+    y = x.astype(self.dtype)
     for _ in range(2):
       y = nn.swish(BatchNorm(self.axis_name)(y, train=self.train, mask=mask))
       y = Conv(x.shape[-1], 3, padding=1)(y)
-    x = x + RESIDUAL * SqueezeExcite()(y)
+    x = x + RESIDUAL * SqueezeExcite()(y).astype(x.dtype)
     return x, x
 
 
@@ -127,15 +138,16 @@ class DownCell(nn.Module):
   expansion: int
   axis_name: str | None
   train: bool
+  dtype: str
 
   @nn.compact
   def __call__(self, x, mask):
     norm = lambda h: BatchNorm(self.axis_name)(h, train=self.train, mask=mask)
     channels = x.shape[-1]
-    y = Conv(self.expansion * channels, 1)(norm(x))
+    y = Conv(self.expansion * channels, 1)(norm(x.astype(self.dtype)))
     y = Depthwise()(nn.swish(norm(y)))
     y = norm(Conv(channels, 1)(nn.swish(norm(y))))
-    return x + RESIDUAL * SqueezeExcite()(y)
+    return x + RESIDUAL * SqueezeExcite()(y).astype(x.dtype)
 
 
 class SqueezeExcite(nn.Module):
@@ -144,8 +156,8 @@ class SqueezeExcite(nn.Module):
   @nn.compact
   def __call__(self, x):
     channels = x.shape[-1]
-    gate = nn.relu(nn.Dense(max(channels // 16, 4))(x.mean((1, 2))))
-    gate = nn.sigmoid(nn.Dense(channels)(gate))
+    gate = nn.relu(nn.Dense(max(channels // 16, 4))(x.mean((1, 2), dtype=jnp.float32)))
+    gate = nn.sigmoid(nn.Dense(channels)(gate)).astype(x.dtype)
     return x * jnp.broadcast_to(gate[:, None, None], x.shape)
 
 
@@ -156,7 +168,8 @@ class Depthwise(nn.Module):
   def __call__(self, x):
     init = nn.initializers.variance_scaling(1., 'fan_in', 'truncated_normal', in_axis=(0, 1),
                                             out_axis=(), batch_axis=2)
-    return depthwise(x, self.param('depthwise', init, (DEPTHWISE, DEPTHWISE, x.shape[-1])))
+    kernel = self.param('depthwise', init, (DEPTHWISE, DEPTHWISE, x.shape[-1]))
+    return depthwise(x, kernel.astype(x.dtype))
 
 
 def depthwise(x, kernel):
@@ -170,8 +183,9 @@ def depthwise(x, kernel):
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     rows = jnp.stack([padded[:, i:i + height] for i in range(size)])      # [i, B, H, W', C]
-    taps = [jnp.sum(rows * kernel[:, j, None, None, None], axis=0) for j in range(size)]
-    return sum(tap[:, :, j:j + width] for j, tap in enumerate(taps))
+    taps = [jnp.sum(rows * kernel[:, j, None, None, None], axis=0, dtype=jnp.float32)
+            for j in range(size)]
+    return sum(tap[:, :, j:j + width] for j, tap in enumerate(taps)).astype(x.dtype)
 
   def direct(x, kernel):
     return jax.lax.conv_general_dilated(
@@ -186,6 +200,11 @@ def _repeat(cell, count):
   stacked = dict.fromkeys(('params', 'batch_stats', moments.COLLECTION), 0)
   return nn.scan(cell, variable_axes=stacked, split_rngs={'params': True},
                  in_axes=(0, nn.broadcast), length=count)
+
+
+def _in(dtype, layer, x):
+  """`layer` of x as it computes in `dtype`, in x's type again."""
+  return layer(x.astype(dtype)).astype(x.dtype)
 
 
 def _halves(x):

@@ -28,7 +28,8 @@ CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0
               'mollify.spread': 'none', 'mollify.denoise': False, 'log.watchdog': 0.}
 # The same, of keys that other models had from the start.
 CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'},
-                 **{model: {'model.dtype': 'float32'} for model in ('vae', 'vae_iaf', 'hvae')}}
+                 **{model: {'model.dtype': 'float32'}
+                    for model in ('vae', 'vae_iaf', 'hvae', 'nvae')}}
 
 
 @contextlib.contextmanager

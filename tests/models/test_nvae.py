@@ -1,5 +1,6 @@
 """NVAE: KL terms against Monte Carlo, weights, balancing, the penalty, temperature."""
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -174,10 +175,26 @@ def test_depthwise_convolution_is_xlas_with_its_gradients():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *found)
 
 
+def test_cells_in_bfloat16_leave_what_they_add_to_and_the_distributions_float32():
+  """Of each product its type stands in the traced program; heads and gates are of float32."""
+  full, variables, x = _setup()
+  half = models.create('nvae', (4, 4, 1), **OPTIONS, dtype='bfloat16')
+  x, keys = x[:4], jax.random.split(jax.random.key(3), 4)
+  made = jax.eval_shape(lambda: half.init(jax.random.key(0), x, keys, train=True, method='loss'))
+  assert {leaf.dtype for leaf in jax.tree.leaves(made)} == {jnp.dtype('float32')}
+  draw = lambda model: lambda v: model.apply(v, x, keys, method='draw')
+  for a, b in zip(jit(draw(half))(variables), jit(draw(full))(variables)):
+    assert a.dtype == b.dtype == jnp.float32
+    assert 0 < abs(a - b).max() < .05 * abs(b).max()
+  text = str(jax.make_jaxpr(draw(half))(variables))
+  types = re.findall(r':(\w+)\[[^]]*\] = (?:dot_general|conv_general_dilated)', text)
+  assert types.count('bf16') > types.count('f32') > 0
+
+
 @pytest.mark.parametrize('options, message', [
     (dict(groups=()), 'at least 1'), (dict(latents=0), 'at least 1'),
     (dict(groups=(1, 1, 1)), 'multiples of 8'), (dict(spectral=-1.), 'must not be negative'),
-    (dict(warmup=-1.), r'warmup lies in \[0, 1\]')])
+    (dict(warmup=-1.), r'warmup lies in \[0, 1\]'), (dict(dtype='float16'), 'must be one of')])
 def test_options_that_make_no_sense_are_errors(options, message):
   model = models.create('nvae', (4, 4, 1), **{**OPTIONS, **options})
   with pytest.raises(ValueError, match=message):

@@ -8,7 +8,7 @@ from tests.training import tiny
 UPDATES = 40
 NETS = {'mlp': ('vae', {}), 'conv': ('conv', {}),   # the rest in the slow tier
         'resnet': ('conv', {'model__net': 'resnet', 'model__widths': (4, 4)}),
-        'iaf': ('iaf', {}), 'hvae': ('hvae', {})}
+        'iaf': ('iaf', {}), 'hvae': ('hvae', {}), 'nvae': ('nvae', {})}
 
 
 def _losses(folder, family, options, dtype):
