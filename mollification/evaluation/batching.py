@@ -12,7 +12,10 @@ _HEAR = contextvars.ContextVar('hear', default=lambda: None)
 
 @contextlib.contextmanager
 def heard(hear):
-  """Context in which `hear()` is called after each batch of `map_rows`: a sign of life."""
+  """Context in which `hear()` is called after each batch of `map_rows`: a sign of life.
+
+  What it raises ends the rows.
+  """
   token = _HEAR.set(hear)
   try:
     yield

@@ -55,7 +55,8 @@ def make_evaluator(fn, prepare, *, batch_size):
 
   The draws (dequantisation, and the model's own) are functions of `key` and the index of the
   example in `x_rows`; neither batch size nor number of devices changes them. Several processes
-  share the rows: all must call it, and all get the same Result.
+  share the rows: all must call it, and all get the same Result, or what one of them raises between
+  two batches, see `batching.heard` and `parallel.together`.
 
   Raises ValueError for a flipping prepare, an empty split, `len(x_rows) != split_size`, `cond` of
   another length, and a `fn` that does not return [B].
@@ -72,9 +73,10 @@ def make_evaluator(fn, prepare, *, batch_size):
     here = parallel.share(n)
     arrays = [a[here] for a in ((x_rows,) if cond is None else (x_rows, cond))]
     terms = np.full((2, -(-n // jax.process_count())), np.nan, np.float32)
-    for where, found in batching.map_rows(mapped, (variables, key), here.stop - here.start,
-                                          batch_size, first=here.start, arrays=arrays):
-      terms[:, where] = found
+    with parallel.together():   # one may be asked to leave between two batches
+      for where, found in batching.map_rows(mapped, (variables, key), here.stop - here.start,
+                                            batch_size, first=here.start, arrays=arrays):
+        terms[:, where] = found
     # One number per example is little; summed in one go, batches leave no trace in the rounding.
     ll, log_det = np.concatenate(parallel.all_processes(terms), axis=1)[:, :n].astype(np.float64)
     values = ll + log_det

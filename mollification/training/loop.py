@@ -129,7 +129,11 @@ class _Training:
 
   def _evaluated(self, done, state):
     """What an evaluation finds; None where it was cut short."""
-    with batching.heard(functools.partial(self._alive, done, 'a batch of the evaluation')):
+    def hear():
+      self._alive(done, 'a batch of the evaluation')
+      self._stops.between()
+
+    with batching.heard(hear):
       found = self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
     self._alive(done, 'the evaluation')
     return found

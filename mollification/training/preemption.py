@@ -137,11 +137,21 @@ class Agreement:
     return jax.process_count() == 1 and self._stop.requested
 
   def unless_stopped(self, fn):
-    """`fn()`, or None where a signal cut it short; several processes see it through together."""
-    if jax.process_count() > 1:
-      return fn()
+    """`fn()`, or None where a signal cut it short; that of several processes `between` its batches.
+
+    All of them then get None, those that have no signal once their share is done.
+    """
+    several = jax.process_count() > 1
     try:
-      with self._stop.interrupting():
+      with contextlib.nullcontext() if several else self._stop.interrupting():
         return fn()
-    except Interrupted:
+    except (Interrupted, parallel.Leave):
       return None
+
+  def between(self):
+    """Of several processes, raise `parallel.Leave` in one that is asked to stop.
+
+    In the middle of a batch the others would wait for its part of a collective operation.
+    """
+    if jax.process_count() > 1 and self._stop.requested:
+      raise parallel.Leave

@@ -62,7 +62,7 @@ def test_two_processes_train_as_one_does(two):
   folder, leaves, rows = two
   said = [json.loads((folder / f'said-{i}.json').read_text()) for i in range(2)]
   assert said[0]['devices'] == 2
-  assert [one['written'] for one in said] == [[*range(1, 9)] * 2, []]   # one writes
+  assert [one['written'] for one in said] == [[*range(1, 9)] * 3, []]   # one writes
   _assert_alike(_saved(folder / 'everything.npz'), leaves)
   _assert_rows_alike(tiny.rows(folder / 'straight'), rows)
   assert {p.name for p in (folder / 'straight').iterdir()} == {'checkpoints', 'best',
@@ -100,6 +100,13 @@ def test_a_cut_run_of_two_processes_equals_the_straight_one(two):
   said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
   assert [one['same'] for one in said] == [True, True]
   assert tiny.rows(two[0] / 'cut') == tiny.rows(two[0] / 'straight')
+
+
+def test_a_request_in_one_process_cuts_the_evaluation_of_all_short(two):
+  """What it would have found is owed, and made up for: the rows are those of the straight run."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  assert [one['halted'] for one in said] == [['preempted', 4, 4]] * 2
+  assert tiny.rows(two[0] / 'halted') == tiny.rows(two[0] / 'straight')
 
 
 def test_one_process_goes_on_from_the_checkpoint_of_two(two, tmp_path):

@@ -2,6 +2,7 @@
 
   python -m tests.training.topology --task=NAME --folder=DIR [--family=vae] [--coordinator=...]
 """
+import dataclasses
 import json
 import pathlib
 
@@ -52,6 +53,17 @@ def cut(folder, family):
   return loop.train(run(family), folder / 'cut', stop=StopAfter(3))
 
 
+def halted(folder, built):
+  """Train `folder`/halted; in its first evaluation the second process is asked to leave."""
+  stop = preemption.Stop()
+
+  def evaluate(state):
+    stop.requested = jax.process_index() == 1
+    return built.evaluate(state)
+
+  return loop.train(dataclasses.replace(built, evaluate=evaluate), folder / 'halted', stop=stop)
+
+
 def resume(folder, family):
   """Train `folder`/cut to its end."""
   return loop.train(run(family), folder / 'cut')
@@ -79,11 +91,19 @@ def everything(folder, family):
   found_at = int(found.state.step)
   np.savez(folder / f'cut-{jax.process_index()}.npz', *leaves(found.state))
   resumed = loop.train(built, folder / 'cut')
+  halt = halted(folder, built)
+  owed = tiny.rows(folder / 'halted')[-1]
+  loop.train(built, folder / 'halted')
   (folder / f'said-{jax.process_index()}.json').write_text(json.dumps({
     'devices': jax.device_count(), 'written': written, 'reason': found.reason, 'cut': found_at,
+    'halted': [halt.reason, int(halt.state.step), owed['step'], *_of_evaluation(owed)],
     'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
     'same': all(map(np.array_equal, leaves(outcome.state), leaves(resumed.state)))}))
   return outcome
+
+
+def _of_evaluation(row):
+  return [name for name in row if name.startswith('valid/')]
 
 
 def _fail_in_one():
