@@ -117,7 +117,9 @@ class GlowNet(nn.Module):
 
     (shift, r) = output;  s = sigmoid(r + 2);  z = (x - shift) s, so that t = -shift s
 
-  The first half of the output channels is the shift. `outputs` are the channels of either.
+  The first half of the output channels is the shift. `outputs` are the channels of either. Nothing
+  bounds s from below, so that samples far from what the flow was trained on may overflow on their
+  way back (Behrmann et al. 2021, arXiv 2006.09347); a lower temperature draws fewer of them.
   `dtype` is the type of the activations; parameters, s and t are float32.
   """
   outputs: int
