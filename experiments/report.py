@@ -121,13 +121,17 @@ def _images(table, scale):
   return image_table.markdown(RESULTS / 'images', table, scale)
 
 
+def _two_step(scale):
+  return table_two_step.markdown(RESULTS / 'images', scale)
+
+
 BLOCKS = {'quickstart': _quickstart, 'paper': paper_rows.markdown,
           'first steps': first_steps.markdown,
           'table1 digits': functools.partial(_images, 'table1', 'digits'),
           'table1 cpu': functools.partial(_images, 'table1', 'cpu'),
           'schedules cpu': functools.partial(_images, 'table_schedules', 'cpu'),
-          'two step digits': functools.partial(table_two_step.markdown, RESULTS / 'images',
-                                               'digits'),
+          'two step digits': functools.partial(_two_step, 'digits'),
+          'two step cpu': functools.partial(_two_step, 'cpu'),
           'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),
           'sensitivity': functools.partial(_grid, 'sensitivity', sensitivity_table),
