@@ -17,7 +17,7 @@ from mollification.build_mollify import (
   schedule,
 )
 from mollification.data import dataset as batches
-from mollification.evaluation import likelihood, pictures, sampling
+from mollification.evaluation import batching, likelihood, pictures, sampling
 from mollification.models import base
 from mollification.training import optimizers, step
 from mollification.training.run import Evaluation, Run
@@ -338,6 +338,7 @@ def _batches_to_refresh(config, net, prepare, split):
       cond = curricula.condition(jnp.broadcast_to(levels, noise_keys.shape))
     # What is exact needs no draws; given keys, a flow would drop units out.
     yield x, None if net.EXACT_LIKELIHOOD else model_keys, None, cond
+    batching.sign()
 
 
 def _evaluate(evaluation, state):

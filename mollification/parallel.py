@@ -79,13 +79,9 @@ def batch_share(batch_size):
   return slice(before * per_device, (before + jax.local_device_count()) * per_device)
 
 
-class Leave(Exception):
-  """Raised under `together` by a process that wants all to leave what they are at: no failure."""
-
-
 @contextlib.contextmanager
 def together():
-  """All processes leave this context, or none: where one raises an error, or `Leave`, all do.
+  """All processes leave this context, or none: where one raises an error, all do.
 
   Every process must enter it. Without that, those that are well would wait for the one that left.
   """
@@ -94,16 +90,12 @@ def together():
     yield
   except Exception as raised:
     error = raised
-  leaves = isinstance(error, Leave)
-  found = all_processes(np.array([error is not None and not leaves, leaves]))
-  failed = [i for i, (flag, _) in enumerate(found) if flag]
-  if error is not None and not leaves:
+  failed = [i for i, flag in enumerate(all_processes(np.array(error is not None))) if flag]
+  if error is not None:
     raise error
   if failed:
     raise RuntimeError(f'process {failed[0]} of {jax.process_count()} failed, and so the others '
                        'stop; its own output says why.')
-  if any(flag for _, flag in found):
-    raise Leave
 
 
 def by_first(write, *args):

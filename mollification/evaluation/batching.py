@@ -14,13 +14,19 @@ _HEAR = contextvars.ContextVar('hear', default=lambda: None)
 def heard(hear):
   """Context in which `hear()` is called after each batch of `map_rows`: a sign of life.
 
-  What it raises ends the rows.
+  What it raises ends the rows. Of several processes each calls it as often, in samplers and
+  evaluators that they share.
   """
   token = _HEAR.set(hear)
   try:
     yield
   finally:
     _HEAR.reset(token)
+
+
+def sign():
+  """Call what listens in `heard`, for batches that go another way than through `map_rows`."""
+  _HEAR.get()()
 
 
 def round_up(batch_size):
@@ -41,7 +47,8 @@ def map_rows(mapped, context, count, batch_size, *, first=0, arrays=()):
   `mapped` comes from `parallel.pmap_examples`; it is called with `context`, the rows' *indices*
   [B] (int32) and the rows of each array in `arrays` ([count, ...], row 0 being example `first`).
   The last batch is padded with copies of its last row, so one program serves all, and the padding
-  never leaves this function. `slice` says which of the `count` rows the outputs belong to.
+  never leaves this function; an array may be shorter, then its own last row is repeated. `slice`
+  says which of the `count` rows the outputs belong to.
   """
   size = round_up(batch_size)
   context = parallel.place(context)
@@ -50,7 +57,7 @@ def map_rows(mapped, context, count, batch_size, *, first=0, arrays=()):
   for start in range(0, count, size):
     stop = min(start + size, count)
     index = np.arange(first + start, first + start + size, dtype=np.int32)
-    inputs = [pad(np.asarray(a[start:stop]), size) for a in arrays]
+    inputs = [pad(np.asarray(a[min(start, len(a) - 1):stop]), size) for a in arrays]
     outputs = mapped(context, *parallel.shard([index, *inputs]))
     if pending is not None:
       yield _read(*pending)
@@ -68,5 +75,5 @@ def pad(rows, size):
 
 def _read(where, outputs):
   outputs = parallel.gather(outputs)
-  _HEAR.get()()
+  sign()
   return where, jax.tree.map(lambda a: a[:where.stop - where.start], outputs)

@@ -55,8 +55,7 @@ def make_evaluator(fn, prepare, *, batch_size):
 
   The draws (dequantisation, and the model's own) are functions of `key` and the index of the
   example in `x_rows`; neither batch size nor number of devices changes them. Several processes
-  share the rows: all must call it, and all get the same Result, or what one of them raises between
-  two batches, see `batching.heard` and `parallel.together`.
+  share the rows, in equally many batches: all must call it, and all get the same Result.
 
   Raises ValueError for a flipping prepare, an empty split, `len(x_rows) != split_size`, `cond` of
   another length, and a `fn` that does not return [B].
@@ -70,13 +69,14 @@ def make_evaluator(fn, prepare, *, batch_size):
   def evaluate(variables, x_rows, key, *, split_size=None, cond=None):
     n = len(x_rows)
     _check_rows(n, split_size, cond)
-    here = parallel.share(n)
-    arrays = [a[here] for a in ((x_rows,) if cond is None else (x_rows, cond))]
-    terms = np.full((2, -(-n // jax.process_count())), np.nan, np.float32)
-    with parallel.together():   # one may be asked to leave between two batches
-      for where, found in batching.map_rows(mapped, (variables, key), here.stop - here.start,
-                                            batch_size, first=here.start, arrays=arrays):
-        terms[:, where] = found
+    # As many batches in all processes, which may leave between two: what is beyond n is dropped.
+    size, here = -(-n // jax.process_count()), parallel.share(n)
+    arrays = [a[min(here.start, n - 1):here.stop] for a in
+              ((x_rows,) if cond is None else (x_rows, cond))]
+    terms = np.empty((2, size), np.float32)
+    for where, found in batching.map_rows(mapped, (variables, key), size, batch_size,
+                                          first=here.start, arrays=arrays):
+      terms[:, where] = found
     # One number per example is little; summed in one go, batches leave no trace in the rounding.
     ll, log_det = np.concatenate(parallel.all_processes(terms), axis=1)[:, :n].astype(np.float64)
     values = ll + log_det

@@ -1,8 +1,8 @@
 """The two networks of NVAE: features on the way up, latents on the way down.
 
-`dtype` is the type of activations and products inside cells and between scales, 'float32' or
-'bfloat16'. What cells add to stays float32, since each adds little, and so do the heads of the
-distributions, parameters, batch statistics and means.
+`dtype` is the type of activations and products, 'float32' or 'bfloat16', inside cells and of the
+convolutions between them. What a cell adds to is float32, since it adds little, and so are the
+heads of the distributions, parameters, statistics, and what is summed over positions, backward too.
 """
 import flax.linen as nn
 import jax
@@ -157,8 +157,9 @@ class SqueezeExcite(nn.Module):
   def __call__(self, x):
     channels = x.shape[-1]
     gate = nn.relu(nn.Dense(max(channels // 16, 4))(x.mean((1, 2), dtype=jnp.float32)))
-    gate = nn.sigmoid(nn.Dense(channels)(gate)).astype(x.dtype)
-    return x * jnp.broadcast_to(gate[:, None, None], x.shape)
+    gate = nn.sigmoid(nn.Dense(channels)(gate))
+    # Cast behind the broadcast: backward it is a sum over positions.
+    return x * jnp.broadcast_to(gate[:, None, None], x.shape).astype(x.dtype)
 
 
 class Depthwise(nn.Module):
@@ -168,12 +169,11 @@ class Depthwise(nn.Module):
   def __call__(self, x):
     init = nn.initializers.variance_scaling(1., 'fan_in', 'truncated_normal', in_axis=(0, 1),
                                             out_axis=(), batch_axis=2)
-    kernel = self.param('depthwise', init, (DEPTHWISE, DEPTHWISE, x.shape[-1]))
-    return depthwise(x, kernel.astype(x.dtype))
+    return depthwise(x, self.param('depthwise', init, (DEPTHWISE, DEPTHWISE, x.shape[-1])))
 
 
 def depthwise(x, kernel):
-  """x [B, H, W, C] convolved per channel with kernel [K, K, C], K odd, to the same shape.
+  """x [B, H, W, C] convolved per channel with a float32 kernel [K, K, C], K odd: as x is.
 
   On CPU as a sum of shifts: XLA's own gradients are slow there, see `convolution`.
   """
@@ -183,13 +183,13 @@ def depthwise(x, kernel):
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     rows = jnp.stack([padded[:, i:i + height] for i in range(size)])      # [i, B, H, W', C]
-    taps = [jnp.sum(rows * kernel[:, j, None, None, None], axis=0, dtype=jnp.float32)
-            for j in range(size)]
+    # Of a bfloat16 x the products, and their sums, are float32: so is then the kernel's gradient.
+    taps = [jnp.sum(rows * kernel[:, j, None, None, None], axis=0) for j in range(size)]
     return sum(tap[:, :, j:j + width] for j, tap in enumerate(taps)).astype(x.dtype)
 
   def direct(x, kernel):
     return jax.lax.conv_general_dilated(
-        x, kernel[:, :, None], (1, 1), [(pad, pad)] * 2,
+        x, kernel[:, :, None].astype(x.dtype), (1, 1), [(pad, pad)] * 2,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=x.shape[-1])
 
   return jax.lax.platform_dependent(x, kernel, cpu=shifts, default=direct)

@@ -137,21 +137,18 @@ class Agreement:
     return jax.process_count() == 1 and self._stop.requested
 
   def unless_stopped(self, fn):
-    """`fn()`, or None where a signal cut it short; that of several processes `between` its batches.
-
-    All of them then get None, those that have no signal once their share is done.
-    """
+    """`fn()`, or None where a signal cut it short; of several processes, `between` its batches."""
     several = jax.process_count() > 1
     try:
       with contextlib.nullcontext() if several else self._stop.interrupting():
         return fn()
-    except (Interrupted, parallel.Leave):
+    except Interrupted:
       return None
 
   def between(self):
-    """Of several processes, raise `parallel.Leave` in one that is asked to stop.
+    """Raise Interrupted in all of several processes where one is asked to stop; all must call it.
 
-    In the middle of a batch the others would wait for its part of a collective operation.
+    A notice to JAX's service is heard between updates alone: it names one of them.
     """
-    if jax.process_count() > 1 and self._stop.requested:
-      raise parallel.Leave
+    if jax.process_count() > 1 and any(parallel.all_processes(np.array(self._stop.requested))):
+      raise Interrupted

@@ -189,6 +189,9 @@ def test_cells_in_bfloat16_leave_what_they_add_to_and_the_distributions_float32(
   text = str(jax.make_jaxpr(draw(half))(variables))
   types = re.findall(r':(\w+)\[[^]]*\] = (?:dot_general|conv_general_dilated)', text)
   assert types.count('bf16') > types.count('f32') > 0
+  backward = str(jax.make_jaxpr(jax.grad(lambda v: draw(half)(v)[0].sum()))(variables))
+  summed = re.findall(r':(\w+)\[[^]]*\] = reduce_sum', backward)
+  assert set(summed) == {'f32'}
 
 
 @pytest.mark.parametrize('options, message', [

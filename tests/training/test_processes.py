@@ -106,6 +106,7 @@ def test_a_request_in_one_process_cuts_the_evaluation_of_all_short(two):
   """What it would have found is owed, and made up for: the rows are those of the straight run."""
   said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
   assert [one['halted'] for one in said] == [['preempted', 4, 4]] * 2
+  assert [one['batches'] for one in said] == [2, 2]   # of five, after which one was asked
   assert tiny.rows(two[0] / 'halted') == tiny.rows(two[0] / 'straight')
 
 

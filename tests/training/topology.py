@@ -31,10 +31,11 @@ class StopAfter(preemption.Stop):
     return self._left <= 0
 
 
-def run(family='vae'):
+def run(family='vae', **changes):
   """Eight updates by SGD (what Adam makes of rounding differs), the best of them kept."""
   return tiny.run(family, optimizer__name='sgd', optimizer__learning_rate=1e-5,
-                  eval__best_metric='log_likelihood', mollify__fraction=.25, log__stdout=False)
+                  eval__best_metric='log_likelihood', mollify__fraction=.25, log__stdout=False,
+                  **changes)
 
 
 def leaves(state):
@@ -53,15 +54,30 @@ def cut(folder, family):
   return loop.train(run(family), folder / 'cut', stop=StopAfter(3))
 
 
-def halted(folder, built):
-  """Train `folder`/halted; in its first evaluation the second process is asked to leave."""
-  stop = preemption.Stop()
+class InEvaluation(preemption.Stop):
+  """Asks the second process, in its first evaluation, to leave; counts the questions in it."""
+
+  def __init__(self):
+    self.asked = None   # no evaluation yet
+
+  @property
+  def requested(self):
+    if self.asked is None:
+      return False
+    self.asked += 1
+    return jax.process_index() == 1 and self.asked == 2
+
+
+def halted(folder):
+  """(Outcome, batches) of training `folder`/halted, which is left in its first evaluation."""
+  built, stop = run(eval__batch_size=20), InEvaluation()   # 5 batches of 90 digits
 
   def evaluate(state):
-    stop.requested = jax.process_index() == 1
+    stop.asked = 0
     return built.evaluate(state)
 
-  return loop.train(dataclasses.replace(built, evaluate=evaluate), folder / 'halted', stop=stop)
+  outcome = loop.train(dataclasses.replace(built, evaluate=evaluate), folder / 'halted', stop=stop)
+  return outcome, stop.asked
 
 
 def resume(folder, family):
@@ -91,12 +107,13 @@ def everything(folder, family):
   found_at = int(found.state.step)
   np.savez(folder / f'cut-{jax.process_index()}.npz', *leaves(found.state))
   resumed = loop.train(built, folder / 'cut')
-  halt = halted(folder, built)
+  halt, batches = halted(folder)
   owed = tiny.rows(folder / 'halted')[-1]
   loop.train(built, folder / 'halted')
   (folder / f'said-{jax.process_index()}.json').write_text(json.dumps({
     'devices': jax.device_count(), 'written': written, 'reason': found.reason, 'cut': found_at,
     'halted': [halt.reason, int(halt.state.step), owed['step'], *_of_evaluation(owed)],
+    'batches': batches,
     'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
     'same': all(map(np.array_equal, leaves(outcome.state), leaves(resumed.state)))}))
   return outcome
