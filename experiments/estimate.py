@@ -61,8 +61,7 @@ def of_config(config, passes=1):
   A FLOP of a product of precision 'highest' counts as `passes` FLOPs.
   """
   event_shape, dtype, levels = data.spec(config.data.name)
-  batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
-  state = jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
+  state = _state(config)
   update = parallel.pmap_step(build.train_step(config, event_shape, levels))
   devices = jax.local_device_count()
   split = jax.ShapeDtypeStruct((devices, config.batch_size // devices, *event_shape), dtype)
@@ -82,16 +81,20 @@ def of_sample(config, network, passes=1):
   `network` is a name of `features.NAMES`; Inception's weights need not be there. `passes` is that
   of `of_config`.
   """
-  event_shape, dtype, levels = data.spec(config.data.name)
-  net, n = build.model(config, event_shape), config.eval.batch_size
-  batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
-  state = jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
-  classes = build.num_classes(config)
+  net, n = build.model(config, data.spec(config.data.name)[0]), config.eval.batch_size
+  state, classes = _state(config), build.num_classes(config)
   options = {'cond': jnp.zeros((n, classes))} if classes else {}
   drawing = jax.make_jaxpr(
     lambda variables, keys: build.sample_fn(config, net)(variables, keys, **options))(
     {'params': state.params, **state.model_state}, jax.random.split(jax.random.key(0), n))
   return matmul_flops(drawing, passes) / n + matmul_flops(_looking(network), passes)
+
+
+def _state(config):
+  """Shapes of the state that training starts from."""
+  event_shape, dtype, levels = data.spec(config.data.name)
+  batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
+  return jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
 
 
 def _looking(network):

@@ -112,7 +112,7 @@ def listing(todo):
 def samples_of(cell):
   """{network: samples of a run that are looked at in it}, of those whose number is a cell's own."""
   every = cell.config.checkpoint.keep_every
-  kept = -(-cell.config.total_steps // every) - 1 if every else 0   # all but the last
+  kept = (cell.config.total_steps - 1) // every if every else 0   # all but the last
   found = collections.Counter()
   each = *((own, 1) for own in cell.more), *((own, kept) for own in cell.over_training)
   for own, times in each:
