@@ -6,16 +6,19 @@ import json
 import os
 import pathlib
 import pickle
+import sys
 import tempfile
 import types
 import zipfile
 from unittest import mock
 
 import numpy as np
+from absl import flags
+from ml_collections import config_flags
 from PIL import Image
 
 from configs import digits_vae
-from mollification import metrics, npz
+from mollification import cli, metrics, npz
 from mollification.data import cache, density_tables, images, tabular
 from mollification.evaluation import (
   graph_file,
@@ -174,6 +177,33 @@ def _config_seeds():
 
 def _read_config(content, folder):
   digits_vae.get_config(content.decode('utf-8', 'replace'))
+
+
+def _override_seeds():
+  """What follows `--config.`, a flag a line."""
+  return [text.encode() for text in (
+    'batch_size=16\ntotal_steps=20\nmodel.widths=(8,4)', "data.name=digits\neval.best_metric=''",
+    'mollify.fraction=.25\nmollify.name=heat_blur\nlog.stdout=False\nlog.tensorboard',
+    'optimizer.b1=1e-3\nseed=7\nmollify=1', 'model.learn_variance=True\nmodel.likelihood=gaussian')]
+
+
+def _read_overrides(content, folder):
+  """As a binary does, which ends with one line and status 2."""
+  values, said = flags.FlagValues(), io.StringIO()
+  config = config_flags.DEFINE_config_file('config', flag_values=values)
+  lines = content.decode('utf-8', 'replace').split('\n')
+  argv = ['main', '--config=configs/digits_vae.py', *(f'--config.{line}' for line in lines)]
+  # ml_collections looks for them in sys.argv.
+  with (mock.patch.object(flags, 'FLAGS', values), mock.patch.object(sys, 'argv', argv),
+        contextlib.redirect_stderr(said)):
+    try:
+      cli.parse_flags(argv)
+      cli.config_of(config)
+      return
+    except SystemExit as end:
+      status = end.code
+  assert (status, said.getvalue().count('\n')) == (2, 1), said.getvalue()
+  raise ValueError(said.getvalue())
 
 
 def _row_seeds():
@@ -373,6 +403,7 @@ TARGETS = {
   'images': Target(_image_seeds, _read_images),
   'archive': Target(_archive_seeds, _read_archive),
   'config': Target(_config_seeds, _read_config),
+  'overrides': Target(_override_seeds, _read_overrides),
   'rows': Target(_row_seeds, _read_rows),
   'record': Target(_record_seeds, _read_record),
 }

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from configs import synthetic_realnvp
-from mollification import build
+from mollification import build, metrics
 from mollification.evaluation import batching
 from mollification.training import loop, watchdog, workdir
 from tests.training import tiny
@@ -83,6 +83,27 @@ def test_a_run_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(
   resumed = loop.train(run, folder)
   jax.tree.map(np.testing.assert_array_equal, resumed.state, straight.state)
   assert tiny.rows(folder) == tiny.rows(tmp_path / 'straight')
+
+
+def test_a_run_without_room_for_a_row_goes_on_once_there_is_some(tmp_path, monkeypatch):
+  """The same where no disk can be mounted."""
+  write = metrics.JsonlWriter.write
+
+  def no_room_for_the_sixth(self, step, values):
+    if step == 6:
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write(self, step, values)
+
+  run = tiny.run(eval__every=0, checkpoint__every=4)
+  straight = loop.train(run, tmp_path / 'straight')
+  monkeypatch.setattr(metrics.JsonlWriter, 'write', no_room_for_the_sixth)
+  with pytest.raises(OSError, match='No space left'):
+    loop.train(run, tmp_path / 'run')
+  assert [row['step'] for row in tiny.rows(tmp_path / 'run')] == [1, 2, 3, 4, 5]
+  monkeypatch.undo()
+  resumed = loop.train(run, tmp_path / 'run')
+  jax.tree.map(np.testing.assert_array_equal, resumed.state, straight.state)
+  assert tiny.rows(tmp_path / 'run') == tiny.rows(tmp_path / 'straight')
 
 
 def test_a_workdir_on_a_disk_that_is_read_only(small_disk):

@@ -158,6 +158,44 @@ def test_main_of_several_processes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('asked', [[0, 1], [0], [1]], ids=['both', 'first', 'second'])
+def test_signals_before_the_first_update_of_several_processes(asked, tmp_path):
+  """Whoever is asked leaves with 75, and nobody waits: others that were not have an error."""
+  with several.running(_long_run(tmp_path), 2) as started:
+    until = time.monotonic() + 120
+    while not (tmp_path / 'lock').exists():   # they have met, and build now
+      assert time.monotonic() < until
+      time.sleep(.01)
+    for process in asked:
+      started[process].send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    ended = several.ended(started)
+  assert time.monotonic() - begun < 120
+  assert not (tmp_path / 'checkpoints').exists()
+  for process, (status, _, errors) in enumerate(ended):
+    if process in asked:
+      assert status == 75
+      assert 'there was nothing new to save' in errors
+    else:
+      assert status not in (0, 75), errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('writer', [0, 1])
+def test_a_damaged_part_of_a_checkpoint_is_passed_over_by_all(two, tmp_path, writer):
+  """Each process has written a part of it; all go on from the checkpoint before."""
+  folder, leaves, rows = two
+  shutil.copytree(folder / 'cut', tmp_path / 'cut')
+  arrays = tmp_path / 'cut' / 'checkpoints' / '8' / 'state' / f'ocdbt.process_{writer}' / 'd'
+  for path in arrays.iterdir():
+    path.write_bytes(path.read_bytes()[:20])
+  _assert_alike(_topology('resume', tmp_path, 2, 1), leaves)
+  _assert_rows_alike(tiny.rows(tmp_path / 'cut'), rows)
+  for kind, names in (('checkpoints', {'4', '8'}), ('checkpoints.damaged', {'8-0'})):
+    assert {path.name for path in (tmp_path / 'cut' / kind).iterdir()} == names
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('killed', [0, 1])
 def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
   """They do not wait for it until the end of days, and say what they miss."""
@@ -173,12 +211,16 @@ def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_property):
-  """kill -9 of the first and the second in turn; each time both are started again."""
+  """kill -9 of the first and the second in turn; each time both are started again.
+
+  Rows, states and pictures are the same, and one process of each start writes events.
+  """
   command = lambda name: [
     '-m', 'mollification.main', f'--workdir={tmp_path / name}',
     '--config=configs/digits_vae.py:total_steps=200,batch_size=16,steps_per_call=1',
-    '--config.log.every=1', '--config.eval.every=50', '--config.eval.sample_every=0',
-    '--config.checkpoint.every=10', '--config.log.stdout=False', '--config.model.widths=(8,)']
+    '--config.log.every=1', '--config.eval.every=50', '--config.eval.sample_every=50',
+    '--config.checkpoint.every=10', '--config.log.stdout=False', '--config.model.widths=(8,)',
+    '--config.log.tensorboard=True']
   for status, _, errors in several.run(command('straight'), 2):
     assert status == 0, errors
   for kill in range(4):
@@ -199,8 +241,13 @@ def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_
   for kind in ('checkpoints', 'best'):
     jax.tree.map(np.testing.assert_array_equal,
                  *(tiny.newest(folder / kind) for folder in (killed, straight)))
+  pictures = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob('*.png')}
+              for folder in (killed, straight)]
+  assert len(list((straight / 'samples').iterdir())) == 4
+  assert pictures[0] == pictures[1]
+  assert [len(list((folder / 'tensorboard').iterdir())) for folder in (killed, straight)] == [5, 1]
   record_property('kills', 4)
-  record_property('rows and states that differ', 0)   # all are asserted equal above
+  record_property('rows, states and pictures that differ', 0)   # all are asserted equal above
 
 
 MATRIX = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)]   # (processes, devices of each)
