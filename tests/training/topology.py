@@ -32,16 +32,19 @@ class StopAfter(preemption.Stop):
 
 
 def run(family='vae', **changes):
-  """Eight updates by SGD (what Adam makes of rounding differs), the best of them kept."""
+  """Eight updates by SGD (what Adam makes of rounding differs), the best of them kept.
+
+  Momentum and an average of the parameters are carried on as Adam's moments would be.
+  """
   return tiny.run(family, optimizer__name='sgd', optimizer__learning_rate=1e-5,
-                  eval__best_metric='log_likelihood', mollify__fraction=.25, log__stdout=False,
-                  **changes)
+                  optimizer__momentum=.9, ema_decay=.9, eval__best_metric='log_likelihood',
+                  mollify__fraction=.25, log__stdout=False, **changes)
 
 
 def leaves(state):
   """What of a state must agree: [array], on the host."""
   return [np.asarray(a) for a in jax.tree.leaves((state.step, state.params, state.model_state,
-                                                  state.opt_state))]
+                                                  state.opt_state, state.ema_params))]
 
 
 def straight(folder, family):
