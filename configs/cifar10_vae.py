@@ -13,5 +13,5 @@ from configs import vaes
 
 
 def get_config(arg=''):
-  """100,000 updates of batch 100, the first half mollified."""
+  """100,000 updates of batch 64, the first half mollified."""
   return vaes.config('vae', 'cifar10', arg)

@@ -3,7 +3,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import pathlib
 import shutil
 import statistics
 
@@ -97,15 +96,12 @@ def replacing(folder, place):
   if old is not None and workdir.identity(old) != workdir.identity(new):
     raise ValueError(f'{place} holds the record of another config; move it away to record '
                      f'{folder}.')
-  part = pathlib.Path(f'{place}.part')
-  shutil.rmtree(part, ignore_errors=True)
-  shutil.copytree(folder / 'records', part / 'records')
-  for name in ('config.json', 'seconds.json'):
-    if (folder / name).exists():
-      shutil.copy(folder / name, part)
-  yield part
-  shutil.rmtree(place, ignore_errors=True)
-  part.rename(place)
+  with files.replacing_folder(place) as part:
+    shutil.copytree(folder / 'records', part / 'records')
+    for name in ('config.json', 'seconds.json'):
+      if (folder / name).exists():
+        shutil.copy(folder / name, part)
+    yield part
 
 
 def record(folder, place):

@@ -1,18 +1,22 @@
 """Cells of an experiment: runs trained and measured side by side, each in a process of its own."""
 import concurrent.futures
 import dataclasses
+import errno
 import itertools
 import multiprocessing
 import os
 import pathlib
 import signal
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 from ml_collections import ConfigDict
 
 from experiments import cell_records
 
 _POLL = .5   # seconds between looks for a signal
+# What the system says of a disk that takes no more; Orbax puts it into errors of its own.
+_NO_DISK = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +125,22 @@ def run(cells, *, workers, compiled, work=train_and_measure):
         if stop.requested:
           raise Stopped
         for future in done:
-          yield running.pop(future), future.result()
+          cell = running.pop(future)
+          yield cell, _result(future, [cell, *running.values()])
     except BaseException:   # also the caller's own, and its leaving the loop
       _leave(running)
       raise
+
+
+def _result(future, under_way):
+  """What came back, or what was raised; a worker that was killed takes the pool with it."""
+  try:
+    return future.result()
+  except BrokenProcessPool:
+    labels = ', '.join(cell.label for cell in under_way)
+    raise RuntimeError(
+      f'a process that worked on one of {labels} was killed, most likely since memory ran out; the '
+      'same command goes on from what is saved: give fewer --workers.') from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +152,14 @@ class Failure:
 def attempt(work, cell):
   """`work(cell)`, or the Failure of it: one cell that cannot be run leaves the others theirs.
 
-  Also one that another process is at just now.
+  Also one that another process is at just now. Raises what comes of a disk that takes no more: the
+  others would find it so.
   """
   try:
     return work(cell)
   except Exception as error:
+    if any(words in str(error) for words in _NO_DISK):
+      raise
     return Failure(f'{type(error).__name__}: {" ".join(str(error).split())}')
 
 
@@ -199,10 +218,14 @@ def _measured(cell, step):
 
 def is_done(cell):
   """Whether a Cell is trained to its end and measured, without looking at its data or model."""
+  return _is_of(cell) is True and _measured(cell, cell.config.total_steps)
+
+
+def _is_of(cell):
+  """Whether the folder of a Cell holds a run of its config; None where it holds no run."""
   from mollification.training import workdir
   kept = workdir.read_config(cell.folder)
-  return (kept is not None and workdir.identity(kept) == workdir.identity(cell.config.to_dict())
-          and _measured(cell, cell.config.total_steps))
+  return None if kept is None else workdir.identity(kept) == workdir.identity(cell.config.to_dict())
 
 
 def updates_done(cell):
@@ -215,6 +238,8 @@ def state(cell):
   """How far a Cell is, in words."""
   if is_done(cell):
     return 'done'
+  if _is_of(cell) is False:
+    return 'a run of another config is there, and would be refused'
   done, total = updates_done(cell), cell.config.total_steps
   if done == total:
     return 'trained, not measured'

@@ -58,14 +58,17 @@ def run_cells(todo, root):
   return [seconds for _, seconds in _outcomes(todo, root, cells.train_and_measure)]
 
 
-def run_all(todo, root, work=None):
+def run_all(todo, root, work=None, is_done=None):
   """The same of cells that do not need each other; {label: what went wrong} of those that failed.
 
-  By `work`, if they are no `cells.Cell`s.
+  By `work`, unless `is_done`, if they are no `cells.Cell`s.
   """
   from experiments import cells
   attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
-  failed = {cell.label: found.text for cell, found in _outcomes(todo, root, attempt)
+  left = [cell for cell in todo if not (is_done or cells.is_done)(cell)]
+  if len(left) < len(todo):
+    print(f'{len(todo) - len(left)} of {len(todo)} runs are done already')
+  failed = {cell.label: found.text for cell, found in _outcomes(left, root, attempt)
             if isinstance(found, cells.Failure)}
   for label, text in failed.items():
     print(f'{label} failed: {text}', file=sys.stderr)

@@ -43,11 +43,12 @@ ACCELERATORS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of one run: parameters, FLOPs of an update, bytes of its program and arguments, updates."""
+  """Of one run: parameters, FLOPs of an update, its bytes on each of the `devices`, updates."""
   parameters: int
   flops: float
   memory: float
   updates: int
+  devices: int = 1
 
   @property
   def training(self):
@@ -58,12 +59,14 @@ class Cost:
 def of_config(config, passes=1):
   """The `Cost` of a config, of data whose shape is known; nothing is loaded or trained.
 
+  As the devices of this process would share it: ValueError where they do not divide the batch.
   A FLOP of a product of precision 'highest' counts as `passes` FLOPs.
   """
   event_shape, dtype, levels = data.spec(config.data.name)
   state = _state(config)
   update = parallel.pmap_step(build.train_step(config, event_shape, levels))
   devices = jax.local_device_count()
+  parallel.check_batch_size(config.batch_size, devices)
   split = jax.ShapeDtypeStruct((devices, config.batch_size // devices, *event_shape), dtype)
   key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
   shapes = state, split, key, jax.ShapeDtypeStruct((), jnp.float32), None, None
@@ -71,8 +74,8 @@ def of_config(config, passes=1):
   memory = (found.argument_size_in_bytes + found.output_size_in_bytes
             + found.temp_size_in_bytes - found.alias_size_in_bytes)
   return Cost(sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-              devices * matmul_flops(jax.make_jaxpr(update)(*shapes), passes), devices * memory,
-              config.total_steps)
+              devices * matmul_flops(jax.make_jaxpr(update)(*shapes), passes), memory,
+              config.total_steps, devices)
 
 
 def of_sample(config, network, passes=1):

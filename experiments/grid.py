@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import cells
+from mollification import files
 
 # Updates at which a run is looked at -> metric of its record. The last: of the best test value,
 # which nobody who trains a model can know.
@@ -127,13 +128,12 @@ def record(wanted, results):
   for cell in wanted:
     _check_recorded(cell, results / cell.label)
   for cell in wanted:
-    target = results / cell.label
-    shutil.rmtree(target, ignore_errors=True)
-    for path in sorted([*cell.folder.glob('*/*/records/*.json'), *cell.folder.glob('time.json'),
-                        *cell.folder.glob('*/0/observed.npz')]):
-      place = target / path.relative_to(cell.folder)
-      place.parent.mkdir(parents=True, exist_ok=True)
-      shutil.copy(path, place)
+    with files.replacing_folder(results / cell.label) as part:
+      for path in sorted([*cell.folder.glob('*/*/records/*.json'), *cell.folder.glob('time.json'),
+                          *cell.folder.glob('*/0/observed.npz')]):
+        place = part / path.relative_to(cell.folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
 
 
 def _check_recorded(cell, target):

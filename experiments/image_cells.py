@@ -5,6 +5,7 @@ config's name, and belongs to every table that asks for it. Runs of one model an
 their arm alone.
 """
 import dataclasses
+import hashlib
 import importlib
 import itertools
 
@@ -20,6 +21,7 @@ ARMS = {'vanilla': {'fraction': 0.}, 'gaussian': {}, 'blur': {'name': 'heat_blur
 SIGMA_MAX = {'cifar10': 24., 'celeba64': 32., 'fashion_mnist': 20., 'photo_patches': 20.,
              'digits': 5.}
 _DISTANCES = ('frechet', 'kid', 'pr')
+SMOKE_BATCH = 16   # of --smoke: it divides over 8 devices, whatever the workers will find
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Grid:
   by_model: dict = dataclasses.field(default_factory=dict)
 
 
-# --- what makes a run one of a laptop: some six minutes of a core -------------------------------
+# --- what makes a run one of a laptop: some nine minutes of a core ------------------------------
 
 _NETS = {'model.widths': (8, 16, 32, 64), 'optimizer.learning_rate': 1e-3}   # an eighth as wide
 _SMALL = {
@@ -119,13 +121,14 @@ def config_of(grid, dataset, model, arm, seed):
   return config
 
 
-def names(table, scale):
+def names(table, scale, seeds=0):
   """DATASET/MODEL/ARM/SEED of all runs of a table; neighbours are of other programs.
 
-  So two workers that begin do not compile the same one.
+  So two workers that begin do not compile the same one. 0 `seeds`: those of the table.
   """
   return [f'{dataset}/{model}/{arm}/{seed}' for dataset, grid in TABLES[table][scale].items()
-          for seed, arm, model in itertools.product(range(grid.seeds), grid.arms, grid.models)]
+          for seed, arm, model in itertools.product(range(seeds or grid.seeds), grid.arms,
+                                                    grid.models)]
 
 
 def cell(table, scale, name, root, *, data_dir='', smoke=False):
@@ -137,16 +140,20 @@ def cell(table, scale, name, root, *, data_dir='', smoke=False):
   made = cells.Cell(config, root / scale / name, grid.metrics, name, grid.more,
                     grid.over_training if seed == '0' else (),
                     kept=root / scale / dataset / 'data', allow_nonfinite=True)
-  # Other networks than the data set's own take minutes.
-  return made if not smoke else dataclasses.replace(made, config=build.smoke(config), more=())
+  if not smoke:
+    return made
+  # Other networks than the data set's own take minutes, or weights that are not there.
+  return dataclasses.replace(made, config=build.smoke(config, SMOKE_BATCH), more=(),
+                             over_training=())
 
 
-def chosen(table, scale, patterns, shard):
+def chosen(table, scale, patterns, shard, seeds=0):
   """Those of `names` that start with one of `patterns` (all for none), of them the share 'i/n'.
 
-  Raises ValueError for a pattern that nothing starts with, and for a share that is none.
+  Shares are mixed: where there are as many as models, none has all runs of the dearest. Raises
+  ValueError for a pattern that nothing starts with, and for a share that is none.
   """
-  found = names(table, scale)
+  found = names(table, scale, seeds)
   for pattern in patterns:
     if not any(_starts(name, pattern) for name in found):
       raise ValueError(f'no run of the scale {scale!r} starts with {pattern!r}; runs are called '
@@ -155,7 +162,9 @@ def chosen(table, scale, patterns, shard):
   i, _, n = shard.partition('/')
   if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
     raise ValueError(f'--shard must be i/n with i from 1 to n, got {shard!r}.')
-  return found[int(i) - 1::int(n)]
+  dealt = sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest())
+  share = set(dealt[int(i) - 1::int(n)])
+  return [name for name in found if name in share]
 
 
 def _starts(name, pattern):

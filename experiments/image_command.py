@@ -1,7 +1,7 @@
 """What the commands of the tables of images share: which runs, training, listing, recording.
 
 --scale=paper is a table as published, for accelerators: full size, FID (Inception weights and data
-are looked for before anything is trained). --scale=cpu is the same narrower and shorter, some six
+are looked for before anything is trained). --scale=cpu is the same narrower and shorter, some nine
 minutes of a core a run; --scale=digits seconds to minutes. Runs live in runs/images, belong to
 every table that names them, and are not trained again once they are finished, so that machines that
 share a folder may each take a --shard. --dry_run lists the runs, how far each is, and what it will
@@ -10,6 +10,7 @@ take on --accelerator; --record copies the records to experiments/results/images
 import collections
 import functools
 import json
+import os
 import pathlib
 import shutil
 
@@ -25,6 +26,7 @@ def define_flags(table, scale):
   """Those of the command of one of `image_cells.TABLES`, `scale` the size by default."""
   command.define_flags('images', cells='Runs, or DATASET[/MODEL[/ARM]] of several')
   flags.DEFINE_enum('scale', scale, list(image_cells.TABLES[table]), 'Size of the table.')
+  flags.DEFINE_integer('seeds', 0, 'Seeds an arm; 0: as many as the table has.', lower_bound=0)
   flags.DEFINE_string('shard', '1/1', 'i/n: every n-th run from the i-th on.')
   flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
   flags.DEFINE_bool('dry_run', False, 'List the runs, their state, and what they will take.')
@@ -34,11 +36,14 @@ def define_flags(table, scale):
 
 
 def settle(root):
-  """The folder of the runs, --smoke apart from the others; at the paper's scale one worker.
+  """The folder of the runs, --smoke apart from the others; decides what the workers run on.
 
-  One process drives all devices of a host, and a second one would find their memory taken.
+  At the paper's scale one process drives all devices of a host: a second one would find their
+  memory taken. Smaller runs are several on the cores of a CPU, unless JAX_PLATFORMS says otherwise.
   """
-  if FLAGS.scale == 'paper' and not FLAGS['workers'].present:
+  if FLAGS.scale != 'paper':
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  elif not FLAGS['workers'].present:
     FLAGS.workers = 1
   return root / 'smoke' if FLAGS.smoke else root
 
@@ -64,7 +69,7 @@ def print_drawn(drawn, folder, root):
 def run(table, root):
   """Train what is missing, measure, print the table; or say what that would take."""
   root = settle(root)
-  names = image_cells.chosen(table, FLAGS.scale, FLAGS.cells, FLAGS.shard)
+  names = image_cells.chosen(table, FLAGS.scale, FLAGS.cells, FLAGS.shard, FLAGS.seeds)
   todo = [image_cells.cell(table, FLAGS.scale, name, root, data_dir=FLAGS.data_dir,
                            smoke=FLAGS.smoke) for name in names]
   if FLAGS.dry_run:
@@ -98,9 +103,10 @@ def listing(todo):
                           for flops in (cost.training, measuring))
     left += training * (1 - cells.updates_done(cell) / cost.updates)
     left += 0. if state == 'done' else measured
-    fits = '' if cost.memory < accelerator.memory else ', does not fit'
+    where = f' on each of {cost.devices} devices' if cost.devices > 1 else ''
+    where += '' if cost.memory < accelerator.memory else ', does not fit'
     yield (f'{cell.label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
-           f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{fits}, '
+           f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{where}, '
            f'{training:.2g} h, samples and their features {measured:.2g} h')
   yield (f'{len(todo)} runs, {left:,.2g} h left on one {FLAGS.accelerator} '
          f'({accelerator.flops / 1e12:g} TFLOP/s at {FLAGS.utilisation:.0%}'

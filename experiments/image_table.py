@@ -17,8 +17,7 @@ def read(root, table, scale):
   for dataset, grid in image_cells.TABLES[table][scale].items():
     found[dataset] = [
       (cell, record) for cell, record in comparison.read(pathlib.Path(root) / scale / dataset)
-      if image_findings.model_of(cell) in grid.models and cell.arm in grid.arms
-      and cell.seed < grid.seeds]
+      if image_findings.model_of(cell) in grid.models and cell.arm in grid.arms]
   return {dataset: cells for dataset, cells in found.items() if cells}
 
 

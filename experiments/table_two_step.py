@@ -40,7 +40,7 @@ def run(root):
   first = {own.autoencoder.label: own.autoencoder for own in todo}   # one serves both arms
   failed = command.run_all(list(first.values()), root)
   failed |= command.run_all([own for own in todo if own.autoencoder.label not in failed], root,
-                            two_step.train_and_measure)
+                            two_step.train_and_measure, two_step.is_done)
   for own in todo if FLAGS.record else ():
     if two_step.is_done(own):
       for done in (own.autoencoder, own):
@@ -62,7 +62,7 @@ def cell(scale, dataset, arm, seed, root):
   config = two_step.density_config(seed, image_cells.ARMS[arm])
   in_own = tuple(m for m in first.metrics if m in ('frechet', 'kid', 'pr'))
   return two_step.Cell(
-    first, build.smoke(config) if FLAGS.smoke else config,
+    first, build.smoke(config, image_cells.SMOKE_BATCH) if FLAGS.smoke else config,
     pathlib.Path(root) / scale / dataset / MODEL / arm / str(seed),
     f'{dataset}/{MODEL}/{arm}/{seed}',
     (*first.more, *([cell_records.InFeatures(in_own)] if in_own else ())))

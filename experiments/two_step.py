@@ -71,7 +71,8 @@ def train_and_measure(cell):
     if outcome.reason == 'preempted':
       return None
     trained = time.monotonic()
-    _measure(cell, first, build.build_evaluation(cell.config, latents), outcome.state)
+    if not _measure(cell, first, build.build_evaluation(cell.config, latents), outcome.state, stop):
+      return None
     cell_records.write_seconds(cell.folder, training=trained - start if fresh else None,
                                measuring=time.monotonic() - trained)
   return time.monotonic() - start if fresh else None
@@ -138,8 +139,8 @@ class Autoencoder:
     return lambda own, key, n: made((own, self.variables), key, n)
 
 
-def _measure(cell, first, evaluation, state):
-  """Records and a grid of samples of a trained density."""
+def _measure(cell, first, evaluation, state, stop):
+  """Records and a grid of samples of a trained density; False where a signal cut that short."""
   images, step = first.opened.evaluation.dataset, int(state.step)
   sampler, variables = first.sampler(evaluation.model), evaluation.variables(state)
   key = rng.purpose_key(cell.config.seed, 'sample')
@@ -149,6 +150,8 @@ def _measure(cell, first, evaluation, state):
             'settings': measure.settings_of(config),
             'config_sha256': workdir.identity(claimed(cell))}
   for wanted in cell.wanted:
+    if stop.requested:
+      return False
     extractor = wanted.extractor() or features.for_dataset(images.name)
     split = getattr(images, wanted.split)
     for found in measurements.in_features(
@@ -159,3 +162,4 @@ def _measure(cell, first, evaluation, state):
         records.write(record, cell.folder / 'records')
   measure.picture(draw(measure.GRID), images.levels,
                   cell.folder / 'samples' / f'measured-raw-{step:08d}.png')
+  return True

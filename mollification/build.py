@@ -230,13 +230,20 @@ def initialiser(config, event_shape, levels):
   return jax.jit(init)
 
 
-def smoke(config):
-  """A copy of the config that ends after a few small updates: does it run at all?"""
+def smoke(config, batch_size=0):
+  """A copy of the config that ends after a few small updates: does it run at all?
+
+  0: a `batch_size` of 8 on each device here, where another one asks for no device and accumulates
+  nothing.
+  """
   config = config.copy_and_resolve_references()
   size = config.steps_per_call = min(config.steps_per_call, 2)
   config.total_steps = 4 * size
-  config.batch_size = min(config.batch_size, 8 * jax.device_count())
-  config.accumulate = math.gcd(config.accumulate, config.batch_size // jax.device_count())
+  if batch_size:
+    config.batch_size, config.accumulate = min(config.batch_size, batch_size), 1
+  else:
+    config.batch_size = min(config.batch_size, 8 * jax.device_count())
+    config.accumulate = math.gcd(config.accumulate, config.batch_size // jax.device_count())
   config.mollify.steps = min(config.mollify.steps, 2 * size)
   config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, size)
   config.log.every = size

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import shutil
 import socket
 import uuid
 
@@ -31,10 +32,32 @@ def replacing(path):
   An error inside, or a crash, leaves what was there; a crash may leave a hidden `.part` beside it.
   No two share one, on whatever hosts: in containers the ids of processes are often equal.
   """
-  path = pathlib.Path(path)
-  part = path.with_name(f'.{path.name}.{socket.gethostname()}-{uuid.uuid4().hex}.part')
+  part = _beside(path)
   try:
     yield part
     os.replace(part, path)
   finally:
     part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path):
+  """The same of a folder, empty at first; what stood there is moved aside before it is removed.
+
+  A crash between two moves leaves it whole beside its place, hidden.
+  """
+  path, part, old = pathlib.Path(path), _beside(path), _beside(path)
+  part.mkdir(parents=True)
+  try:
+    yield part
+    if path.exists():
+      path.rename(old)
+    part.rename(path)
+  finally:
+    for rest in (part, old):
+      shutil.rmtree(rest, ignore_errors=True)
+
+
+def _beside(path):
+  path = pathlib.Path(path)
+  return path.with_name(f'.{path.name}.{socket.gethostname()}-{uuid.uuid4().hex}.part')

@@ -8,8 +8,8 @@ devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on ran
             of which one waits. A slice with a quarter of the widths, (32, 64, 128, 256): a full
             update takes half a minute. How many cores each keeps busy is said too. Bar 0.8.
 checkpoint_cost
-            The loop (`training.loop.train`) over 100 updates of the same VAE at its config's batch
-            of 100 with one checkpoint amid them, against 100 without: seconds without over seconds
+            The loop (`training.loop.train`) over 100 updates of the same VAE at a batch of 100
+            with one checkpoint amid them, against 100 without: seconds without over seconds
             with, the pause and what is written in the background included. The state is of 45 MB;
             the cores that write it are those that compute here. Bar 0.97.
 resume_time Seconds from starting `python -m mollification.main` to the row of its first update, of

@@ -1,5 +1,6 @@
 """Cells side by side: all of them, or none that begins after a signal or an error."""
 import dataclasses
+import errno
 import functools
 import json
 import os
@@ -7,11 +8,12 @@ import pathlib
 import signal
 import threading
 import time
+import types
 
 import jax
 import pytest
 
-from experiments import cell_records, cells
+from experiments import cell_records, cells, command
 from mollification import build, measure, metrics
 from mollification.evaluation import records
 from mollification.training import preemption
@@ -85,6 +87,43 @@ def test_an_error_of_a_cell_is_raised_at_once_and_the_others_are_saved(tmp_path)
   marks = _marks(tmp_path)
   assert 'long.saved' in marks
   assert not {'c.began', 'd.began'} & set(marks)
+
+
+def _die(name):
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_said_with_its_cells(tmp_path):
+  todo = [types.SimpleNamespace(label='digits/a'), types.SimpleNamespace(label='digits/b')]
+  with pytest.raises(RuntimeError, match=r'one of digits/[ab](, digits/[ab])? was killed, '
+                     'most likely since memory ran out; .* fewer --workers'):
+    list(cells.run(todo, workers=2, compiled=tmp_path, work=_die))
+
+
+@pytest.mark.parametrize('error', [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+                                   ValueError('UNKNOWN: No space left on device [source]')])
+def test_a_full_disk_is_no_failure_of_one_cell(error):
+  def work(cell):
+    raise error
+
+  with pytest.raises(type(error), match='No space left'):
+    cells.attempt(work, 'a')
+
+
+def test_a_failure_of_one_cell_leaves_the_others_theirs():
+  def work(cell):
+    raise OSError(errno.ENOENT, 'no such\n file')
+
+  assert cells.attempt(work, 'a').text == 'FileNotFoundError: [Errno 2] no such file'
+
+
+def test_runs_that_are_done_are_not_begun_again(monkeypatch, tmp_path, capsys):
+  begun = []
+  monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: (begun.extend(todo), [])[1])
+  todo = [types.SimpleNamespace(label=name) for name in 'abc']
+  assert command.run_all(todo, tmp_path, is_done=lambda cell: cell.label == 'b') == {}
+  assert [cell.label for cell in begun] == ['a', 'c']
+  assert capsys.readouterr().out == '1 of 3 runs are done already\n'
 
 
 def test_a_cell_is_trained_and_measured_once(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import itertools
 import json
+import os
 import types
 
 import jax
@@ -19,7 +20,7 @@ from experiments import (
   image_table,
   table_two_step,
 )
-from mollification import build, check, measure
+from mollification import build, check, measure, parallel
 from mollification.evaluation import records
 from mollification.training import workdir
 from tests import test_configs
@@ -34,6 +35,51 @@ def test_each_run_is_in_one_shard(table, scale, n):
   shards = [image_cells.chosen(table, scale, [], f'{i}/{n}') for i in range(1, n + 1)]
   assert sorted(itertools.chain(*shards)) == sorted(set(image_cells.names(table, scale)))
   assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_a_shard_for_each_model_has_runs_of_several():
+  for i in range(1, 8):
+    found = image_cells.chosen('table1', 'paper', [], f'{i}/7')
+    assert len({name.split('/')[1] for name in found}) > 2
+
+
+def test_more_seeds_than_a_table_has():
+  found = image_cells.chosen('table1', 'paper', ['cifar10/vae/blur'], '1/1', seeds=3)
+  assert found == [f'cifar10/vae/blur/{seed}' for seed in range(3)]
+
+
+def test_runs_of_the_paper_divide_over_the_devices_of_a_host(tmp_path):
+  for table, scale in GRIDS:
+    for name in image_cells.names(table, scale) if scale == 'paper' else ():
+      config = image_cells.cell(table, scale, name, tmp_path).config
+      for devices in (1, 2, 4, 8):
+        parallel.check_batch_size(config.batch_size, devices)
+
+
+def test_a_smoke_run_needs_no_weights_and_asks_for_no_device(tmp_path, monkeypatch):
+  monkeypatch.setattr(build.jax, 'device_count', None)   # the workers' devices are none of its own
+  cell = image_cells.cell('table1', 'paper', 'cifar10/vae/blur/0', tmp_path, smoke=True)
+  assert (cell.more, cell.over_training, cell.config.batch_size) == ((), (), 16)
+
+
+@pytest.mark.parametrize('given', ['', 'cuda'])
+def test_small_runs_take_the_cores_and_those_of_the_paper_one_process(monkeypatch, tmp_path, given):
+  monkeypatch.setenv('JAX_PLATFORMS', given)
+  if not given:
+    monkeypatch.delenv('JAX_PLATFORMS')
+
+  class Flags(types.SimpleNamespace):
+    def __getitem__(self, name):
+      return types.SimpleNamespace(present=False)
+
+  flags = Flags(scale='cpu', smoke=False, workers=2)
+  monkeypatch.setattr(image_command, 'FLAGS', flags)
+  image_command.settle(tmp_path)
+  assert (os.environ['JAX_PLATFORMS'], flags.workers) == (given or 'cpu', 2)
+  monkeypatch.delenv('JAX_PLATFORMS')
+  flags.scale = 'paper'
+  image_command.settle(tmp_path)
+  assert ('JAX_PLATFORMS' in os.environ, flags.workers) == (False, 1)
 
 
 def test_runs_are_chosen_by_the_parts_of_their_names():
@@ -91,6 +137,7 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
   assert cells.train_and_measure(cell) is None
   other = cells.Cell(tiny.config(seed=5), tmp_path, ('nll',), 'tiny')
   assert not cells.is_done(other)
+  assert cells.state(other) == 'a run of another config is there, and would be refused'
 
 
 def test_a_row_for_each_arm_of_seeds_that_both_have():
@@ -280,7 +327,7 @@ def test_the_command_records_what_is_done_and_fails_with_a_run(monkeypatch, tmp_
                                                                 failed):
   """Runs that are not done leave the records alone, and the table is of what is recorded."""
   monkeypatch.setattr(image_command, 'FLAGS', types.SimpleNamespace(
-    scale='digits', cells=['digits/vae/vanilla'], shard='1/1', data_dir='', smoke=False,
+    scale='digits', cells=['digits/vae/vanilla'], shard='1/1', seeds=0, data_dir='', smoke=False,
     dry_run=False, record=True))
   monkeypatch.setattr(image_command, 'RESULTS', tmp_path / 'results')
   monkeypatch.setattr(image_command.command, 'run_all', lambda todo, root: failed)
