@@ -1,10 +1,10 @@
 """Trains the networks whose features score small images: python -m experiments.classifiers NAME
 
-Writes mollification/evaluation/weights/NAME.npz and prints its sha256, which
-evaluation/classifiers.py must name. NAME is digits or fashion_mnist. Trained on the train split
-alone: the test split stays a reference that no feature has seen. Augmentation: shifts by up to one
-pixel in each direction (zero padded), and dropout of features. Accuracy on the test split is
-printed and kept in the file.
+Writes runs/classifiers/NAME.npz, or --out, and prints its sha256: to replace the package's, which
+lies in mollification/evaluation/weights, evaluation/classifiers.py must name it. NAME is digits or
+fashion_mnist. Trained on the train split alone: the test split stays a reference that no feature
+has seen. Augmentation: shifts by up to one pixel in each direction (zero padded), and dropout of
+features. Accuracy on the test split is printed and kept in the file.
 """
 import argparse
 import hashlib
@@ -133,7 +133,7 @@ def main():
     'test_accuracy': accuracy(classifier, weights, found.test.x, found.test.labels),
     'train_sha256': found.train.sha256, 'test_sha256': found.test.sha256,
     'versions': records.versions()}
-  out = args.out or classifiers.WEIGHTS / classifier.file
+  out = args.out or pathlib.Path('runs/classifiers') / classifier.file
   out.parent.mkdir(parents=True, exist_ok=True)
   arrays = {name: np.asarray(array, np.float32) for name, array in weights.items()}
   np.savez(out, metadata=np.array(json.dumps(metadata, sort_keys=True)), **arrays)

@@ -34,12 +34,16 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A metric of a model in both arms; `difference` is mollified - vanilla over common seeds."""
+  """A metric of a model in both arms; `difference` is mollified - vanilla over common seeds.
+
+  `arm` is what the mollified one is called, where there are several.
+  """
   model: str
   metric: str
   vanilla: Moments
   mollified: Moments
   difference: Moments
+  arm: str = ''
 
   @property
   def interval(self):
@@ -145,7 +149,8 @@ def lines(rows):
   for row in rows:
     digits = _digits(row)
     show = lambda m, d=digits: f'{m.mean:.{d}f} ± {m.sem:.{d}f}'
-    yield (row.model, f'{row.metric} {arrow(row.metric)}', str(row.vanilla.count),
+    model = f'{row.model}, {row.arm}' if row.arm else row.model
+    yield (model, f'{row.metric} {arrow(row.metric)}', str(row.vanilla.count),
            show(row.vanilla), show(row.mollified), show(row.difference),
            f'± {row.interval:.{digits}f}', row.verdict)
 
@@ -211,4 +216,5 @@ def sentence(rows):
   counts = collections.Counter(row.verdict for row in rows)
   total = len(rows)
   return (f'Of {total} comparisons, mollified training is better in {counts["better"]}, worse in '
-          f'{counts["worse"]}, and {counts["undecided"]} are undecided at 95 % with so few seeds.')
+          f'{counts["worse"]}, and {counts["undecided"]} are undecided at 95 % with so few seeds; '
+          f'chance alone would decide {.05 * total:.2g}.')

@@ -97,10 +97,12 @@ def markdown():
 
   From the second update on: the first loss of GLOW is that of a batch which ActNorm was fitted to.
   """
-  lines = [('model', 'parameters', 'loss (nats)', 'memory, estimated', 'measured'), ('---',) * 5]
+  lines = [('model', 'parameters', 'loss (nats)', 'highest', 'memory, estimated', 'measured'),
+           ('---',) * 6]
   for family, found in json.loads(RESULTS.read_text()).items():
     lines.append((family, f'{found["parameters"] / 1e6:.1f} M',
                   f'{found["losses"][1]:,.0f} → {found["losses"][-1]:,.0f}',
+                  f'{max(found["losses"][1:]):,.0f}',
                   f'{found["estimated_gb"]} GB', f'{found["measured_gb"]} GB'))
   return comparison.as_markdown(lines)
 

@@ -18,7 +18,7 @@ CURVE = 'valid/log_likelihood'
 
 
 def model_of(cell):
-  """Folder of a cell's model: its name without what data-dependent layers started from."""
+  """Folder of the model of a cell or row: without what data-dependent layers started from."""
   return cell.model.split(' (')[0]
 
 
@@ -27,8 +27,8 @@ def sentences(found, rows, folder):
 
   `folder` holds MODEL/ARM/SEED with the seconds and, where it is recorded, the curve of each run.
   """
-  for arm in dict.fromkeys(row.model.rsplit(', ', 1)[1] for row in rows):
-    own = [row for row in rows if row.model.endswith(f', {arm}')]
+  for arm in dict.fromkeys(row.arm for row in rows):
+    own = [row for row in rows if row.arm == arm]
     if max(row.difference.count for row in own) < 2:
       yield f'{arm}: one seed an arm, which decides nothing.'
     else:
@@ -37,6 +37,8 @@ def sentences(found, rows, folder):
     yield from _costs(own, arm, folder)
     yield from _lateness(own, arm, folder)
   yield from nonfinite(found)
+  yield from _copies(found)
+  yield from _taken(folder)
 
 
 def _verdicts(own, arm):
@@ -54,7 +56,7 @@ def _verdicts(own, arm):
 
 
 def _said(row):
-  return f'{_name(row)} ({row.metric.replace("@", " in ")} {signed(row)})'
+  return f'{row.model} ({row.metric.replace("@", " in ")} {signed(row)})'
 
 
 def _costs(own, arm, folder):
@@ -67,24 +69,27 @@ def _costs(own, arm, folder):
     if ratios:
       base = statistics.median(old['quiet_update'] for old, _ in taken)
       spread = f' ({min(ratios):+.1%} to {max(ratios):+.1%})' if len(ratios) > 1 else ''
-      whole = [new['training'] for _, new in taken if new.get('training')]
+      whole = [[run['training'] for run in runs if run.get('training')] for runs in zip(*taken)]
       costs.append(f'{model} {statistics.median(ratios):+.1%}{spread} of {base * 1e3:.3g} ms'
-                   + (f', {statistics.median(whole):,.0f} s a run' if whole else ''))
+                   + (', {:,.0f} s a run against {:,.0f}'.format(
+                     *map(statistics.median, whole[::-1])) if all(whole) else ''))
   if costs:
     yield f'{arm}, time of an update against vanilla training: {"; ".join(costs)}.'
 
 
 def _lateness(own, arm, folder):
   """When the arm came to the score that vanilla training ends with."""
-  late = []
+  late, looks = [], set()
   for model, pairs in _pairs(own, arm, folder):
     pairs = [pair for pair in pairs if all((place / 'curve.jsonl').exists() for place in pair)]
     caught = [caught_up(*pair) for pair in pairs]
+    looks |= {len(curve_of(new)) for _, new in pairs}
     if caught:
       late.append(f'{model} {", ".join("never" if c is None else f"{c:.0%}" for c in caught)}')
   if late:
     yield (f'{arm}, share of the updates after which clean validation data score what vanilla '
-           f'training ends with, to its standard error, by seed: {"; ".join(late)}.')
+           f'training ends with, to its standard error, by seed, of {min(looks)} looks: '
+           f'{"; ".join(late)}.')
 
 
 def caught_up(vanilla, own):
@@ -112,7 +117,7 @@ def _scores(place):
 
 def _pairs(own, arm, folder):
   """(model, [(folder of a vanilla run, that of the arm from the same seed)])."""
-  for model in dict.fromkeys(_name(row).split(' (')[0] for row in own):
+  for model in dict.fromkeys(model_of(row) for row in own):
     yield model, [(vanilla, folder / model / arm / vanilla.name)
                   for vanilla in sorted((folder / model / 'vanilla').glob('[0-9]*'))
                   if (folder / model / arm / vanilla.name).is_dir()]
@@ -153,8 +158,27 @@ def nonfinite(found):
     yield f'Not finite: {"; ".join(", ".join(which) for which in lost)}.'
 
 
-def _name(row):
-  return row.model.rsplit(', ', 1)[0]
+def _copies(found):
+  """A line on samples that are nearer to a training image than 99 % of test images are."""
+  shares = [cell.value for cell, _ in found if cell.metric == 'near_share']
+  if shares:
+    yield (f'near copies of training images, of which test data have 1 %: {max(shares):.2%} of the '
+           'samples of a run at most.')
+
+
+def _taken(folder):
+  """A line on the time of all runs; of those that were cut, what is known of it."""
+  taken = [_seconds(place) for place in sorted(folder.glob('*/*/[0-9]*'))]
+  both = [(own['training'], own['measuring']) for own in taken
+          if own.get('training') and own.get('measuring')]
+  if both:
+    minutes = [sum(pair) / 60 for pair in both]
+    shares = [measuring / training for training, measuring in both]
+    hours = sum(own.get(part) or 0 for own in taken for part in ('training', 'measuring')) / 3600
+    yield (f'time: {statistics.median(minutes):.1f} minutes of a core a run ({min(minutes):.1f} to '
+           f'{max(minutes):.1f}), {hours:.1f} hours in all; measuring takes '
+           f'{statistics.median(shares):.0%} of the training, more than 20 % in '
+           f'{sum(share > .2 for share in shares)} of {len(shares)} runs.')
 
 
 def signed(row):

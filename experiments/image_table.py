@@ -7,8 +7,9 @@ from experiments import comparison, image_cells, image_findings
 
 # Of all that is recorded, what a page shows, in the data set's own features and in another
 # network's (METRIC@NET); the rest is in the records.
-SHOWN = ('log_likelihood', 'fid', 'frechet', 'kid', 'kernel_distance', 'precision', 'recall',
-         'coverage', 'far_share')
+SHOWN = ('log_likelihood', 'bits_per_dim', 'fid', 'frechet', 'kid', 'kernel_distance', 'precision',
+         'recall', 'density', 'coverage', 'far_share')
+_UNITS = {'log_likelihood': ' (nats)'}
 
 
 def read(root, table, scale):
@@ -22,15 +23,15 @@ def read(root, table, scale):
 
 
 def rows(cells, arms=image_cells.ARMS):
-  """[comparison.Row] of each model, arm of `arms` but vanilla, and shown metric: 'MODEL, ARM'.
+  """[comparison.Row] of each model, arm of `arms` but vanilla, and shown metric.
 
   Seeds that only one of the two arms has, so far, are left out.
   """
   cells = [cell for cell in cells if cell.metric.partition('@')[0] in SHOWN]
   there = {cell.arm for cell in cells} - {'vanilla'}
-  found = [row for arm in arms if arm in there
+  found = [dataclasses.replace(row, arm=arm) for arm in arms if arm in there
            for row in comparison.compare(_paired(cells, arm))]
-  return sorted(found, key=lambda row: row.model.split(', ', 1)[0])   # arms stay in their order
+  return sorted(found, key=lambda row: row.model)   # arms stay in their order
 
 
 def _paired(cells, arm):
@@ -38,8 +39,7 @@ def _paired(cells, arm):
   seen = {(cell.model, cell.metric, cell.arm, cell.seed) for cell in cells}
   both = [cell for cell in cells if cell.arm in ('vanilla', arm) and all(
     (cell.model, cell.metric, other, cell.seed) in seen for other in ('vanilla', arm))]
-  return [dataclasses.replace(cell, model=f'{cell.model}, {arm}',
-                              arm='vanilla' if cell.arm == 'vanilla' else 'mollified')
+  return [dataclasses.replace(cell, arm='vanilla' if cell.arm == 'vanilla' else 'mollified')
           for cell in both]
 
 
@@ -62,7 +62,7 @@ def markdown(root, table, scale):
   for dataset, found in read(root, table, scale).items():
     of_set = rows([cell for cell, _ in found])
     sentences = image_findings.sentences(found, of_set, _folder(root, scale, dataset))
-    parts += [f'**{dataset}**\n\n{comparison.as_markdown(table_lines(of_set))}',
+    parts += [f'**{dataset}**\n\n{as_markdown(of_set)}',
               '\n'.join(f'- {line}' for line in sentences)]
   return '\n\n'.join(parts)
 
@@ -71,15 +71,24 @@ def _folder(root, scale, dataset):
   return pathlib.Path(root) / scale / dataset
 
 
+def as_markdown(of_set):
+  """A table for each network whose features are looked at, that of the data set's own first."""
+  networks = sorted({row.metric.partition('@')[2] for row in of_set})
+  return '\n\n'.join(
+    (f'In the features of {network}:\n\n' if network else '') + comparison.as_markdown(table_lines(
+      [row for row in of_set if row.metric.partition('@')[2] == network]))
+    for network in networks)
+
+
 def table_lines(of_set):
-  """Lines of the table as tuples of text, header and rule first."""
+  """Lines of the table of one network as tuples of text, header and rule first."""
   metrics = sorted({row.metric for row in of_set}, key=_place)
-  header = [f'{m.replace("@", " in ")} {comparison.arrow(m)}' for m in metrics]
+  names = [metric.partition('@')[0] for metric in metrics]
+  header = [f'{name}{_UNITS.get(name, "")} {comparison.arrow(name)}' for name in names]
   lines = [('model', 'arm', *header), ('---',) * (2 + len(metrics))]
   by_model = {}
   for row in of_set:
-    model, arm = row.model.split(', ', 1)
-    by_model.setdefault(model, {}).setdefault(arm, {})[row.metric] = row
+    by_model.setdefault(row.model, {}).setdefault(row.arm, {})[row.metric] = row
   for model, arms in by_model.items():
     first = functools.reduce(lambda a, b: b | a, arms.values())
     lines.append((model, 'vanilla', *(comparison.shown(first[m].vanilla) if m in first else ''
@@ -90,8 +99,7 @@ def table_lines(of_set):
 
 
 def _place(metric):
-  name, _, net = metric.partition('@')
-  return bool(net), net, SHOWN.index(name)
+  return SHOWN.index(metric.partition('@')[0])
 
 
 def difference(row):

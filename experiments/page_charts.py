@@ -7,14 +7,16 @@ import numpy as np
 from experiments import figures, image_findings
 
 INK = '#010203'   # stands for the colour of the text
+TWO_STEP = 'two_step'   # model whose likelihood is that of an autoencoder's latents
 
 
 def of_model(folder, arms):
   """SVGs of the runs below MODEL/ARM/SEED: likelihood, and distance, over updates."""
+  of = ' of latents' if folder.name == TWO_STEP else ''
   for curves, label, clip in (
-      (_likelihood, 'clean validation log-likelihood (nats)', True),
-      (_distance, 'Fréchet distance', False)):
-    found = {arm: list(curves(folder / arm)) for arm in arms}
+      (_likelihood, f'clean validation log-likelihood{of} (nats)', True),
+      (_distance, 'Fréchet distance (FID in Inception features)', False)):
+    found = {arm: [curve for curve in curves(folder / arm) if curve] for arm in arms}
     found = {arm: own for arm, own in found.items() if own}
     if found:
       yield _chart(found, label, clip)
@@ -42,8 +44,8 @@ def _chart(curves, label, clip):
     figure, ax = plt.subplots(figsize=(5.6, 3.4))
     means = []
     for arm, own in curves.items():
-      steps = [step for step, _ in own[0]]
-      own = np.array([[y for _, y in curve] for curve in own if len(curve) == len(steps)])
+      steps = sorted(set.intersection(*({step for step, _ in curve} for curve in own)))
+      own = np.array([[dict(curve)[step] for step in steps] for curve in own])
       mean, error = own.mean(0), own.std(0, ddof=min(1, len(own) - 1)) / np.sqrt(len(own))
       ax.plot(steps, mean, marker='o', ms=3, color=figures.COLORS[arm], label=arm)
       ax.fill_between(steps, mean - error, mean + error, color=figures.COLORS[arm], alpha=.25, lw=0)

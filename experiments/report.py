@@ -4,7 +4,8 @@
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; its text is what `BLOCKS[NAME]` makes
 of experiments/results/. With --check nothing is written: exit status 1 if the README differs.
-With --html the blocks, and of image models the samples and curves too, become one page, `FILE`.
+With --html the blocks, and of image models the samples and curves too, become one page, `FILE`,
+and the README stays as it is.
 With --figures the figures are drawn of the records, too, into FOLDER/EXPERIMENT;
 experiments/results is where the README has them.
 """
@@ -19,6 +20,7 @@ from absl import app, flags
 from experiments import (
   alternatives_table,
   comparison,
+  findings,
   first_steps,
   image_table,
   intrinsic_dimension_table,
@@ -125,7 +127,7 @@ def _two_step(scale):
   return table_two_step.markdown(RESULTS / 'images', scale)
 
 
-BLOCKS = {'quickstart': _quickstart, 'paper': paper_rows.markdown,
+BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': paper_rows.markdown,
           'first steps': first_steps.markdown,
           'table1 digits': functools.partial(_images, 'table1', 'digits'),
           'table1 cpu': functools.partial(_images, 'table1', 'cpu'),
@@ -181,14 +183,12 @@ def main(argv):
   new = render(old)
   if _CHECK.value:
     sys.exit(old != new and 'README.md is not what the records say: python -m experiments.report')
-  README.write_text(new)
   if _FIGURES.value:
     print('\n'.join(str(path) for path in draw(_FIGURES.value)))
-  if _HTML.value:
-    path = pathlib.Path(_HTML.value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as part:
-      part.write_text(page.build(new, RESULTS))
+  path = pathlib.Path(_HTML.value or README)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with files.replacing(path) as part:
+    part.write_text(page.build(new, RESULTS) if _HTML.value else new)
 
 
 if __name__ == '__main__':

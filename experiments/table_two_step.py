@@ -19,13 +19,14 @@ from experiments import (
   image_cells,
   image_command,
   image_table,
+  page_charts,
   two_step,
 )
 from mollification import build
 
 FLAGS = command.FLAGS
 SCALES = tuple(image_cells.TABLES['table1'])
-MODEL, ARMS = 'two_step', ('vanilla', 'gaussian')
+MODEL, ARMS = page_charts.TWO_STEP, ('vanilla', 'gaussian')
 # What an arm of a row of the table is: (model, arm) of the runs.
 ROWS = {'vanilla': ('vae', 'vanilla'), 'mollified': ('vae', 'gaussian'),
         'two steps': (MODEL, 'vanilla'), 'two steps, mollified flow': (MODEL, 'gaussian')}
@@ -48,6 +49,11 @@ def run(root):
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
   if failed:
     raise SystemExit(1)
+
+
+def datasets(scale):
+  """Names of the data sets of a scale."""
+  return list(_grids(scale))
 
 
 def _grids(scale):
@@ -82,7 +88,7 @@ def rows(root, scale, dataset):
 def markdown(root, scale):
   """The table for a page, a data set at a time."""
   return '\n\n'.join(
-    f'**{dataset}**\n\n' + comparison.as_markdown(image_table.table_lines(found))
+    f'**{dataset}**\n\n{image_table.as_markdown(found)}'
     for dataset in _grids(scale) if (found := rows(root, scale, dataset)))
 
 

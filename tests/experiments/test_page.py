@@ -2,6 +2,7 @@
 import html
 import json
 import re
+import types
 import xml.etree.ElementTree
 
 import numpy as np
@@ -83,6 +84,37 @@ def test_charts_take_the_colours_of_the_text(runs):
     assert page_charts.INK not in chart
     assert figures.COLORS['gaussian'] in chart
   assert page.build(README, runs) == page.build(README, runs)   # no ids or dates that change
+
+
+def test_charts_are_of_the_updates_that_all_seeds_have(runs):
+  folder = runs / 'images/digits/digits/vae'
+  curve = folder / 'vanilla' / '1' / 'curve.jsonl'
+  curve.write_text(curve.read_text().splitlines()[1] + '\n')   # of update 80 alone
+  (folder / 'gaussian' / '1' / 'curve.jsonl').write_text('')
+  seen = []
+  chart = page_charts._chart
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(page_charts, '_chart', lambda found, label, clip: (
+      seen.append((found, label)), chart(found, label, clip))[1])
+    folder = folder.rename(folder.with_name(page_charts.TWO_STEP))
+    list(page_charts.of_model(folder, ['vanilla', 'gaussian']))
+  assert seen[0] == ({'vanilla': [[(40, -8.), (80, -5.)], [(80, -4.)]],
+                      'gaussian': [[(40, -7.), (80, -4.)]]},
+                     'clean validation log-likelihood of latents (nats)')
+
+
+@pytest.mark.parametrize('html', [False, True])
+def test_either_the_page_or_the_readme_is_written(html, runs, tmp_path, monkeypatch):
+  readme, target = tmp_path / 'README.md', tmp_path / 'pages' / 'page.html'
+  readme.write_text('## A\n\n<!-- bench -->\nold\n<!-- /bench -->\n')
+  monkeypatch.setattr(report, 'README', readme)
+  monkeypatch.setattr(report, 'RESULTS', runs)
+  monkeypatch.setattr(report, 'BLOCKS', {'bench': lambda: 'new'})
+  for flag, value in (('_CHECK', False), ('_FIGURES', ''), ('_HTML', html and str(target))):
+    monkeypatch.setattr(report, flag, types.SimpleNamespace(value=value))
+  report.main([])
+  assert ('new' in readme.read_text(), target.exists()) == (not html, html)
+  assert not html or '<p>new</p>' in target.read_text()
 
 
 def test_figures_over_training(runs, tmp_path):

@@ -89,9 +89,9 @@ def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
          for metric in ('frechet', *(('log_likelihood',) if model == 'vae' else ()))]
   monkeypatch.setattr(table_two_step.comparison, 'read', lambda root: own)
   rows = table_two_step.rows('', 'digits', 'digits')
-  assert [(row.model, row.metric, round(row.difference.mean, 6)) for row in rows] == [
-    ('vae, mollified', 'frechet', -1.), ('vae, two steps', 'frechet', -2.),
-    ('vae, two steps, mollified flow', 'frechet', 1.)]
+  assert [(row.model, row.arm, row.metric, round(row.difference.mean, 6)) for row in rows] == [
+    ('vae', 'mollified', 'frechet', -1.), ('vae', 'two steps', 'frechet', -2.),
+    ('vae', 'two steps, mollified flow', 'frechet', 1.)]
   assert [line[:2] for line in image_table.table_lines(rows)[2:]] == [
     ('vae', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
 
