@@ -162,3 +162,14 @@ def check_sweep(configs):
   if every < 1 or total % every:
     raise ValueError('total_steps must be a multiple of eval.every in a sweep, got '
                      f'{total} and {every}.')
+
+
+def check_same(config):
+  """Raise ValueError, in all processes, where their configs differ but in where data lie.
+
+  Each would go its own way, and leave states that are read as damaged. Every process must call it.
+  """
+  for name, value in config.to_dict().items():
+    if name == 'data':
+      value = {key: own for key, own in value.items() if not key.endswith('_dir')}
+    parallel.check_same(f'config.{name}', value)

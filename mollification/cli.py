@@ -56,7 +56,7 @@ def one_line_errors(debug=False):
   try:
     yield
   except (ValueError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError) as error:
-    if debug:
+    if debug or _is_of_devices(error):
       raise
     if isinstance(error, ModuleNotFoundError):
       extra = _EXTRAS.get((error.name or '').split('.')[0], 'train')
@@ -64,6 +64,13 @@ def one_line_errors(debug=False):
     fail(' '.join(str(error).strip().split('\n\n')[0].split()) or type(error).__name__)
   finally:
     warnings.formatwarning = before
+
+
+def _is_of_devices(error):
+  """Whether what several processes do together failed: nobody's mistake, and a traceback helps."""
+  jax = sys.modules.get('jax')
+  return (jax is not None and isinstance(error, jax.errors.JaxRuntimeError)
+          and jax.process_count() > 1)
 
 
 def _one_line_warning(message, *args, **kwargs):

@@ -14,11 +14,12 @@ With --distributed=auto, or --coordinator, --num_processes and --process_id, sev
 are given the same command share `stats`, `score` and the measuring of a checkpoint; the figures are
 the same bits, what stops one stops all, and the first writes. With --watch one measures alone.
 
-Exit status: 0 measured, 2 a mistake in the command or the workdir; of --watch, 4 where checkpoints
-could not be measured, 75 stopped by SIGTERM and 130 by SIGINT: the same command goes on.
+Exit status: 0 measured, 2 a mistake in the command or the workdir, 75 stopped by SIGTERM, 130 by
+SIGINT: the same command goes on; of --watch, 4 where checkpoints could not be measured.
 """
 import functools
 import pathlib
+import signal
 import sys
 
 try:
@@ -78,7 +79,8 @@ def main(argv):
     with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):
       _check_options(argv[1], argv[2:])
       deterministic.apply()
-      _COMMANDS[argv[1]](*argv[2:])
+      with _stoppable():
+        _COMMANDS[argv[1]](*argv[2:])
     return
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
@@ -95,8 +97,15 @@ def main(argv):
       processes.check_alone('checkpoints are watched for')   # each process finds them at its time
       _watch()
     else:
-      processes.join()
-      _measure(step or None)
+      with _stoppable():
+        processes.join()
+        _measure(step or None)
+
+
+def _stoppable():
+  """Context in which SIGTERM ends the process at once; what has been written stays."""
+  from mollification.training import preemption
+  return preemption.Preemption((signal.SIGTERM,), 'stopped; the same command goes on')
 
 
 def _check_options(command, sides=()):
@@ -236,11 +245,13 @@ def _wanted_out():
 
 
 def _stats(*args):
-  from mollification import score
+  from mollification import parallel, score
   where, = _positional(args, ['A'])
   out = _wanted_out()   # before the weights are read
   processes.join()
-  print(score.stats(where, out, _extractor(), **_origin()))
+  said = score.stats(where, out, _extractor(), **_origin())
+  if parallel.is_first():
+    print(said)
 
 
 def _score(*args):
@@ -255,9 +266,10 @@ def _score(*args):
     result = score.score_statistics(a, b)
   else:
     result = score.score(a, b, names, _extractor(), **_origin())
-  print('\n'.join(score.lines(result)), flush=True)
-  if out and parallel.is_first():
-    score.write_json(result, out)
+  if parallel.is_first():
+    print('\n'.join(score.lines(result)), flush=True)
+  if out:
+    parallel.by_first(score.write_json, result, out)
 
 
 _COMMANDS = {'convert-weights': _convert_weights, 'stats': _stats, 'score': _score}

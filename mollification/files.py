@@ -52,10 +52,15 @@ def replacing_folder(path):
     yield part
     if path.exists():
       path.rename(old)
-    part.rename(path)
+    try:
+      part.rename(path)
+    except OSError:
+      if old.exists():
+        old.rename(path)
+      raise
   finally:
-    for rest in (part, old):
-      shutil.rmtree(rest, ignore_errors=True)
+    shutil.rmtree(part, ignore_errors=True)
+  shutil.rmtree(old, ignore_errors=True)
 
 
 def _beside(path):

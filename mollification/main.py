@@ -40,19 +40,23 @@ def main(argv):
 def _train(config, folder):
   # Heavy imports come after the flags: --help and a misspelt key answer at once.
   with contextlib.ExitStack() as stack:
+    stack.enter_context(processes.not_waited_for())
     with cli.one_line_errors(_DEBUG.value):
       deterministic.apply()   # before anything starts a device
-      from mollification import build, parallel
+      from mollification import build, check, parallel
       from mollification.training import loop, preemption, workdir
-      processes.join()
       stop = stack.enter_context(preemption.Preemption())
+      processes.join()
       config = build.smoke(config) if _SMOKE.value else config
+      check.check_same(config)
       with parallel.together():
         path = stack.enter_context(workdir.lock(folder))
         workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
         run = build.build(config) if parallel.is_first() else None
       with parallel.together():
         run = run or build.build(config)   # the others find the data that the first has prepared
+      parallel.check_same('data', run.data)
+      with parallel.together():
         workdir.claim(path, config.to_dict(), run.data)
     # What goes wrong from here on is no mistake in the command: it ends with its traceback.
     if parallel.is_first():

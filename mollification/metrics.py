@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import re
 import resource
@@ -133,6 +134,10 @@ class JsonlWriter:
     """Append {'step': step, **values}; values are numbers or strings."""
     self._file.write(_line({'step': step, **values}))
     self._file.flush()
+
+  def sync(self):
+    """Have the disk hold all rows, also where the machine fails."""
+    os.fsync(self._file.fileno())
 
   def replace(self, row):
     """Put `row` where the one of its step stands; a crash leaves either of them."""

@@ -174,7 +174,7 @@ def check_same(what, values):
   digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint32)
   digests = {found['digest'].tobytes() for found in all_processes({'digest': digest})}
   if len(digests) > 1:
-    raise ValueError(f'all processes must have the same {what}, got {text} in process '
+    raise ValueError(f'all processes must have the same {what}, got {text:.300} in process '
                      f'{jax.process_index()} and another one elsewhere; give all of them the same '
                      'command, files and package.')
 

@@ -1,6 +1,7 @@
 """Several processes as one: the flags that say so, and joining them through JAX's own runtime."""
 import contextlib
 import os
+import signal
 import threading
 import warnings
 
@@ -31,9 +32,10 @@ def join():
   """Join the other processes as the flags say, before anything runs on a device.
 
   Afterwards `jax.devices()` are those of all. Nothing is joined with `--distributed=off` and no
-  coordinator, nor, with a warning, where `auto` finds no cluster. Raises ValueError for flags that
-  do not go together, and where the environment says that there is a cluster which was not found:
-  each of its processes would go on alone.
+  coordinator, nor, with a warning, where `auto` finds no cluster. JAX's pre-emption service takes
+  SIGTERM for itself, unless somebody handles it here already. Raises ValueError for flags that do
+  not go together, where the environment says that there is a cluster which was not found, since
+  each of its processes would go on alone, and for processes of unequal numbers of devices.
   """
   given = _given()
   automatic = _DISTRIBUTED.value == 'auto'
@@ -47,6 +49,9 @@ def join():
     raise ValueError(f'process_id must lie below num_processes {given["num_processes"]}, got '
                      f'{given["process_id"]}; they count from 0.')
   import jax
+
+  from mollification import parallel
+  heard = signal.getsignal(signal.SIGTERM)
   try:
     jax.distributed.initialize(**given)
   except ValueError as error:   # JAX says what it misses, not what to do about it
@@ -55,6 +60,11 @@ def join():
                        'give --coordinator, --num_processes and --process_id.') from error
     _check_not_launched(error)
     warnings.warn('--distributed=auto found no cluster; going on as one process.', stacklevel=2)
+  finally:
+    if heard is not signal.SIG_DFL:
+      signal.signal(signal.SIGTERM, heard)
+  # Evaluations round batches up to the devices of a process: their numbers would differ.
+  parallel.check_same('number of devices', jax.local_device_count())
 
 
 @contextlib.contextmanager

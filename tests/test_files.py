@@ -45,20 +45,23 @@ def test_a_folder_is_replaced_whole_or_stays(tmp_path):
   assert [p.name for p in place.parent.iterdir()] == ['run']
 
 
-def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one_somewhere(tmp_path, monkeypatch):
+@pytest.mark.parametrize('error', [OSError, KeyboardInterrupt])
+def test_a_folder_that_cannot_be_moved_in_leaves_the_old_one(tmp_path, monkeypatch, error):
+  """In its place; after what no program survives, beside it."""
   _fill(tmp_path / 'run', 'old')
   moves = []
 
-  def die_at_the_second(self, target):
+  def fail_at_the_second(self, target):
     moves.append(target)
     if len(moves) == 2:
-      raise KeyboardInterrupt
+      raise error
     os.rename(self, target)
-  monkeypatch.setattr(files.pathlib.Path, 'rename', die_at_the_second)
-  monkeypatch.setattr(files.shutil, 'rmtree', lambda *args, **options: None)   # as a crash
-  with pytest.raises(KeyboardInterrupt):
+  monkeypatch.setattr(files.pathlib.Path, 'rename', fail_at_the_second)
+  with pytest.raises(error):
     _fill(tmp_path / 'run', 'new')
-  assert sorted(p.read_text() for p in tmp_path.rglob('a')) == ['new', 'old']
+  place = tmp_path / 'run' if error is OSError else next(tmp_path.glob('.run.*'))
+  assert (place / 'a').read_text() == 'old'
+  assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_two_writers_never_share_a_part(tmp_path, monkeypatch):

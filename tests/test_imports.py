@@ -18,9 +18,9 @@ SCRIPTS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'experiments').rglo
 ORDER = {
   'files': 0, 'npz': 0, 'rng': 0, 'mollifiers': 1, 'schedules': 1, 'preprocess': 1,
   'curricula': 1,
-  'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2, 'processes': 2,
+  'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
   'deterministic': 2,
-  'evaluation': 3, 'training': 4, 'check': 4, 'overview': 4, 'measurements': 4,
+  'processes': 3, 'evaluation': 3, 'training': 4, 'check': 4, 'overview': 4, 'measurements': 4,
   'build_mollify': 5,
   'build': 6, 'build_sweep': 7, 'measure': 7, 'score': 8, 'watch': 8,
   'main': 9, 'evaluate': 9,

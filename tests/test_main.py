@@ -335,7 +335,8 @@ def test_the_first_process_prepares_data_before_the_others_look_for_them(
   monkeypatch.setattr(loop, 'train', train)
   with pytest.raises(Done):
     train_in_process(tiny.config(eval__every=0), tmp_path)
-  assert ' '.join(done) == ('in build out in out' if first else 'in out in build out')
+  assert ' '.join(done) == (
+    'in build out in out in out' if first else 'in out in build out in out')
 
 
 def test_a_missing_package_names_its_extra(capsys):

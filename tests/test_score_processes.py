@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 
 from mollification import data, measure, score
 from mollification.evaluation import features, records, scoring, statistics_file
-from mollification.training import loop, workdir
+from mollification.training import loop, preemption, workdir
 from tests import several
 from tests.evaluation.toy import Toy
 from tests.training import tiny
@@ -202,6 +203,24 @@ def test_an_error_in_the_midst_of_what_one_process_does_ends_all(trained):
   both = several.run(['-m', 'mollification.evaluate', f'--workdir={trained[0]}', '--step=5'], 2)
   assert [status for status, *_ in both] == [2, 2]
   assert all('error: no checkpoint of step 5' in errors for *_, errors in both)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_all_that_it_is_sent_to(trained):
+  """JAX's pre-emption service would swallow it, for hours."""
+  command = ['-m', 'mollification.evaluate', f'--workdir={trained[0]}', '--metrics=importance']
+  with several.running(command, 2) as started:
+    for process in started:   # they have met
+      assert any('Gloo' in line for line in iter(process.stdout.readline, ''))
+    for process in started:
+      process.send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    ended = several.ended(started)
+  assert time.monotonic() - begun < 20
+  for status, _, errors in ended:
+    assert status == preemption.EXIT_STATUS, errors
+    assert errors.endswith('stopped; the same command goes on\n')
+  assert not list(trained[0].glob('records/*'))
 
 
 @pytest.mark.slow

@@ -109,7 +109,9 @@ class Outputs:
     return self._workdir / name / f'{step:08d}.png'
 
   def save(self, step, state):
-    """Start saving a checkpoint."""
+    """Start saving a checkpoint; the rows before it are on disk first."""
+    if self._rows:
+      self._rows.sync()
     # A checkpoint makes the rows before it final, and these say which step is the best: that one
     # must be on disk first, and the best of the checkpoint before until this one is complete.
     if self._best:

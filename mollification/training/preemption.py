@@ -34,20 +34,23 @@ class Stop:
 class Preemption(Stop):
   """Context in which a first signal sets `requested` and a second one acts as it always does.
 
-  Until `armed` is set nothing is there to be saved, and the first signal ends the process at once,
-  with `EXIT_STATUS`: threads that download or convert data are not waited for, nor is a compiler.
-  Python itself acts on a signal only between two steps of its own, so a thread hears them too: a
-  second one ends the process also while it compiles or waits for a device, with 128 + its number.
+  Until `armed` is set nothing is there to be saved, and the first of the `signals` ends the process
+  at once, with `EXIT_STATUS` and what is to be `said`: threads that download or convert data are
+  not waited for, nor is a compiler. Python itself acts on a signal only between two steps of its
+  own, so a thread hears them too: a second one ends the process also while it compiles or waits for
+  a device, with 128 + its number.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-  def __init__(self):
+  def __init__(self, signals=SIGNALS,
+               said='stopped before an update; there was nothing new to save'):
+    self._signals, self._said = signals, said
     self._old, self._interrupting = {}, False
     self._left = threading.Event()
 
   def __enter__(self):
-    self._old = {s: signal.signal(s, self._note) for s in self.SIGNALS}
+    self._old = {s: signal.signal(s, self._note) for s in self._signals}
     self._ears, self._mouth = os.pipe()
     os.set_blocking(self._mouth, False)
     self._wakeup = signal.set_wakeup_fd(self._mouth, warn_on_full_buffer=False)
@@ -69,11 +72,11 @@ class Preemption(Stop):
       for number in os.read(self._ears, 64):
         if not number:
           return
-        if number not in self.SIGNALS:   # other ones that somebody handles in Python
+        if number not in self._signals:   # other ones that somebody handles in Python
           continue
         heard += 1
         if not self.armed:
-          sys.stderr.write('stopped before the first update; there was nothing new to save\n')
+          sys.stderr.write(f'{self._said}\n')
           sys.stderr.flush()
           os._exit(EXIT_STATUS)
         if heard > 1 and old[number] is not signal.SIG_IGN and not self._left.wait(_GRACE):

@@ -1,5 +1,6 @@
 """What is shown of the slow tests is what they recorded, and of those that passed alone."""
 import json
+import re
 
 import pytest
 
@@ -41,3 +42,13 @@ def test_a_test_that_failed_is_left_out_and_named(kind, tmp_path):
                    _case('test_bad', 1., f'<{kind} />', kills=5))
   assert reliability.record([report], results) == ['test_bad']
   assert list(json.loads(results.read_text())) == ['test_good']
+
+
+def test_what_is_recorded_is_of_tests_that_are_there():
+  """One that is gone would be shown for ever."""
+  root = reliability.RESULTS.parents[2]
+  sources = ''.join(path.read_text() for path in root.glob('tests/**/*.py'))
+  for name in json.loads(reliability.RESULTS.read_text()):
+    assert f'def {name.partition("[")[0]}(' in sources, name
+    for case in re.findall(r'\[(.*)\]', name):
+      assert f"'{case}'" in sources, name

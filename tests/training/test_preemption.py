@@ -48,7 +48,7 @@ def test_before_the_first_update_a_signal_ends_the_process_at_once(doing):
                       '  threading.Thread(target=time.sleep, args=(60,)).start()\n'
                       f'  kill(.2, signal.SIGTERM)\n  {doing}')
   assert status == preemption.EXIT_STATUS
-  assert said == 'stopped before the first update; there was nothing new to save\n'
+  assert said == 'stopped before an update; there was nothing new to save\n'
 
 
 @pytest.mark.parametrize('numbers', [(signal.SIGTERM, signal.SIGTERM),

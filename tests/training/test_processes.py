@@ -126,6 +126,15 @@ def test_an_error_in_one_process_is_one_of_all(two):
   assert [one['of_first'] for one in said] == [[0, 'ä']] * 2
 
 
+def test_processes_of_other_configs_are_refused_in_all(two):
+  """Each would go its own way, and checkpoints be read as damaged; where data lie may differ."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  for process, one in enumerate(said):
+    assert one['configs'][0] == ''
+    assert 'all processes must have the same config.optimizer, got {' in one['configs'][1]
+    assert f"""learning_rate": {.1 * (1 + process)}""" in one['configs'][1]
+
+
 def _wait_for_rows(started, folder):
   """Until the run has done three updates, for two minutes at most."""
   until = time.monotonic() + 120
@@ -160,10 +169,10 @@ def test_main_of_several_processes(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('asked', [[0, 1], [0], [1]], ids=['both', 'first', 'second'])
 def test_signals_before_the_first_update_of_several_processes(asked, tmp_path):
-  """Whoever is asked leaves with 75, and nobody waits: others that were not have an error."""
+  """Whoever is asked leaves with 75; the others are told by JAX's runtime, and end by an error."""
   with several.running(_long_run(tmp_path), 2) as started:
     until = time.monotonic() + 120
-    while not (tmp_path / 'lock').exists():   # they have met, and build now
+    while not (tmp_path / 'lock').exists():   # both have joined, so both listen, and build now
       assert time.monotonic() < until
       time.sleep(.01)
     for process in asked:
@@ -177,13 +186,13 @@ def test_signals_before_the_first_update_of_several_processes(asked, tmp_path):
       assert status == 75
       assert 'there was nothing new to save' in errors
     else:
-      assert status not in (0, 75), errors
+      assert status in (1, -signal.SIGABRT), errors   # Python's, or that of JAX's runtime
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('writer', [0, 1])
-def test_a_damaged_part_of_a_checkpoint_is_passed_over_by_all(two, tmp_path, writer):
-  """Each process has written a part of it; all go on from the checkpoint before."""
+def test_a_damaged_part_of_a_checkpoint_is_passed_over(two, tmp_path, writer):
+  """Each process has written a part of it, and all read both; they go on from the one before."""
   folder, leaves, rows = two
   shutil.copytree(folder / 'cut', tmp_path / 'cut')
   arrays = tmp_path / 'cut' / 'checkpoints' / '8' / 'state' / f'ocdbt.process_{writer}' / 'd'
@@ -245,7 +254,9 @@ def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_
               for folder in (killed, straight)]
   assert len(list((straight / 'samples').iterdir())) == 4
   assert pictures[0] == pictures[1]
-  assert [len(list((folder / 'tensorboard').iterdir())) for folder in (killed, straight)] == [5, 1]
+  events = [len(list((folder / 'tensorboard').iterdir())) for folder in (killed, straight)]
+  assert events[1] == 1
+  assert 1 < events[0] <= 5   # of each start one at most
   record_property('kills', 4)
   record_property('rows, states and pictures that differ', 0)   # all are asserted equal above
 

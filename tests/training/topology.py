@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from mollification import build, metrics, parallel, processes
+from mollification import build, check, metrics, parallel, processes
 from mollification.training import loop, preemption
 from tests.training import tiny
 
@@ -118,12 +118,25 @@ def everything(folder, family):
     'halted': [halt.reason, int(halt.state.step), owed['step'], *_of_evaluation(owed)],
     'batches': batches,
     'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
+    'configs': [_differ('data.data_dir', str(jax.process_index())),
+                _differ('optimizer.learning_rate', .1 * (1 + jax.process_index()))],
     'same': all(map(np.array_equal, leaves(outcome.state), leaves(resumed.state)))}))
   return outcome
 
 
 def _of_evaluation(row):
   return [name for name in row if name.startswith('valid/')]
+
+
+def _differ(key, value):
+  """What the training binary says of configs that differ in a key."""
+  config = tiny.config()
+  config.update_from_flattened_dict({key: value})
+  try:
+    check.check_same(config)
+  except ValueError as error:
+    return str(error)
+  return ''
 
 
 def _fail_in_one():
