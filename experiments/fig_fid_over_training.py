@@ -15,7 +15,7 @@ FLAGS = command.FLAGS
 
 def run(root):
   """Draw a figure per data set that has records."""
-  folder = (image_command.RESULTS if FLAGS.record else root) / FLAGS.scale
+  folder = image_command.drawn_from(root)
   drawn = [draw(folder / dataset, folder / f'{dataset}-over_training.png')
            for dataset, grid in image_cells.TABLES['table1'][FLAGS.scale].items()
            if grid.over_training]

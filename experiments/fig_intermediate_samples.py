@@ -17,7 +17,7 @@ SHOWN = 4   # samples in a row and a column, of each checkpoint
 
 def run(root):
   """Draw a picture per data set and model that has samples of more than one checkpoint."""
-  folder = (image_command.RESULTS if FLAGS.record else root) / FLAGS.scale
+  folder = image_command.drawn_from(root)
   drawn = [draw(model, folder / f'{model.parent.name}-{model.name}-samples.png')
            for dataset in image_cells.TABLES['table1'][FLAGS.scale]
            for model in sorted((folder / dataset).glob('*')) if model.is_dir()]

@@ -54,6 +54,13 @@ def define_figure_flags():
   flags.DEFINE_enum('scale', 'cpu', ('cpu', 'paper'), 'Size of the table.')
 
 
+def drawn_from(root):
+  """The folder of the runs that a figure is of: the committed records, or those of --smoke."""
+  if FLAGS.record:
+    return RESULTS / FLAGS.scale
+  return (root / 'smoke' if FLAGS.smoke else root) / FLAGS.scale
+
+
 def print_drawn(drawn, folder, root):
   """Print the paths of figures, None where there was nothing to draw.
 

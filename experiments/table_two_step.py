@@ -58,7 +58,7 @@ def datasets(scale):
 
 def _grids(scale):
   return {dataset: grid for dataset, grid in image_cells.TABLES['table1'][scale].items()
-          if dataset != 'photo_patches'}   # too few photographs to hold features against
+          if dataset != 'photo_patches'}   # of two photographs; left to one step
 
 
 def cell(scale, dataset, arm, seed, root):
