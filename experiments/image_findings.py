@@ -42,7 +42,12 @@ def sentences(found, rows, folder):
 
 
 def _verdicts(own, arm):
-  """By the distances, what the arm did to which model; and where it lost modes."""
+  """All that is decided; by the distances, what the arm did to which model; where it lost modes."""
+  decided = [f'{verdict} {"; ".join(which)}' for verdict in ('better', 'worse')
+             if (which := [_said(row) for row in own
+                           if row.verdict == verdict and row.metric != 'bits_per_dim'])]
+  if decided:
+    yield f'{arm}, all that is decided: {", and ".join(decided)}.'
   judged = [row for row in own if row.metric.partition('@')[0] in DISTANCES]
   for verdict, words in (('better', 'nearer to real images'),
                          ('worse', 'further from real images'), ('undecided', 'no gain seen')):
