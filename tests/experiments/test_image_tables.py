@@ -200,8 +200,8 @@ def test_gains_lost_modes_costs_and_lateness_are_said(tmp_path):
   assert said == [
     'gaussian: Of 2 comparisons, mollified training is better in 1, worse in 1, and 0 are '
     'undecided at 95 % with so few seeds; chance alone would decide 0.1.',
-    'gaussian, all that is decided: better vae (frechet -1.00 ± 0.25), and worse vae (recall -1.00 ± '
-    '0.25).',
+    'gaussian, all that is decided: better vae (frechet -1.00 ± 0.25), and worse vae (recall -1.00 '
+    '± 0.25).',
     'gaussian, nearer to real images: vae (frechet -1.00 ± 0.25).',
     'gaussian, fewer modes: vae (recall -1.00 ± 0.25).',
     'gaussian, time of an update against vanilla training: vae +0.5% of 100 ms, 60 s a run '
