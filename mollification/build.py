@@ -40,8 +40,8 @@ def build(config, dataset=None):
   check.check_likelihood(config, dataset.levels, mollified_steps(config))
   evaluation = build_evaluation(config, dataset)
   if (config.eval.every or config.eval.best_metric) and not evaluation.has_likelihood:
-    raise ValueError('a flow on pixels that are not dequantised has no likelihood to evaluate or '
-                     'to choose by; set prepare.dequantize=uniform, or eval.every=0 and '
+    raise ValueError('pixels that are not dequantised have no likelihood to evaluate or to choose '
+                     'by; set prepare.dequantize=uniform, or eval.every=0 and '
                      "eval.best_metric=''.")
   per_epoch = steps_per_epoch(config, dataset)
   sample_grid = None

@@ -231,9 +231,9 @@ def checked(run, metrics, split, extractor=None, num_samples=0):
   """
   check_names(metrics, split)
   evaluation = run.evaluation
-  if 'nll' in metrics and not evaluation.has_likelihood:
-    raise ValueError('no likelihood: a flow on pixels that are not dequantised has none; train '
-                     'with prepare.dequantize=uniform, or leave nll out of --metrics.')
+  if {'nll', 'importance'} & set(metrics) and not evaluation.has_likelihood:
+    raise ValueError('no likelihood: pixels that are not dequantised have none; train with '
+                     'prepare.dequantize=uniform, or leave nll and importance out of --metrics.')
   if 'importance' in metrics and evaluation.importance is None:
     raise ValueError('importance is for models whose likelihood is a bound, and this one is exact; '
                      'use --metrics=nll.')

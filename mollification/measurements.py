@@ -72,15 +72,25 @@ def _in_nats_and_bits(metric, result, seconds, **common):
 def _latents(evaluation, variables, split, samples, config, common):
   """How many latents the encoder uses, and in `extra` the moments of the aggregated posterior.
 
-  Those of each latent, where they are at most `LISTED`; else the means over latents.
+  Those of each latent, where they are at most `LISTED`; else the means over latents. Of a posterior
+  that is no Gaussian they are of two draws for each example.
   """
   del samples
-  start = time.monotonic()
-  encode = jax.jit(lambda variables, rows, keys: evaluation.model.apply(
-    variables, evaluation.prepare(rows, keys), method='encode'))
+  start, model = time.monotonic(), evaluation.model
+
+  @jax.jit
+  def look(variables, rows, keys):
+    keys = jax.vmap(jax.random.split)(keys)
+    x = evaluation.prepare(rows, keys[:, 0])   # pixels as the likelihoods have them
+    if model.GAUSSIAN_POSTERIOR:
+      return model.apply(variables, x, method='encode')
+    keys = jax.vmap(jax.random.split)(keys[:, 1])
+    return tuple(model.apply(variables, x, keys[:, i], method='draw_latents') for i in (0, 1))
+
   size, key = config.eval.batch_size, rng.purpose_key(config.seed, 'evaluate')
-  result = latent.aggregate(
-    encode(variables, rows, rng.range_keys(key, first, len(rows)))
+  aggregate = latent.aggregate if model.GAUSSIAN_POSTERIOR else latent.aggregate_draws
+  result = aggregate(
+    look(variables, rows, rng.range_keys(key, first, len(rows)))
     for first in range(0, split.num_examples, size)
     for rows in [np.asarray(split.x[first:first + size])])
   each = {name: np.asarray(value) for name, value in result._asdict().items()}

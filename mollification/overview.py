@@ -19,9 +19,8 @@ def text(config, dataset, evaluation, mollified_steps):
   if evaluation.model.starts_from_data:
     lines.append(f'data-dependent layers start from the first batch, {_start(c.init_on, steps)} '
                  f'(mollify.init_on={c.init_on})')
-  if dataset.levels is not None and not evaluation.prepare.bits_defined:
-    what = 'bits/dim' if evaluation.has_likelihood else 'likelihood'
-    lines.append(f'no {what}: pixels are not dequantised (prepare.dequantize=none)')
+  if not evaluation.has_likelihood:
+    lines.append('no likelihood: pixels are not dequantised (prepare.dequantize=none)')
   return '\n'.join(lines)
 
 

@@ -1,5 +1,6 @@
 """Both binaries as a user runs them: pre-emption and resume, one-line errors, exit status."""
 import contextlib
+import functools
 import gc
 import json
 import pathlib
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mollification import build, cli, main, measure, metrics, parallel, score
-from mollification.evaluation import features, frechet, records, statistics_file
+from mollification import build, cli, main, measure, metrics, parallel, rng, score
+from mollification.evaluation import features, frechet, likelihood, records, statistics_file
 from mollification.training import loop, workdir
 from tests.evaluation.toy import Toy, passes
 from tests.training import tiny
@@ -114,6 +115,17 @@ def test_a_second_process_is_refused_and_touches_nothing(tmp_path, train_in_proc
   assert said.err.count('\n') == 1
 
 
+def _importance_bound(run, num_samples, chunk):
+  """Of the test split, as the model computes it."""
+  evaluation = run.evaluation
+  fn = functools.partial(evaluation.model.apply, method='importance_bound',
+                         num_samples=num_samples, chunk=chunk)
+  variables = evaluation.variables(measure.restore(run.folder, None, run.template))
+  return likelihood.log_likelihood(
+    fn, variables, evaluation.dataset.test.x, evaluation.prepare,
+    rng.purpose_key(run.config.seed, 'evaluate'), batch_size=90).mean
+
+
 def test_evaluation_needs_the_workdir_alone(tmp_path):
   config = tiny.config(ema_decay=.5, checkpoint__every=4, eval__best_metric='log_likelihood',
                        eval__importance_samples=40, eval__importance_chunk=10)
@@ -124,6 +136,7 @@ def test_evaluation_needs_the_workdir_alone(tmp_path):
   bound = measure.measure(run, ('importance',), write=False)
   assert [r.metric for r in bound] == ['importance_bound', 'importance_bits_per_dim']
   assert bound[0].settings['draws'] == 40
+  assert bound[0].value == pytest.approx(_importance_bound(run, 40, 10), rel=1e-6)
   assert not measure.measured(run, ('importance',), step=8)
   measure.measure(run, ('importance', 'latents'))
   assert measure.measured(run, ('importance', 'latents'), step=8)
@@ -228,6 +241,17 @@ def _check_samples_of_a_workdir(run, before):
   assert meta['split'].startswith('samples of step 4, ')
   with pytest.raises(ValueError, match=r'must hold statistics of .*step 8.*got .*step 4'):
     score.stats(where, out, net, num_samples=50)
+
+
+def test_latents_of_a_posterior_that_is_no_gaussian_are_those_of_draws(tmp_path):
+  config = tiny.config('iaf', eval__every=0)
+  with workdir.lock(tmp_path):
+    workdir.claim(tmp_path, config.to_dict(), {})
+    loop.train(tiny.build.build(config), tmp_path)
+  (units,) = measure.measure(measure.open_run(tmp_path), ('latents',), write=False)
+  assert units.value == sum(units.extra['active'])
+  assert np.isnan(units.extra['kl']).all()
+  assert min(units.extra['var']) > 0.
 
 
 def test_no_run_to_evaluate(tmp_path):

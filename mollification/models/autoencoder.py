@@ -72,6 +72,15 @@ class Autoencoder(LatentModel, kw_only=True):
     check_events(self, x)
     return tuple(jnp.split(self.encoder(x, train=train, mask=mask), 2, axis=-1))
 
+  def code(self, x):
+    """See `LatentModel.code`."""
+    return self.posterior.code(self.encode(x)[0], self._potential(x, False, None))
+
+  def draw_latents(self, x, keys):
+    """One draw [B, Z] of q(z | x), whatever its family, from `keys` [B]; running statistics."""
+    noise, = self._noise(rng.batch_keys(keys, x.shape[0]), None)
+    return self.posterior(self.encode(x), noise, self._potential(x, False, None))[0]
+
   def decode(self, z):
     """Mean [B, *event] of p(x | z) for z [B, Z]; running statistics."""
     return self.observation.mean(self.decoder(z, train=False))
@@ -150,7 +159,7 @@ class Autoencoder(LatentModel, kw_only=True):
       detached = jax.lax.stop_gradient(
           self._detached_draws(x, stats, keys, index, None, **options))
       log_w = objectives.elbo(*(a.reshape(count, -1) for a in detached), weight)
-      weights = objectives.normalized_weights(log_w).reshape(*index.shape, -1)
+      weights = objectives.dreg_weights(log_w, weight).reshape(*index.shape, -1)
     # The first part runs as this module, whose running statistics it moves.
     part = lambda p: jax.tree.map(lambda a: a[p], (index, weights))
     first = self.draw(x, stats, keys, *part(0), **options)

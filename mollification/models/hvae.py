@@ -20,6 +20,8 @@ class HVAE(Autoencoder, kw_only=True):
   pythae's model does: in 10 passes' worth of products in place of 24 for three steps, but biased.
   Raises ValueError for values that make no sense.
   """
+  GAUSSIAN_POSTERIOR: ClassVar[bool] = False
+
   leapfrog_steps: int = 3
   step_size: float = 1e-3
   beta0: float = .3
@@ -83,6 +85,11 @@ class HamiltonianPosterior(nn.Module):
     z, rho, log_prob_x = dynamics(potential, z, gamma / self.root, jnp.exp(self.log_step),
                                   self.root, self.steps)
     return z, log_q + .5 * jnp.sum(rho**2 - gamma**2, axis=-1), log_prob_x
+
+  def code(self, mean, potential):
+    """z_K [B, Z] of the mean of z_0, without a momentum at first."""
+    return dynamics(potential, mean, jnp.zeros_like(mean), jnp.exp(self.log_step), self.root,
+                    self.steps)[0]
 
   def kl(self, stats, draw):
     """(the drawn log q - log p(z) [B], the same)."""

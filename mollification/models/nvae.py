@@ -35,6 +35,11 @@ class NVAE(LatentModel, kw_only=True):
   (§3.2), see `penalty`. Before sampling, let `base.refresh` recompute running statistics. `dtype`
   is the type that the nets compute in, see `nvae_cells`.
 
+  The released code (github.com/NVlabs/NVAE) differs in this: gamma_l also takes the size of a
+  group's scale into account, depthwise kernels and the scales of BatchNorm are penalised as well,
+  and statistics are taken anew on samples of the prior instead of on training data. With a
+  discretised `likelihood` mollified data beyond [-1, 1] count as the outermost levels.
+
   Raises ValueError for sizes below 1, images that cannot be halved once per scale, a negative beta
   or spectral, a warmup outside [0, 1], another dtype than float32 and bfloat16, and a condition.
   """

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 # How gradients of a bound reach the parameters of q: through all of it; 'stl', without the score
-# of q (Roeder et al. 2017); 'dreg', that one with doubly reparameterised weights.
+# of q (Roeder et al. 2017), for one draw alone: of more it would be biased (Tucker et al. 2019);
+# 'dreg', that one with doubly reparameterised weights.
 ESTIMATORS = ('standard', 'stl', 'dreg')
 
 
@@ -69,6 +70,16 @@ def normalized_weights(log_weights):
   return jax.lax.stop_gradient(jax.nn.softmax(log_weights, axis=0))
 
 
+def dreg_weights(log_weights, beta=1.):
+  """Factors [K, B] of the doubly reparameterised gradient for log-weights [K, B], see
+  `scale_gradient`: 1 - beta + beta w_k, for the normalised weights w_k, as constants.
+
+  The score of q is left out of a term that `beta` multiplies, and given back by the weights: of
+  sum_k beta w_k d log q(z_k) / dphi, sum_k beta w_k (1 - w_k) d log w_k / dz_k dz_k / dphi.
+  """
+  return 1. - beta + beta * normalized_weights(log_weights)
+
+
 def effective_samples(log_weights):
   """1 / sum_k w_k^2 [B], in [1, K], of the normalised weights of log-weights [K, B]."""
   return 1. / jnp.sum(normalized_weights(log_weights)**2, axis=0)
@@ -77,9 +88,9 @@ def effective_samples(log_weights):
 def scale_gradient(z, factor):
   """z itself, whose gradient is multiplied by `factor` (a constant that broadcasts to z's shape).
 
-  With the normalised weight as factor at each draw, and the score of q left out, the gradient of
-  `importance_bound` is the doubly reparameterised one: sum_k w_k^2 d log w_k / dz_k dz_k / dphi
-  for q and sum_k w_k d log w_k / dtheta for p (Tucker et al. 2019, arXiv 1810.04152, eq. 8).
+  With `dreg_weights` as factors, and the score of q left out, the gradient of `importance_bound` is
+  the doubly reparameterised one: at beta = 1 sum_k w_k^2 d log w_k / dz_k dz_k / dphi for q and
+  sum_k w_k d log w_k / dtheta for p (Tucker et al. 2019, arXiv 1810.04152, eq. 8).
   """
   fixed = jax.lax.stop_gradient(z)
   return fixed + jnp.broadcast_to(factor, z.shape) * (z - fixed)

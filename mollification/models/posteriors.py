@@ -6,7 +6,8 @@ turns `noise` [B, noise_dim], standard normal, into draws z [B, Z] and log q(z |
 E[p(x, z) / q(z | x)] = p(x). `stats` are (mean, log_var) [B, Z] of the encoder; `potential` knows
 log p(x, z), see `Potential`. A family that found log p(x | z) [B] at z on its way returns it, any
 other None. `weights` [B, 1], or None, multiply gradients that reach `stats` through z, for
-a family whose `estimator` is 'dreg'. `kl(stats, draw)` gives (KL [B], the KL as it is penalised
+a family whose `estimator` is 'dreg'. `code(mean, potential)` [B, Z] is where the encoder's mean
+goes, without noise. `kl(stats, draw)` gives (KL [B], the KL as it is penalised
 [B]), in closed form where there is one, else the `draw` [B] of it.
 """
 from collections.abc import Callable
@@ -35,7 +36,8 @@ class GaussianPosterior(nn.Module):
   `estimator` is one of `objectives.ESTIMATORS`; `free_bits` is a floor in nats under the KL of each
   latent, where it is in closed form: with the standard estimator and one draw.
 
-  Raises ValueError for an unknown estimator, a negative floor, and a floor without such a KL.
+  Raises ValueError for an unknown estimator, 'stl' of several draws, whose gradient is biased, a
+  negative floor, and a floor without such a KL.
   """
   latent_dim: int
   num_samples: int = 1
@@ -46,6 +48,9 @@ class GaussianPosterior(nn.Module):
     if self.estimator not in objectives.ESTIMATORS:
       raise ValueError(f'estimator must be one of {objectives.ESTIMATORS}, got '
                        f'{self.estimator!r}.')
+    if self.estimator == 'stl' and self.num_samples > 1:
+      raise ValueError("estimator 'stl' is for one draw, got num_samples "
+                       f"{self.num_samples}, of which its gradient is biased; take 'dreg'.")
     if self.free_bits < 0.:
       raise ValueError(f'free_bits must not be negative, got {self.free_bits}.')
     if self.free_bits and (self.num_samples > 1 or self.estimator != 'standard'):
@@ -68,6 +73,11 @@ class GaussianPosterior(nn.Module):
     if self.estimator != 'standard':
       mean, log_var = jax.lax.stop_gradient(stats)
     return z, decoders.gaussian_log_prob(z, mean, log_var), None
+
+  def code(self, mean, potential):
+    """See the module's text."""
+    del potential
+    return mean
 
   def kl(self, stats, draw):
     """See the module's text."""

@@ -16,6 +16,8 @@ class VAEIAF(Autoencoder, kw_only=True):
   step, for no or empty layers, and for fewer than two latents, of which none could depend on
   another.
   """
+  GAUSSIAN_POSTERIOR: ClassVar[bool] = False
+
   flows: int = 3
   flow_widths: tuple[int, ...] = (128, 128)
 
@@ -29,7 +31,7 @@ class IAFPosterior(nn.Module):
 
     z <- z exp(s(z)) + m(z),  log q(z | x) = log q(z_0 | x) - sum over steps of sum_i s_i
 
-  where m_i and s_i depend on z_1, ..., z_{i-1} (eqs. 5 to 8, without a context). The KL is drawn:
+  where m_i and s_i depend on z_1, ..., z_{i-1} (without a context). The KL is drawn:
   it has no closed form. See `posteriors` for the interface.
   """
   estimator: ClassVar[str] = 'standard'
@@ -62,6 +64,11 @@ class IAFPosterior(nn.Module):
     log_q = decoders.gaussian_log_prob(z, mean, log_var)
     z, log_det = self.transform(z)
     return z, log_q - log_det, None
+
+  def code(self, mean, potential):
+    """z_T [B, Z] of the mean of z_0."""
+    del potential
+    return self.transform(mean)[0]
 
   def transform(self, z):
     """(z_T [B, Z], log |det dz_T/dz_0| [B]) of z_0 [B, Z]."""

@@ -69,9 +69,11 @@ class Evaluation:
 
   @property
   def has_likelihood(self):
-    """Whether a log-likelihood means anything: not that of a flow on pixels left discrete."""
-    return (not self.model.EXACT_LIKELIHOOD or self.dataset.levels is None
-            or self.prepare.bits_defined)
+    """Whether a log-likelihood means anything: not one of pixels that were left discrete.
+
+    A density there has no bound, and what a discretised decoder gives is no density.
+    """
+    return self.dataset.levels is None or self.prepare.bits_defined
 
   @property
   def exact(self):

@@ -50,6 +50,20 @@ def test_tempering_contracts_volume_by_what_the_start_expanded():
   np.testing.assert_allclose(np.linalg.slogdet(jacobian)[1], np.log(.3), atol=1e-5)
 
 
+def test_images_are_reconstructed_from_where_the_dynamics_take_the_encoders_mean():
+  """Without a momentum, uphill: the joint density there is higher."""
+  model, variables = linear_gaussian.make('hvae', step_size=.1, leapfrog_steps=4, **FIXED)
+  x = linear_gaussian.X
+
+  def run(model, x):
+    mean, code = model.encode(x)[0], model.code(x)
+    joint = lambda z: model.log_prob(x, z) - .5 * jnp.sum(z**2, axis=1)
+    return joint(mean), joint(code), model.decode(code), model.reconstruct(x)
+  before, after, wanted, found = model.apply(variables, x, method=run)
+  np.testing.assert_array_equal(found, wanted)
+  assert (after > before + .01).all()
+
+
 @pytest.mark.parametrize('steps, step_size, beta0', [
     (1, .05, .3), (2, .3, .3), (3, .05, .9), (3, .5, .5), (5, .2, .3), (4, .1, 1.)])
 def test_mean_weight_is_the_evidence(steps, step_size, beta0):

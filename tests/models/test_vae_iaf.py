@@ -38,6 +38,24 @@ def test_mean_weight_is_the_evidence_and_the_bound_lies_below():
   assert (evidence - found.mean(0) > .02).all()
 
 
+def test_images_are_reconstructed_from_where_the_flow_takes_the_encoders_mean():
+  """The decoder has never seen z_0; with two steps even the order of the latents is another."""
+  model, variables = linear_gaussian.make('vae_iaf', latent_dim=3, flows=2, flow_widths=(8,))
+  x = linear_gaussian.X
+
+  def run(model, x):
+    z = model.posterior.transform(model.encode(x)[0])[0]
+    return (model.decode(z), model.decode(model.encode(x)[0]), model.reconstruct(x),
+            model.interpolate(x, x[::-1], 3), model.draw_latents(x, jax.random.key(3)), z)
+  wanted, without, found, walk, drawn, z = model.apply(variables, x, method=run)
+  np.testing.assert_allclose(found, wanted, rtol=1e-6)
+  np.testing.assert_allclose(walk[0], wanted, rtol=1e-6)
+  np.testing.assert_allclose(walk[2], wanted[::-1], rtol=1e-6)
+  assert jnp.abs(wanted - without).max() > .1
+  assert drawn.shape == z.shape
+  assert jnp.abs(drawn - z).min() > 1e-4
+
+
 @pytest.mark.parametrize('options, message', [
     (dict(flows=0), "flows must be at least 1, got 0; without any, use 'vae'"),
     (dict(latent_dim=1), "latent_dim must be at least 2 here, got 1: .*use 'vae'"),
