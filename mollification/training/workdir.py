@@ -28,6 +28,7 @@ CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0
               'mollify.spread': 'none', 'mollify.denoise': False, 'log.watchdog': 0.}
 # The same, of keys that other models had from the start.
 CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'},
+                 'glow': {'model.min_scale': 0.},
                  **{model: {'model.dtype': 'float32'}
                     for model in ('vae', 'vae_iaf', 'hvae', 'nvae')}}
 

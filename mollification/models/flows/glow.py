@@ -9,13 +9,14 @@ from mollification.models.flows.repeat import Repeat
 
 
 def glow(event_shape, levels=3, steps=20, hidden=512, classes=0, memory='store', dtype='float32',
-         inverse_error=0, axis_name=None):
+         inverse_error=0, min_scale=0., axis_name=None):
   """GLOW: `levels` × [squeeze, `steps` × [ActNorm, 1×1 convolution, coupling], half to the base].
 
   The defaults are the paper's CIFAR-10 model of 27.5 M parameters. The base of each level is a
   learned diagonal Gaussian per channel; `classes` makes it class-conditional. `memory` is that of
   `Repeat`, `dtype` the type of the activations in coupling nets ('float32' or 'bfloat16'),
-  `inverse_error` that of `Flow`. Raises ValueError for events that `levels` do not fit, and for
+  `inverse_error` that of `Flow`; `min_scale` bounds the scales of couplings from below, see
+  `GlowNet`. Raises ValueError for events that `levels` do not fit, and for
   less than one step.
   """
   if steps < 1:
@@ -25,7 +26,7 @@ def glow(event_shape, levels=3, steps=20, hidden=512, classes=0, memory='store',
   for level, (_, _, channels) in enumerate(shapes):
     width = channels if level == levels - 1 else 2 * channels
     step = Chain((ActNorm(axis_name), LULinear(),
-                  ImageCoupling(GlowNet(width // 2, hidden, dtype))))
+                  ImageCoupling(GlowNet(width // 2, hidden, dtype, min_scale))))
     scales.append(Chain((Squeeze(), Repeat(step, steps, memory))))
     bases.append(GaussianBase(classes))
   return Flow(event_shape=tuple(event_shape), axis_name=axis_name, conditions=classes,

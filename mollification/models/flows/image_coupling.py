@@ -1,4 +1,6 @@
 """Affine coupling of images, by channels or by a checkerboard, and the networks inside."""
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -115,20 +117,24 @@ def _check(width, name, dtype):
 class GlowNet(nn.Module):
   """The coupling net of GLOW: 3×3 -> `hidden`, ReLU, 1×1, ReLU, 3×3, which starts at zero.
 
-    (shift, r) = output;  s = sigmoid(r + 2);  z = (x - shift) s, so that t = -shift s
+    (shift, r) = output;  s = m + (1 - m) sigmoid(r + 2);  z = (x - shift) s, so that t = -shift s
 
-  The first half of the output channels is the shift. `outputs` are the channels of either. Nothing
-  bounds s from below, so that samples far from what the flow was trained on may overflow on their
-  way back (Behrmann et al. 2021, arXiv 2006.09347); a lower temperature draws fewer of them.
-  `dtype` is the type of the activations; parameters, s and t are float32.
+  The first half of the output channels is the shift. `outputs` are the channels of either. With the
+  published m = `min_scale` = 0 nothing bounds s from below, so that samples far from what the flow
+  was trained on may overflow on their way back, which divides by it (Behrmann et al. 2021, arXiv
+  2006.09347); a lower temperature draws fewer of them. `dtype` is the type of the activations;
+  parameters, s and t are float32. Raises ValueError for a `min_scale` outside [0, 1).
   """
   outputs: int
   hidden: int = 512
   dtype: str = 'float32'
+  min_scale: float = 0.
 
   def __post_init__(self):
     super().__post_init__()
     _check(self.hidden, 'hidden', self.dtype)
+    if not 0. <= self.min_scale < 1.:
+      raise ValueError(f'min_scale must lie in [0, 1), got {self.min_scale}; 0 is as published.')
 
   @nn.compact
   def __call__(self, x, *, train=False, mask=None):
@@ -137,6 +143,8 @@ class GlowNet(nn.Module):
     out = Conv(2 * self.outputs, 3, padding=1, kernel_init=nn.initializers.zeros)(h)
     shift, r = jnp.split(out.astype(jnp.float32), 2, axis=-1)
     log_scale = jax.nn.log_sigmoid(r + 2.)
+    if self.min_scale:
+      log_scale = jnp.logaddexp(math.log(self.min_scale), math.log1p(-self.min_scale) + log_scale)
     return log_scale, -shift * jnp.exp(log_scale)
 
 

@@ -55,7 +55,13 @@ class MADE(nn.Module):
 
 
 def hidden_degrees(width, size):
-  """Degrees [width] of hidden units for events [size], ascending: arange(width) mod (size - 1)."""
+  """Degrees [width] of hidden units for events [size], ascending: arange(width) mod (size - 1).
+
+  Of fewer units than degrees the largest ones would be missing, and nobody would read the inputs
+  from `width` on: they are spread evenly then, up to the largest.
+  """
+  if width < size - 1:
+    return (np.arange(1, width + 1) * (size - 2)) // width
   return np.sort(np.arange(width) % (size - 1))
 
 

@@ -26,6 +26,8 @@ BIJECTORS = {
     'coupling_half': (_coupling('half', 2), (3, 2, 4), None),
     'coupling_alternating': (_coupling('alternating', 1), (3, 2, 2), None),
     'coupling_checkerboard': (_coupling('checkerboard', 1), (3, 3, 1), None),
+    'coupling_bounded': (
+        lambda: ImageCoupling(GlowNet(2, 4, min_scale=.2)), (3, 2, 4), None),
     'coupling_residual': (
         lambda: ImageCoupling(ResidualNet(2, 4, 2), 'checkerboard'), (2, 2, 2), None),
     'squeeze': (Squeeze, (4, 2, 2), None),

@@ -180,6 +180,26 @@ def test_couplings_of_glow_start_as_a_scaling_by_sigmoid_of_2():
   np.testing.assert_allclose(z[..., 2:], x[..., 2:] / (1. + np.exp(-2.)), rtol=1e-5)
 
 
+def test_scales_of_glow_that_are_bounded_cannot_blow_an_inverse_up():
+  """Where r is far below zero the published scale is none, and the inverse divides by it."""
+  z = _draw(2, 2, 2, 4)
+  found = {}
+  for least in (0., .5):
+    layer = ImageCoupling(GlowNet(2, 4, min_scale=least))
+    variables = layer.init(jax.random.key(0), z, **forward_of())
+    conv, = (name for name in variables['params']['net'] if name.endswith('_2'))
+    bias = variables['params']['net'][conv]['bias']
+    variables['params']['net'][conv]['bias'] = jnp.where(jnp.arange(len(bias)) < 2, 1., -1e4)
+    found[least] = layer.apply(variables, z, method='inverse_and_log_det')
+    _, log_det = layer.apply(variables, z, **forward_of())
+    scale = np.exp(np.asarray(log_det) / 8)   # of the 8 numbers that are changed
+    np.testing.assert_allclose(scale, least, rtol=1e-5)
+  assert not np.isfinite(found[0.][0]).all()
+  np.testing.assert_allclose(found[.5][0][..., 2:], 2. * z[..., 2:] + 1., rtol=1e-5)
+  with pytest.raises(ValueError, match=r'min_scale must lie in \[0, 1\), got 1\.0; 0 is as'):
+    GlowNet(2, 4, min_scale=1.)
+
+
 def test_squeeze_orders_its_channels_as_stated():
   x = jnp.arange(2 * 4 * 6 * 3.).reshape(2, 4, 6, 3)
   z, _ = multiscale.Squeeze().apply({}, x, **forward_of())

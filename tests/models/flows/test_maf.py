@@ -27,7 +27,7 @@ def _made(size, widths, outputs=2, condition=None):
 def _by_hand(variables, x, widths, outputs):
   """The network as the paper of Germain et al. has it: full kernels times full masks."""
   size, params = x.shape[1], jax.tree.map(np.asarray, variables['params'])
-  degrees = [np.arange(size), *(np.sort(np.arange(w) % (size - 1)) for w in widths),
+  degrees = [np.arange(size), *(made.hidden_degrees(w, size) for w in widths),
              np.tile(np.arange(size) - 1, outputs)]
   layers = ['first', *(f'hidden_{i}' for i in range(len(widths) - 1)), 'last']
   h = x
@@ -204,3 +204,15 @@ def test_bad_input_names_the_rule():
     init(made.MADE(), (2, 1))
   with pytest.raises(ValueError, match='at least one hidden layer'):
     init(made.MADE(2, ()), (2, 3))
+
+
+@pytest.mark.parametrize('width', [1, 3, 5, 6, 20])
+def test_every_input_but_the_last_is_read_however_few_units_there_are(width):
+  size = 7
+  net = made.MADE(1, (width, width), activation=jnp.tanh)   # of which none dies
+  x = jnp.asarray(np.random.default_rng(0).normal(size=(4, size)), jnp.float32)
+  variables = random_variables(lambda: net.init(jax.random.key(0), x))
+  jacobian = jax.vmap(jax.jacfwd(lambda x: net.apply(variables, x[None])[0, 0]))(x)
+  seen = np.abs(jacobian).max((0, 1)) > 0.
+  np.testing.assert_array_equal(seen, [True] * 6 + [False])
+  np.testing.assert_array_equal(np.triu(np.abs(jacobian).max(0)), 0.)
