@@ -70,7 +70,8 @@ class RunningMoments(nn.Module):
   is what is divided by. Each training pass with a mutable `batch_stats` moves them,
   `running = momentum * running + (1 - momentum) * batch`; gradients flow through the batch's own.
   If the caller makes `batch_moments` mutable, the raw `Moments` of the batch are left there for
-  `base.refresh`.
+  `base.refresh`. A part of a batch that is all padding, as accumulation may make one, has no
+  statistics: the running ones are taken, and stay.
   """
   momentum: float = .9
   epsilon: float = 1e-5
@@ -85,6 +86,9 @@ class RunningMoments(nn.Module):
     if not train:
       return mean.value, var.value
     moments = batch_moments(x, epsilon=self.epsilon, mask=mask, axis_name=self.axis_name)
+    if mask is not None:
+      own = Moments(mean.value, var.value, moments.count)
+      moments = jax.tree.map(lambda a, b: jnp.where(moments.count > 0., a, b), moments, own)
     # `init` runs the loss once and must leave the statistics where they start.
     if not self.is_initializing():
       if self.is_mutable_collection('batch_stats'):
