@@ -11,6 +11,7 @@ import pathlib
 from experiments import command, figures, image_cells, image_command, image_findings
 
 FLAGS = command.FLAGS
+COLUMNS = 4   # of panels
 
 
 def run(root):
@@ -28,12 +29,17 @@ def draw(folder, path):
             if (found := of_model(model))}
   if not curves:
     return None
-  plt = figures.pyplot()
-  figure, axes = plt.subplots(1, len(curves), figsize=(4.2 * len(curves), 3.6), squeeze=False)
-  for ax, (model, arms) in zip(axes[0], curves.items()):
+  plt, columns = figures.pyplot(), min(len(curves), COLUMNS)
+  rows = -(-len(curves) // columns)
+  figure, axes = plt.subplots(rows, columns, figsize=(3.4 * columns, 3 * rows), squeeze=False)
+  for ax in axes.flat[len(curves):]:
+    ax.set_axis_off()
+  for ax, (model, arms) in zip(axes.flat, curves.items()):
     for arm, curve in arms.items():
       ax.plot(*zip(*curve), marker='o', ms=3, color=figures.COLORS[arm], label=arm)
     ax.set(title=model, xlabel='updates', ylabel='distance (log scale)', yscale='log')
+    ax.yaxis.set_major_formatter('{x:g}')
+    ax.yaxis.set_minor_formatter('{x:g}')
     ax.legend(frameon=False)
     ax.spines[['top', 'right']].set_visible(False)
   figure.tight_layout()

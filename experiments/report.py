@@ -20,6 +20,8 @@ from absl import app, flags
 from experiments import (
   alternatives_table,
   comparison,
+  fig_fid_over_training,
+  fig_intermediate_samples,
   findings,
   first_steps,
   image_table,
@@ -153,6 +155,10 @@ def _cells_of(table, folder):
   return [cell for cell in table.CELLS if (folder / cell).is_dir()]
 
 
+def _samples(model, folder, path):
+  return fig_intermediate_samples.draw(folder / 'fashion_mnist' / model, path)
+
+
 # {file: function (folder of the records, path)}; those of synthetic are many.
 FIGURES = {
   'uci/curves.png': lambda folder, path: uci_table.draw(uci_table.read(folder, uci.known()), path),
@@ -164,6 +170,10 @@ FIGURES = {
     folder, _cells_of(intrinsic_dimension_table, folder), path),
   'alternatives/alternatives.png': lambda folder, path: alternatives_table.draw(
     folder, alternatives_table.recorded(folder), path),
+  'images/cpu/fashion_mnist-over_training.png': lambda folder, path: fig_fid_over_training.draw(
+    folder / 'fashion_mnist', path),
+  **{f'images/cpu/fashion_mnist-{model}-samples.png': functools.partial(_samples, model)
+     for model in ('realnvp', 'vae')},
   'synthetic/curves.png': lambda folder, path: synthetic.draw(folder, path.parent)}
 
 
@@ -172,7 +182,7 @@ def draw(place):
   for name, draw_one in FIGURES.items():
     path = pathlib.Path(place) / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw_one(RESULTS / path.parent.name, path)
+    draw_one(RESULTS / pathlib.Path(name).parent, path)
     yield path
 
 
