@@ -35,6 +35,8 @@ def parse_flags(argv):
          'checkout.')
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
     fail(_reason(str(error), argv))
+  except (RecursionError, MemoryError):   # of parsers, where a key has thousands of parts
+    fail(f'a flag is nested too deeply: {max(argv, key=len):.60}...')
 
 
 def config_of(flag):

@@ -55,6 +55,12 @@ def test_good_inputs_are_read(name, tmp_path):
   assert all(found) if name == 'weights' else any(found)
 
 
+def test_a_key_of_thousands_of_parts_is_refused(tmp_path):
+  """What fuzzing found of ml_collections."""
+  with pytest.raises(ValueError, match=r'^error: a flag is nested too deeply: --config\.x\.x'):
+    fuzz_targets.TARGETS['overrides'].read(b'x' + b'.x' * 20_000 + b'=1', tmp_path)
+
+
 # --- what the fuzzer itself sees, where a reader turns every Exception into a ValueError ---------
 
 def _checked(plant, folder):
