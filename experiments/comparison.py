@@ -209,12 +209,15 @@ def as_markdown(lines):
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
+def verdicts(rows):
+  """Counter of the verdicts; bits_per_dim is log_likelihood in other units: one, not two."""
+  return collections.Counter(row.verdict for row in rows if row.metric != 'bits_per_dim')
+
+
 def sentence(rows):
   """What the table says, either way."""
-  # bits_per_dim is log_likelihood in other units: one comparison, not two.
-  rows = [row for row in rows if row.metric != 'bits_per_dim']
-  counts = collections.Counter(row.verdict for row in rows)
-  total = len(rows)
+  counts = verdicts(rows)
+  total = counts.total()
   return (f'Of {total} comparisons, mollified training is better in {counts["better"]}, worse in '
           f'{counts["worse"]}, and {counts["undecided"]} are undecided at 95 % with so few seeds; '
           f'chance alone would decide {.05 * total:.2g}.')

@@ -3,6 +3,7 @@ import collections
 import pathlib
 
 from experiments import (
+  comparison,
   image_cells,
   image_table,
   intrinsic_dimension_table,
@@ -49,7 +50,7 @@ def _intrinsic_dimension():
 
 
 def _plane():
-  return _counted_rows(synthetic.table(RESULTS / 'synthetic')) + '.'
+  return _counted(comparison.verdicts(synthetic.table(RESULTS / 'synthetic'))) + '.'
 
 
 def _images(scale):
@@ -57,20 +58,17 @@ def _images(scale):
   rows = [row for cells in image_table.read(RESULTS / 'images', 'table1', scale).values()
           for row in image_table.rows([cell for cell, _ in cells])]
   words = {'gaussian': 'noise', 'blur': 'blur'}
-  return '; '.join(f'{words[arm]} {_counted_rows(row for row in rows if row.arm == arm)}'
-                   for arm in image_cells.ARMS if any(row.arm == arm for row in rows)) + '.'
+  found = {arm: comparison.verdicts(row for row in rows if row.arm == arm)
+           for arm in image_cells.ARMS}
+  return '; '.join(f'{words[arm]} {_counted(counts)}' for arm, counts in found.items()
+                   if counts) + '.'
 
 
 def _two_step():
   rows = [row for dataset in table_two_step.datasets('cpu')
           for row in table_two_step.rows(RESULTS / 'images', 'cpu', dataset)]
-  return f'Two steps {_counted_rows(row for row in rows if row.arm == "two steps")}.'
-
-
-def _counted_rows(rows):
-  """Verdicts over rows; bits/dim are likelihoods in other units."""
-  return _counted(collections.Counter(
-    row.verdict for row in rows if row.metric != 'bits_per_dim'))
+  counts = comparison.verdicts(row for row in rows if row.arm == 'two steps')
+  return f'Two steps {_counted(counts)}.'
 
 
 def _counted(verdicts):

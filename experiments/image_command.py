@@ -45,6 +45,11 @@ def settle(root):
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   elif not FLAGS['workers'].present:
     FLAGS.workers = 1
+  return _apart(root)
+
+
+def _apart(root):
+  """The folder of the runs; those of --smoke have one of their own."""
   return root / 'smoke' if FLAGS.smoke else root
 
 
@@ -56,9 +61,7 @@ def define_figure_flags():
 
 def drawn_from(root):
   """The folder of the runs that a figure is of: the committed records, or those of --smoke."""
-  if FLAGS.record:
-    return RESULTS / FLAGS.scale
-  return (root / 'smoke' if FLAGS.smoke else root) / FLAGS.scale
+  return (RESULTS if FLAGS.record else _apart(root)) / FLAGS.scale
 
 
 def print_drawn(drawn, folder, root):

@@ -40,16 +40,28 @@ SIZES = (('paper', '', 'fid', 'FID'), ('cpu', f'{NOT_RUN}; narrow nets, ', 'frec
 
 def _measured(table, *models):
   """What was measured of the models of a table: vanilla training, and differences of its arms."""
-  for scale, said, metric, name in SIZES:
-    found = []
+  def found(scale, metric):
     for dataset, rows in _rows(table, scale).items():
       for model in models:
         own = [row for row in _of(rows, metric) if image_findings.model_of(row) == model]
         # Noise, the schedule of Table 1, is in all of them: it alone is not what this one is about.
-        told = own and (table != 'table_schedules' or len(own) > 1)
-        found += [f'{dataset} {name} {_changes(own)}'] if told else []
-    if found:
-      return said + '; '.join(found)
+        if table != 'table_schedules' or len(own) > 1:
+          yield dataset, own
+  return _largest(found)
+
+
+def _two_step():
+  return _largest(lambda scale, metric: (
+    (dataset, _of(table_two_step.rows(image_command.RESULTS, scale, dataset), metric))
+    for dataset in table_two_step.datasets(scale)))
+
+
+def _largest(found):
+  """Of the first of `SIZES` that has any, what `found(scale, metric)` gives: (data set, rows)."""
+  for scale, said, metric, name in SIZES:
+    lines = [f'{dataset} {name} {_changes(rows)}' for dataset, rows in found(scale, metric) if rows]
+    if lines:
+      return said + '; '.join(lines)
   return NOT_RUN
 
 
@@ -74,15 +86,6 @@ def _rows(table, scale):
   found = image_table.read(image_command.RESULTS, table, scale)
   return {dataset: image_table.rows([cell for cell, _ in cells])
           for dataset, cells in found.items()}
-
-
-def _two_step():
-  for scale, said, metric, name in SIZES:
-    found = [f'{dataset} {name} {_changes(own)}' for dataset in table_two_step.datasets(scale)
-             if (own := _of(table_two_step.rows(image_command.RESULTS, scale, dataset), metric))]
-    if found:
-      return said + '; '.join(found)
-  return NOT_RUN
 
 
 def _others():

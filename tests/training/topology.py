@@ -42,9 +42,10 @@ def run(family='vae', **changes):
 
 
 def leaves(state):
-  """What of a state must agree: [array], on the host."""
-  return [np.asarray(a) for a in jax.tree.leaves((state.step, state.params, state.model_state,
-                                                  state.opt_state, state.ema_params))]
+  """What of a state must agree: {part and number: array}, on the host."""
+  return {f'{part}-{i}': np.asarray(a)
+          for part in ('step', 'params', 'model_state', 'opt_state', 'ema_params')
+          for i, a in enumerate(jax.tree.leaves(getattr(state, part)))}
 
 
 def straight(folder, family):
@@ -108,7 +109,7 @@ def everything(folder, family):
   outcome = loop.train(built, folder / 'straight')
   found = loop.train(built, folder / 'cut', stop=StopAfter(3))
   found_at = int(found.state.step)
-  np.savez(folder / f'cut-{jax.process_index()}.npz', *leaves(found.state))
+  np.savez(folder / f'cut-{jax.process_index()}.npz', **leaves(found.state))
   resumed = loop.train(built, folder / 'cut')
   halt, batches = halted(folder)
   owed = tiny.rows(folder / 'halted')[-1]
@@ -120,7 +121,8 @@ def everything(folder, family):
     'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
     'configs': [_differ('data.data_dir', str(jax.process_index())),
                 _differ('optimizer.learning_rate', .1 * (1 + jax.process_index()))],
-    'same': all(map(np.array_equal, leaves(outcome.state), leaves(resumed.state)))}))
+    'same': all(jax.tree.leaves(jax.tree.map(
+      np.array_equal, leaves(outcome.state), leaves(resumed.state))))}))
   return outcome
 
 
@@ -158,7 +160,7 @@ def main(argv):
   folder = pathlib.Path(_FOLDER.value)
   outcome = globals()[_TASK.value](folder, _FAMILY.value)
   if parallel.is_first():
-    np.savez(folder / f'{_TASK.value}.npz', *leaves(outcome.state))
+    np.savez(folder / f'{_TASK.value}.npz', **leaves(outcome.state))
 
 
 if __name__ == '__main__':

@@ -27,7 +27,9 @@ def _made(size, widths, outputs=2, condition=None):
 def _by_hand(variables, x, widths, outputs):
   """The network as the paper of Germain et al. has it: full kernels times full masks."""
   size, params = x.shape[1], jax.tree.map(np.asarray, variables['params'])
-  degrees = [np.arange(size), *(made.hidden_degrees(w, size) for w in widths),
+  spread = lambda w: (np.sort(np.arange(w) % (size - 1)) if w >= size - 1
+                      else np.arange(1, w + 1) * (size - 2) // w)
+  degrees = [np.arange(size), *map(spread, widths),
              np.tile(np.arange(size) - 1, outputs)]
   layers = ['first', *(f'hidden_{i}' for i in range(len(widths) - 1)), 'last']
   h = x
