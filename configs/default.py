@@ -134,7 +134,7 @@ def _eval():
   config.batch_size = 256           # examples or samples in one call
   config.params = 'raw'             # raw | ema
   config.refresh = True             # recompute running statistics on clean training data before
-  config.refresh_examples = 10_000   # ... from so many of its first examples at most
+  config.refresh_examples = 10_000   # ... from so many of its examples at most, spread over all
   config.refresh_batch_size = 1_000  # pooled moments of several; one that holds all is exact
   config.best_metric = 'log_likelihood'   # larger is better; keeps best/; '' keeps none
   config.patience = 0               # evaluations without a better one before stopping; 0: never
