@@ -333,10 +333,10 @@ def _batches_to_refresh(config, net, prepare, split):
   key = rng.purpose_key(config.seed, 'refresh')
   noisy = config.mollify.denoise or level_condition(config)
   last = schedule(config, _steps_per_epoch(config, split))(config.total_steps - 1)
-  apart = split.num_examples // count   # rows may be in order: the first may all be of one kind
+  # Rows may be in order, and the first all of one kind: those taken are spread over all.
+  spread = np.arange(count) * split.num_examples // count
   for first in range(0, count, config.eval.refresh_batch_size):
-    end = min(first + config.eval.refresh_batch_size, count)
-    rows = slice(first * apart, end * apart, apart)
+    rows = spread[first:first + config.eval.refresh_batch_size]
     batch = jnp.asarray(split.x[rows])
     data_keys, noise_keys, model_keys = rng.step_keys(key, 0, first, len(batch))
     x, cond = prepare(batch, data_keys), split.one_hot(num_classes(config), rows)
