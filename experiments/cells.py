@@ -37,6 +37,48 @@ class Cell:
   kept: pathlib.Path | None = None
   allow_nonfinite: bool = False
 
+  @property
+  def networks(self):
+    """What is measured in features of networks [cell_records.InFeatures]."""
+    return *self.more, *self.over_training
+
+  def build(self):
+    """The run to train, and the config that its workdir is held to."""
+    from mollification import build
+    return build.build(self.config), self.config.to_dict()
+
+  def is_done(self):
+    """Whether it is trained to its end and measured, without looking at its data or model."""
+    return _is_of(self) is True and self._measured(self.config.total_steps)
+
+  def measure(self, state, stop):
+    """The records that it has not yet; False where a signal cut that short.
+
+    Those of its last step, in the data set's own features, come last, and say that all are there.
+    """
+    from mollification import measure
+    run, last = measure.open_run(self.folder), int(state.step)
+    options = {'kept': self.kept, 'allow_nonfinite': self.allow_nonfinite}
+    every = self.config.checkpoint.keep_every
+    over = [step for step in measure.steps(self.folder) if every and step % every == 0]
+    for step, wanted in [*((step, own) for step in over if step != last
+                           for own in self.over_training), *((last, own) for own in self.more)]:
+      if stop.requested:
+        return False
+      if not cell_records.holds(self.folder, step, (wanted,)):
+        measure.measure(run, wanted.metrics, step=step, split=wanted.split, groups=wanted.groups,
+                        extractor=wanted.extractor(), num_samples=wanted.num_samples, **options)
+    if stop.requested:
+      return False
+    if not self._measured(last):
+      measure.measure(run, self.metrics, **options)
+    return True
+
+  def _measured(self, step):
+    """Whether every metric has its records of `step`."""
+    return cell_records.holds(self.folder, step,
+                              (cell_records.InFeatures(self.metrics), *self.more))
+
 
 class Stopped(Exception):
   """A signal came: what was under way is saved, and the same command goes on from there."""
@@ -46,19 +88,19 @@ def train_and_measure(cell):
   """Train a Cell and measure it, each unless it is done; seconds, or None if there was some of it.
 
   A cell that has its records is not measured again, one with its last checkpoint not trained. What
-  each part of it took stands in its seconds.json.
+  each part of it took stands in its seconds.json. Cells of other kinds (`two_step.Cell`) have a
+  folder, a label, networks, and the same methods.
   """
-  from mollification import build
   from mollification.training import loop, preemption, workdir
-  if is_done(cell):
+  if cell.is_done():
     return None
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
   with preemption.Preemption() as stop, workdir.lock(cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
-    for wanted in (*cell.more, *cell.over_training):
+    for wanted in cell.networks:
       wanted.extractor()   # weights that are not there are missed before hours are spent
-    run = build.build(cell.config)
-    workdir.claim(cell.folder, cell.config.to_dict(), run.data)
+    run, claimed = cell.build()
+    workdir.claim(cell.folder, claimed, run.data)
     if stop.requested:
       return None
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
@@ -66,35 +108,11 @@ def train_and_measure(cell):
       return None
     trained = time.monotonic()
     cell_records.write_seconds(cell.folder, training=trained - start if fresh else None)
-    if not _measure(cell, int(outcome.state.step), stop):
+    if not cell.measure(outcome.state, stop):
       return None
     cell_records.write_seconds(cell.folder, training=trained - start if fresh else None,
                                measuring=time.monotonic() - trained)
   return time.monotonic() - start if fresh else None
-
-
-def _measure(cell, last, stop):
-  """The records of a trained cell that it has not yet; False where a signal cut that short.
-
-  Those of its last step, in the data set's own features, come last, and say that all are there.
-  """
-  from mollification import measure
-  run = measure.open_run(cell.folder)
-  options = {'kept': cell.kept, 'allow_nonfinite': cell.allow_nonfinite}
-  every = cell.config.checkpoint.keep_every
-  over = [step for step in measure.steps(cell.folder) if every and step % every == 0]
-  for step, wanted in [*((step, own) for step in over if step != last
-                         for own in cell.over_training), *((last, own) for own in cell.more)]:
-    if stop.requested:
-      return False
-    if not cell_records.holds(cell.folder, step, (wanted,)):
-      measure.measure(run, wanted.metrics, step=step, split=wanted.split, groups=wanted.groups,
-                      extractor=wanted.extractor(), num_samples=wanted.num_samples, **options)
-  if stop.requested:
-    return False
-  if not _measured(cell, last):
-    measure.measure(run, cell.metrics, **options)
-  return True
 
 
 def run(cells, *, workers, compiled, work=train_and_measure):
@@ -149,14 +167,22 @@ class Failure:
   text: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+  """A cell that another process, of this machine or of one that shares the folder, is at."""
+
+
 def attempt(work, cell):
   """`work(cell)`, or the Failure of it: one cell that cannot be run leaves the others theirs.
 
-  Also one that another process is at just now. Raises what comes of a disk that takes no more: the
-  others would find it so.
+  Elsewhere where another process is at it just now. Raises what comes of a disk that takes no more:
+  the others would find it so.
   """
+  from mollification.training import workdir
   try:
     return work(cell)
+  except workdir.InUse:
+    return Elsewhere()
   except Exception as error:
     if any(words in str(error) for words in _NO_DISK):
       raise
@@ -210,17 +236,6 @@ def _start(compiled, shares):
   jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
 
 
-def _measured(cell, step):
-  """Whether every metric of the cell has its records of `step`."""
-  return cell_records.holds(cell.folder, step,
-                            (cell_records.InFeatures(cell.metrics), *cell.more))
-
-
-def is_done(cell):
-  """Whether a Cell is trained to its end and measured, without looking at its data or model."""
-  return _is_of(cell) is True and _measured(cell, cell.config.total_steps)
-
-
 def _is_of(cell):
   """Whether the folder of a Cell holds a run of its config; None where it holds no run."""
   from mollification.training import workdir
@@ -236,7 +251,7 @@ def updates_done(cell):
 
 def state(cell):
   """How far a Cell is, in words."""
-  if is_done(cell):
+  if cell.is_done():
     return 'done'
   if _is_of(cell) is False:
     return 'a run of another config is there, and would be refused'

@@ -58,14 +58,14 @@ def run_cells(todo, root):
   return [seconds for _, seconds in _outcomes(todo, root, cells.train_and_measure)]
 
 
-def run_all(todo, root, work=None, is_done=None):
+def run_all(todo, root):
   """The same of cells that do not need each other; {label: what went wrong} of those that failed.
 
-  By `work`, unless `is_done`, if they are no `cells.Cell`s.
+  One that another process is at just now is left to it: it is named, and no failure.
   """
   from experiments import cells
-  attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
-  left = [cell for cell in todo if not (is_done or cells.is_done)(cell)]
+  attempt = functools.partial(cells.attempt, cells.train_and_measure)
+  left = [cell for cell in todo if not cell.is_done()]
   if len(left) < len(todo):
     print(f'{len(todo) - len(left)} of {len(todo)} runs are done already')
   failed = {cell.label: found.text for cell, found in _outcomes(left, root, attempt)
@@ -87,7 +87,9 @@ def _outcomes(todo, root, work):
       done += 1
       elapsed = time.monotonic() - start
       left = elapsed / done * (len(todo) - done)
-      how = f'failed: {found.text}' if isinstance(found, cells.Failure) else 'trained and measured'
+      how = (f'failed: {found.text}' if isinstance(found, cells.Failure)
+             else 'left to the process that is at it' if isinstance(found, cells.Elsewhere)
+             else 'trained and measured')
       _print(f'[{done}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: {how}')
       yield cell, found
   except cells.Stopped:

@@ -5,10 +5,9 @@ are looked for before anything is trained). --scale=cpu is the same narrower and
 minutes of a core a run; --scale=digits seconds to minutes. Runs live in runs/images, belong to
 every table that names them, and are not trained again once they are finished, so that machines that
 share a folder may each take a --shard. --dry_run lists the runs, how far each is, and what it will
-take on --accelerator; --record copies the records to experiments/results/images.
+take on --accelerator; --record copies the records, or of a dry run those estimates, to
+experiments/results/images.
 """
-import collections
-import functools
 import json
 import os
 import pathlib
@@ -16,7 +15,7 @@ import shutil
 
 from absl import flags
 
-from experiments import cell_records, cells, command, estimate, image_cells
+from experiments import cell_records, command, dry_run, estimate, image_cells
 
 FLAGS = command.FLAGS
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
@@ -85,12 +84,15 @@ def run(table, root):
   if FLAGS.dry_run:
     import jax
     jax.config.update('jax_compilation_cache_dir', str(root / 'compiled'))   # that of the runs
-    for line in listing(todo):
+    device, programs = dry_run.Device(FLAGS.accelerator, FLAGS.utilisation), {}
+    for line in dry_run.listing(todo, device, programs):
       print(line, flush=True)
+    if FLAGS.record:
+      dry_run.write(estimates(FLAGS.scale), device, programs)
     return
   failed = command.run_all(todo, root)
   for cell in todo if FLAGS.record else ():
-    if cells.is_done(cell):
+    if cell.is_done():
       record(cell, RESULTS / cell.folder.relative_to(root))
   from experiments import image_table
   print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
@@ -98,43 +100,9 @@ def run(table, root):
     raise SystemExit(1)
 
 
-def listing(todo):
-  """Lines: each run with its state and its estimate, and the sum of what is left."""
-  accelerator, programs, left = estimate.ACCELERATORS[FLAGS.accelerator], {}, 0.
-  passes = accelerator.passes
-  for cell in todo:
-    program = cell.label.rsplit('/', 2)[0]   # arms and seeds share it
-    if program not in programs:
-      programs[program] = (estimate.of_config(cell.config, passes), functools.cache(
-        functools.partial(estimate.of_sample, cell.config, passes=passes)))
-    (cost, of_sample), state = programs[program], cells.state(cell)
-    measuring = sum(n * of_sample(network) for network, n in samples_of(cell).items())
-    training, measured = (accelerator.hours(flops, FLAGS.utilisation)
-                          for flops in (cost.training, measuring))
-    left += training * (1 - cells.updates_done(cell) / cost.updates)
-    left += 0. if state == 'done' else measured
-    where = f' on each of {cost.devices} devices' if cost.devices > 1 else ''
-    where += '' if cost.memory < accelerator.memory else ', does not fit'
-    yield (f'{cell.label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
-           f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{where}, '
-           f'{training:.2g} h, samples and their features {measured:.2g} h')
-  yield (f'{len(todo)} runs, {left:,.2g} h left on one {FLAGS.accelerator} '
-         f'({accelerator.flops / 1e12:g} TFLOP/s at {FLAGS.utilisation:.0%}'
-         + (f", products of precision 'highest' {passes} times" if passes > 1 else '')
-         + '); likelihoods, features of data and compilation are not counted, nor samples in the '
-         'number of a split')
-
-
-def samples_of(cell):
-  """{network: samples of a run that are looked at in it}, of those whose number is a cell's own."""
-  every = cell.config.checkpoint.keep_every
-  kept = (cell.config.total_steps - 1) // every if every else 0   # all but the last
-  found = collections.Counter()
-  each = *((own, 1) for own in cell.more), *((own, kept) for own in cell.over_training)
-  for own, times in each:
-    if own.network and own.num_samples:
-      found[own.network] += times * own.num_samples
-  return found
+def estimates(scale):
+  """The path of the record of what the runs of a scale will take."""
+  return RESULTS / scale / 'estimates.json'
 
 
 def record(cell, place):

@@ -173,17 +173,25 @@ def _copies(found):
 
 def _taken(folder):
   """A line on the time of all runs; of those that were cut, what is known of it."""
-  taken = [_seconds(place) for place in sorted(folder.glob('*/*/[0-9]*'))]
-  both = [(own['training'], own['measuring']) for own in taken
-          if own.get('training') and own.get('measuring')]
+  taken = {place: _seconds(place) for place in sorted(folder.glob('*/*/[0-9]*'))}
+  both = {place: (own['training'], own['measuring']) for place, own in taken.items()
+          if own.get('training') and own.get('measuring')}
   if both:
-    minutes = [sum(pair) / 60 for pair in both]
-    shares = [measuring / training for training, measuring in both]
-    hours = sum(own.get(part) or 0 for own in taken for part in ('training', 'measuring')) / 3600
+    minutes = [sum(pair) / 60 for pair in both.values()]
+    hours = sum(own.get(part) or 0 for own in taken.values()
+                for part in ('training', 'measuring')) / 3600
+    shares = [[measuring / training for place, (training, measuring) in both.items()
+               if _is_watched(place) == watched] for watched in (False, True)]
+    said = [f'{statistics.median(own):.0%} of the training{what}, more than 20 % in '
+            f'{sum(share > .2 for share in own)} of {len(own)} runs'
+            for own, what in zip(shares, ('', ' where it is looked at over the updates')) if own]
     yield (f'time: {statistics.median(minutes):.1f} minutes of a core a run ({min(minutes):.1f} to '
-           f'{max(minutes):.1f}), {hours:.1f} hours in all; measuring takes '
-           f'{statistics.median(shares):.0%} of the training, more than 20 % in '
-           f'{sum(share > .2 for share in shares)} of {len(shares)} runs.')
+           f'{max(minutes):.1f}), {hours:.1f} hours in all; measuring takes {", and ".join(said)}.')
+
+
+def _is_watched(place):
+  """Whether a run was measured at other updates than its last."""
+  return len({record.step for record in records.read_all(place / 'records')}) > 1
 
 
 def signed(row):

@@ -20,10 +20,12 @@ from absl import app, flags
 from experiments import (
   alternatives_table,
   comparison,
+  dry_run,
   fig_fid_over_training,
   fig_intermediate_samples,
   findings,
   first_steps,
+  image_command,
   image_table,
   intrinsic_dimension_table,
   mechanism_table,
@@ -125,12 +127,16 @@ def _images(table, scale):
   return image_table.markdown(RESULTS / 'images', table, scale)
 
 
+def _estimates():
+  return dry_run.markdown(image_command.estimates('paper'))
+
+
 def _two_step(scale):
   return table_two_step.markdown(RESULTS / 'images', scale)
 
 
 BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': paper_rows.markdown,
-          'first steps': first_steps.markdown,
+          'first steps': first_steps.markdown, 'estimates': _estimates,
           'table1 digits': functools.partial(_images, 'table1', 'digits'),
           'table1 cpu': functools.partial(_images, 'table1', 'cpu'),
           'schedules cpu': functools.partial(_images, 'table_schedules', 'cpu'),

@@ -40,10 +40,9 @@ def run(root):
           for seed, arm in itertools.product(range(grid.seeds), ARMS)]
   first = {own.autoencoder.label: own.autoencoder for own in todo}   # one serves both arms
   failed = command.run_all(list(first.values()), root)
-  failed |= command.run_all([own for own in todo if own.autoencoder.label not in failed], root,
-                            two_step.train_and_measure, two_step.is_done)
+  failed |= command.run_all([own for own in todo if own.autoencoder.label not in failed], root)
   for own in todo if FLAGS.record else ():
-    if two_step.is_done(own):
+    if own.is_done():
       for done in (own.autoencoder, own):
         image_command.record(done, image_command.RESULTS / done.folder.relative_to(root))
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))

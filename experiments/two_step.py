@@ -8,7 +8,6 @@ decoded means at what it draws.
 import dataclasses
 import functools
 import pathlib
-import time
 
 import jax
 import numpy as np
@@ -19,7 +18,7 @@ from experiments import cell_records, cells
 from mollification import build, measure, measurements, rng
 from mollification.data import dataset as data
 from mollification.evaluation import features, records, sampling
-from mollification.training import loop, preemption, workdir
+from mollification.training import workdir
 
 STD_LEAST = 1e-6   # of a latent that the encoder leaves where it is
 
@@ -29,12 +28,68 @@ class Cell:
   """A density on the latents of the run `autoencoder` (a `cells.Cell`), and where it lives.
 
   `wanted` [cell_records.InFeatures] are measured of its samples, against the autoencoder's data.
+  `cells.train_and_measure` trains and measures it, once its first step is done.
   """
   autoencoder: cells.Cell
   config: ConfigDict
   folder: pathlib.Path
   label: str
   wanted: tuple
+
+  @property
+  def networks(self):
+    """What is measured in features of networks [cell_records.InFeatures]."""
+    return self.wanted
+
+  @functools.cached_property
+  def _first(self):
+    return Autoencoder.open(self.autoencoder.folder)
+
+  def build(self):
+    """The run to train, and the config that its workdir is held to: also whose latents these are.
+
+    Raises ValueError where the first step is not done.
+    """
+    if not self.autoencoder.is_done():
+      raise ValueError(f'{self.autoencoder.label} must be trained and measured first.')
+    return build.build(self.config, self._first.latents()), self._claimed()
+
+  def is_done(self):
+    """Whether the density is trained to its end and measured."""
+    kept = workdir.read_config(self.folder)
+    return (kept is not None and workdir.identity(kept) == workdir.identity(self._claimed())
+            and cell_records.holds(self.folder, self.config.total_steps, self.wanted))
+
+  def measure(self, state, stop):
+    """Records and a grid of samples of a trained density; False where a signal cut that short."""
+    first = self._first
+    images, step = first.opened.evaluation.dataset, int(state.step)
+    evaluation = build.build_evaluation(self.config, first.latents())
+    sampler, variables = first.sampler(evaluation.model), evaluation.variables(state)
+    key = rng.purpose_key(self.config.seed, 'sample')
+    draw = functools.cache(lambda n: sampler(variables, key, n))
+    config = first.opened.config   # it is what samples are drawn and quantised by
+    common = {'params': 'raw', 'step': step, 'seed': self.config.seed,
+              'settings': measure.settings_of(config),
+              'config_sha256': workdir.identity(self._claimed())}
+    for wanted in self.wanted:
+      if stop.requested:
+        return False
+      extractor = wanted.extractor() or features.for_dataset(images.name)
+      split = getattr(images, wanted.split)
+      for found in measurements.in_features(
+          wanted.metrics, extractor, images, split,
+          functools.partial(draw, wanted.num_samples or split.num_examples), config, common,
+          rows_folder=self.folder / 'features', kept=self.autoencoder.kept, groups=wanted.groups):
+        for record in found[::-1]:
+          records.write(record, self.folder / 'records')
+    measure.picture(draw(measure.GRID), images.levels,
+                    self.folder / 'samples' / f'measured-raw-{step:08d}.png')
+    return True
+
+  def _claimed(self):
+    own = self.autoencoder.config.to_dict()
+    return self.config.to_dict() | {'autoencoder': {'config_sha256': workdir.identity(own)}}
 
 
 def density_config(seed, mollify):
@@ -47,48 +102,6 @@ def density_config(seed, mollify):
   config.log.stdout = False
   config.mollify.update_from_flattened_dict(mollify)
   return config
-
-
-def train_and_measure(cell):
-  """What `cells.train_and_measure` does, of a `Cell` of two steps whose first step is done.
-
-  Raises ValueError where it is not.
-  """
-  if is_done(cell):
-    return None
-  if not cells.is_done(cell.autoencoder):
-    raise ValueError(f'{cell.autoencoder.label} must be trained and measured first.')
-  start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
-  with preemption.Preemption() as stop, workdir.lock(cell.folder):
-    stop.armed = True   # a worker that ends on the spot would take the others with it
-    for wanted in cell.wanted:
-      wanted.extractor()   # what is not there is missed before hours are spent
-    first = Autoencoder.open(cell.autoencoder.folder)
-    latents = first.latents()
-    run = build.build(cell.config, latents)
-    workdir.claim(cell.folder, claimed(cell), run.data)
-    outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
-    if outcome.reason == 'preempted':
-      return None
-    trained = time.monotonic()
-    if not _measure(cell, first, build.build_evaluation(cell.config, latents), outcome.state, stop):
-      return None
-    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None,
-                               measuring=time.monotonic() - trained)
-  return time.monotonic() - start if fresh else None
-
-
-def claimed(cell):
-  """The config that the density's workdir is held to: its own, and whose latents these are."""
-  own = cell.autoencoder.config.to_dict()
-  return cell.config.to_dict() | {'autoencoder': {'config_sha256': workdir.identity(own)}}
-
-
-def is_done(cell):
-  """Whether the density is trained to its end and measured."""
-  kept = workdir.read_config(cell.folder)
-  return (kept is not None and workdir.identity(kept) == workdir.identity(claimed(cell))
-          and cell_records.holds(cell.folder, cell.config.total_steps, cell.wanted))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,29 +150,3 @@ class Autoencoder:
       draw, functools.partial(evaluation.prepare.invert, quantize=config.quantize),
       batch_size=config.batch_size, temperature=config.temperature, allow_nonfinite=True)
     return lambda own, key, n: made((own, self.variables), key, n)
-
-
-def _measure(cell, first, evaluation, state, stop):
-  """Records and a grid of samples of a trained density; False where a signal cut that short."""
-  images, step = first.opened.evaluation.dataset, int(state.step)
-  sampler, variables = first.sampler(evaluation.model), evaluation.variables(state)
-  key = rng.purpose_key(cell.config.seed, 'sample')
-  draw = functools.cache(lambda n: sampler(variables, key, n))
-  config = first.opened.config   # it is what samples are drawn and quantised by
-  common = {'params': 'raw', 'step': step, 'seed': cell.config.seed,
-            'settings': measure.settings_of(config),
-            'config_sha256': workdir.identity(claimed(cell))}
-  for wanted in cell.wanted:
-    if stop.requested:
-      return False
-    extractor = wanted.extractor() or features.for_dataset(images.name)
-    split = getattr(images, wanted.split)
-    for found in measurements.in_features(
-        wanted.metrics, extractor, images, split,
-        functools.partial(draw, wanted.num_samples or split.num_examples), config, common,
-        rows_folder=cell.folder / 'features', kept=cell.autoencoder.kept, groups=wanted.groups):
-      for record in found[::-1]:
-        records.write(record, cell.folder / 'records')
-  measure.picture(draw(measure.GRID), images.levels,
-                  cell.folder / 'samples' / f'measured-raw-{step:08d}.png')
-  return True

@@ -33,9 +33,13 @@ CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'},
                     for model in ('vae', 'vae_iaf', 'hvae', 'nvae')}}
 
 
+class InUse(RuntimeError):
+  """Another process trains in the workdir."""
+
+
 @contextlib.contextmanager
 def lock(workdir):
-  """Hold the workdir while a process trains in it; raise RuntimeError where another one does.
+  """Hold the workdir while a process trains in it; raise InUse where another one does.
 
   The lock is the kernel's (flock): it dies with the process, whatever kills it. Where an error
   leaves no run, its file goes again, and so does a new folder.
@@ -51,9 +55,9 @@ def lock(workdir):
     raise PermissionError(f'workdir {path} cannot be written: {error.strerror}; choose another '
                           '--workdir.') from error
   if file is None:
-    raise RuntimeError(f'workdir {path} is in use by another training process; wait for it or '
-                       'choose another --workdir (or give --distributed=auto to all of them, if '
-                       'they are to train one run together).')
+    raise InUse(f'workdir {path} is in use by another training process; wait for it or choose '
+                'another --workdir (or give --distributed=auto to all of them, if they are to '
+                'train one run together).')
   with file:
     try:
       yield path

@@ -16,7 +16,7 @@ import pytest
 from experiments import cell_records, cells, command
 from mollification import build, measure, metrics
 from mollification.evaluation import records
-from mollification.training import preemption
+from mollification.training import preemption, workdir
 from tests.training import tiny
 
 
@@ -117,11 +117,24 @@ def test_a_failure_of_one_cell_leaves_the_others_theirs():
   assert cells.attempt(work, 'a').text == 'FileNotFoundError: [Errno 2] no such file'
 
 
+def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path, monkeypatch, capsys):
+  """Of machines that share a folder, each with its own idea of the shares."""
+  theirs, own = (cells.Cell(tiny.config(), tmp_path / name, (), name) for name in ('theirs', 'own'))
+  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1))
+  monkeypatch.setattr(cells, 'run', lambda todo, work, **_: ((cell, work(cell)) for cell in todo))
+  monkeypatch.setattr(build, 'build', lambda config: 1 / 0)
+  with workdir.lock(theirs.folder):
+    failed = command.run_all([theirs, own], tmp_path)
+  assert failed == {'own': 'ZeroDivisionError: division by zero'}
+  assert 's left in all] theirs: left to the process that is at it\n' in capsys.readouterr().out
+
+
 def test_runs_that_are_done_are_not_begun_again(monkeypatch, tmp_path, capsys):
   begun = []
   monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: (begun.extend(todo), [])[1])
-  todo = [types.SimpleNamespace(label=name) for name in 'abc']
-  assert command.run_all(todo, tmp_path, is_done=lambda cell: cell.label == 'b') == {}
+  todo = [types.SimpleNamespace(label=name, is_done=lambda name=name: name == 'b')
+          for name in 'abc']
+  assert command.run_all(todo, tmp_path) == {}
   assert [cell.label for cell in begun] == ['a', 'c']
   assert capsys.readouterr().out == '1 of 3 runs are done already\n'
 
@@ -158,14 +171,13 @@ def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   seconds = json.loads((tmp_path / 'seconds.json').read_text())
   assert min(seconds.values()) > 0
   assert seconds.keys() == {'training', 'measuring', 'update', 'quiet_update'}
-  assert cells.is_done(cell)
-  assert not cells.is_done(dataclasses.replace(cell, more=(dataclasses.replace(
-    other, split='test'),)))
-  assert not cells.is_done(dataclasses.replace(cell, more=(dataclasses.replace(
-    other, num_samples=30),)))
-  assert not cells.is_done(dataclasses.replace(cell, metrics=('mmd', 'nll')))
-  # What is there of the network named is not what is wanted of the data set's own.
-  assert not cells.is_done(dataclasses.replace(cell, metrics=('mmd', 'pr')))
+  assert cell.is_done()
+  for changes in ({'more': (dataclasses.replace(other, split='test'),)},
+                  {'more': (dataclasses.replace(other, num_samples=30),)},
+                  {'metrics': ('mmd', 'nll')},
+                  # What is there of the network named is not what is wanted of the data set's own.
+                  {'metrics': ('mmd', 'pr')}):
+    assert not dataclasses.replace(cell, **changes).is_done()
   written = {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()}
   (tmp_path / 'records' / sorted(p.name for p in written if 'mmd2' in p.name)[-1]).unlink()
   with jax.debug_key_reuse(False):   # cut before its last record: it measures that one
@@ -192,11 +204,11 @@ def test_a_signal_cuts_measuring_short_and_the_records_of_the_end_come_last(tmp_
   monkeypatch.setattr(measure, 'open_run', lambda folder: None)
   monkeypatch.setattr(measure, 'steps', lambda folder: [3, 4, 8])
   monkeypatch.setattr(measure, 'measure', lambda run, metrics, step=None, **_: steps.append(step))
-  stop = preemption.Stop()
-  assert cells._measure(cell, 8, stop)
+  stop, state = preemption.Stop(), types.SimpleNamespace(step=8)
+  assert cell.measure(state, stop)
   assert steps == [4, None]   # what a signal had saved at 3 is in no other run's curve
   stop.requested = True
-  assert not cells._measure(cell, 8, stop)
+  assert not cell.measure(state, stop)
   assert steps == [4, None]
 
 

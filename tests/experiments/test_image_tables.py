@@ -13,7 +13,6 @@ import pytest
 from experiments import (
   cells,
   comparison,
-  estimate,
   image_cells,
   image_command,
   image_findings,
@@ -136,7 +135,7 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
   monkeypatch.setattr(build, 'build', None)
   assert cells.train_and_measure(cell) is None
   other = cells.Cell(tiny.config(seed=5), tmp_path, ('nll',), 'tiny')
-  assert not cells.is_done(other)
+  assert not other.is_done()
   assert cells.state(other) == 'a run of another config is there, and would be refused'
 
 
@@ -196,57 +195,26 @@ def test_committed_records_are_of_todays_configs(tmp_path):
     found = records.read_all(place / 'records')
     assert {record.config_sha256 for record in found} == {wanted}, place
     assert workdir.identity(workdir.read_config(place)) == wanted
-    assert cells._measured(dataclasses.replace(cell, folder=place), cell.config.total_steps), place
+    assert dataclasses.replace(cell, folder=place)._measured(cell.config.total_steps), place
 
 
-@pytest.mark.parametrize('scale, dataset, least', [('digits', 'digits', 5),
-                                                   ('cpu', 'fashion_mnist', 5)])
-def test_figures_in_docstrings_are_those_of_the_records(scale, dataset, least):
+@pytest.mark.parametrize('scale, dataset, distance, least', [
+  ('digits', 'digits', 'frechet', 6), ('cpu', 'fashion_mnist', 'frechet', 7),
+  ('cpu', 'photo_patches', 'frechet@efficientnet_lite0_96', 7)])
+def test_figures_in_docstrings_are_those_of_the_records(scale, dataset, distance, least):
   found = [cell for cell, _ in comparison.read(image_command.RESULTS / scale / dataset)]
-  quoted = 0
-  for model in image_cells.TABLES['table1'][scale][dataset].models:
+  quoted, grid = 0, image_cells.TABLES['table1'][scale][dataset]
+  for model in grid.models:
     text = ' '.join(importlib.import_module(f'configs.{dataset}_{model}').__doc__.split())
     if 'results/images' not in text:
       continue
-    for metric, arm in itertools.product(
-        ('log_likelihood', 'frechet'), ('vanilla', 'gaussian', 'blur')):
+    for metric, arm in itertools.product(('log_likelihood', distance), grid.arms):
       own = [c.value for c in found if c.model.split(' (')[0] == model
              and (c.metric, c.arm) == (metric, arm)]
       assert comparison.shown(comparison.Moments.of(own)) in text, (model, metric, arm)
       assert f'{len(own)} seeds' in text
     quoted += 1
   assert quoted >= least
-
-
-def test_a_listing_adds_up(monkeypatch, tmp_path):
-  """Ten kept checkpoints of seed 0 are looked at, each in 50,000 samples."""
-  asked = []
-  monkeypatch.setattr(estimate, 'of_config', lambda config, passes: estimate.Cost(
-    10**6, 3e12, 9e10, 2_000))
-  monkeypatch.setattr(estimate, 'of_sample', lambda config, network, passes: (
-    asked.append((network, passes)) or 2e10))
-  monkeypatch.setattr(image_command, 'FLAGS',
-                      types.SimpleNamespace(accelerator='tpu_v4', utilisation=.5))
-  todo = [image_cells.cell('table1', 'paper', f'cifar10/vae/{arm}/0', tmp_path)
-          for arm in ('vanilla', 'gaussian', 'blur')]
-  (todo[0].folder / 'checkpoints' / '500').mkdir(parents=True)
-  assert todo[0].config.total_steps == 10 * todo[0].config.checkpoint.keep_every
-  *lines, total = image_command.listing(todo)
-  training, measuring = (flops / 275e12 / .5 / 3600 for flops in (3e12 * 2_000, 5e5 * 2e10))
-  assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
-                      f'GFLOP an update, 90 GB, does not fit, {training:.2g} h, samples and their '
-                      f'features {measuring:.2g} h')
-  assert total.startswith(f'3 runs, {2.75 * training + 3 * measuring:.2g} h left on one tpu_v4 '
-                          "(275 TFLOP/s at 50%, products of precision 'highest' 6 times)")
-  assert asked == [('inception_pytorch', 6)]   # of one model, once
-
-
-def test_samples_in_the_number_of_a_split_are_not_counted(tmp_path):
-  count = lambda seed: image_command.samples_of(
-    image_cells.cell('table1', 'cpu', f'fashion_mnist/vae/blur/{seed}', tmp_path))
-  assert count(0) == count(1) == {'efficientnet_lite0_96': 2_000}   # the rest is a split's number
-  digits = image_cells.cell('table1', 'digits', 'digits/vae/blur/0', tmp_path)
-  assert image_command.samples_of(digits) == {}
 
 
 @pytest.mark.parametrize('failed', [(), ('digits/vae/vanilla/1',)])
@@ -258,7 +226,7 @@ def test_the_command_records_what_is_done_and_fails_with_a_run(monkeypatch, tmp_
     dry_run=False, record=True))
   monkeypatch.setattr(image_command, 'RESULTS', tmp_path / 'results')
   monkeypatch.setattr(image_command.command, 'run_all', lambda todo, root: failed)
-  monkeypatch.setattr(image_command.cells, 'is_done', lambda cell: cell.label not in failed)
+  monkeypatch.setattr(cells.Cell, 'is_done', lambda cell: cell.label not in failed)
   recorded = []
   monkeypatch.setattr(image_command, 'record', lambda cell, place: recorded.append(place))
   with pytest.raises(SystemExit) if failed else contextlib.nullcontext():

@@ -26,9 +26,9 @@ def done(tmp_path_factory):
                        (cell_records.InFeatures(('frechet', 'pr'), '', 80),))
   with jax.debug_key_reuse(False):   # it slows every eager operation of a checkpoint
     with pytest.raises(ValueError, match='vae must be trained and measured first'):
-      two_step.train_and_measure(cell)
+      cells.train_and_measure(cell)
     assert cells.train_and_measure(first) > 0
-    assert two_step.train_and_measure(cell) > 0
+    assert cells.train_and_measure(cell) > 0
   return cell
 
 
@@ -71,14 +71,14 @@ def test_a_cell_is_measured_against_the_images_and_done_once(done):
           for r in found} == {(3, 80, 'digits', 360, 'digits_cnn_8x8')}
   assert list((done.folder / 'samples').glob('*.png'))
   assert json.loads((done.folder / 'config.json').read_text())['mollify']['fraction'] == .5
-  assert two_step.is_done(done)
-  assert two_step.train_and_measure(done) is None
+  assert done.is_done()
+  assert cells.train_and_measure(done) is None
   assert found[0].settings['temperature'] == 1.
   assert json.loads((done.folder / 'seconds.json').read_text())['measuring'] > 0
   retrained = done.autoencoder.config.copy_and_resolve_references()
   retrained.optimizer.learning_rate *= 2
-  assert not two_step.is_done(dataclasses.replace(done, autoencoder=dataclasses.replace(
-    done.autoencoder, config=retrained)))
+  assert not dataclasses.replace(done, autoencoder=dataclasses.replace(
+    done.autoencoder, config=retrained)).is_done()
 
 
 def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):

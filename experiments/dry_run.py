@@ -1,0 +1,107 @@
+"""What the runs of a table of images will take, before they are begun: a line a run, and a record.
+
+The record is of programs, which arms and seeds share: what an update of each takes, and its hours
+on one accelerator, at a share of its peak that is said and not known.
+"""
+import collections
+import dataclasses
+import functools
+import json
+
+from experiments import cells, comparison, estimate
+from mollification import files
+
+NOT_COUNTED = ('likelihoods, features of data and compilation are not counted, nor samples in the '
+               'number of a split')
+
+
+@dataclasses.dataclass(frozen=True)
+class Device:
+  """One of `estimate.ACCELERATORS`, and the share of its peak that programs reach."""
+  name: str
+  utilisation: float
+
+  @property
+  def accelerator(self):
+    """What its maker says of it."""
+    return estimate.ACCELERATORS[self.name]
+
+  def hours(self, flops):
+    """What so many FLOPs take."""
+    return self.accelerator.hours(flops, self.utilisation)
+
+  def __str__(self):
+    passes = self.accelerator.passes
+    return (f'one {self.name} ({self.accelerator.flops / 1e12:g} TFLOP/s at {self.utilisation:.0%}'
+            + (f", products of precision 'highest' {passes} times" if passes > 1 else '') + ')')
+
+
+def listing(todo, device, programs):
+  """Lines: each of `todo` [cells.Cell] with its state and its estimate; the sum of what is left.
+
+  What is found of a program, which runs share, goes into the dict `programs`, for `write`.
+  """
+  left, costs = 0., {}
+  for cell in todo:
+    name = cell.label.rsplit('/', 2)[0]   # arms and seeds share it
+    if name not in costs:
+      costs[name] = _costs(cell.config, device.accelerator.passes)
+    (cost, of_sample), state = costs[name], cells.state(cell)
+    measuring = sum(n * of_sample(network) for network, n in samples_of(cell).items())
+    training, measured = device.hours(cost.training), device.hours(measuring)
+    programs[name] = {
+      'parameters': cost.parameters, 'batch': cell.config.batch_size, 'updates': cost.updates,
+      'gflop': cost.flops / 1e9, 'memory_gb': cost.memory / 1e9, 'devices': cost.devices,
+      'training_hours': training, 'measuring_hours': measured}
+    left += training * (1 - cells.updates_done(cell) / cost.updates)
+    left += 0. if state == 'done' else measured
+    where = f' on each of {cost.devices} devices' if cost.devices > 1 else ''
+    where += '' if cost.memory < device.accelerator.memory else ', does not fit'
+    yield (f'{cell.label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
+           f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{where}, '
+           f'{training:.2g} h, samples and their features {measured:.2g} h')
+  yield f'{len(todo)} runs, {left:,.2g} h left on {device}; {NOT_COUNTED}'
+
+
+def _costs(config, passes):
+  """The cost of a config, and of its samples by network, each counted once."""
+  return (estimate.of_config(config, passes),
+          functools.cache(functools.partial(estimate.of_sample, config, passes=passes)))
+
+
+def samples_of(cell):
+  """{network: samples of a run that are looked at in it}, of those whose number is a cell's own."""
+  every = cell.config.checkpoint.keep_every
+  kept = (cell.config.total_steps - 1) // every if every else 0   # all but the last
+  found = collections.Counter()
+  each = *((own, 1) for own in cell.more), *((own, kept) for own in cell.over_training)
+  for own, times in each:
+    if own.network and own.num_samples:
+      found[own.network] += times * own.num_samples
+  return found
+
+
+def write(path, device, programs):
+  """Add `programs` to the record at `path`; those of another device it replaces."""
+  known = json.loads(path.read_text()) if path.exists() else {}
+  said = dataclasses.asdict(device)
+  old = known['programs'] if known.get('device') == said else {}
+  rounded = {name: {key: float(f'{value:.4g}') if isinstance(value, float) else value
+                    for key, value in program.items()} for name, program in programs.items()}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with files.replacing(path) as part:
+    part.write_text(json.dumps({'device': said, 'programs': old | rounded}, indent=1,
+                               sort_keys=True) + '\n')
+
+
+def markdown(path):
+  """The record at `path` as a table, a program a line, and the sentence that it needs."""
+  found = json.loads(path.read_text())
+  lines = [('data', 'model', 'parameters', 'batch', 'updates', 'GFLOP an update', 'memory',
+            'training', 'samples and features'), ('---',) * 9]
+  for name, own in sorted(found['programs'].items()):
+    lines.append((*name.split('/'), f'{own["parameters"] / 1e6:.1f} M', f'{own["batch"]}',
+                  f'{own["updates"]:,}', f'{own["gflop"]:,.3g}', f'{own["memory_gb"]:.2g} GB',
+                  f'{own["training_hours"]:.2g} h', f'{own["measuring_hours"]:.2g} h'))
+  return (f'{comparison.as_markdown(lines)}\n\nHours a run on {Device(**found["device"])}; '
+          f'{NOT_COUNTED}.')

@@ -1,0 +1,75 @@
+"""What a dry run says of runs, and the record that it leaves."""
+import importlib
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import dry_run, estimate, image_cells, image_command
+from mollification import build, data
+
+
+def test_a_listing_adds_up(monkeypatch, tmp_path):
+  """Ten kept checkpoints of seed 0 are looked at, each in 50,000 samples."""
+  asked = []
+  monkeypatch.setattr(estimate, 'of_config', lambda config, passes: estimate.Cost(
+    10**6, 3e12, 9e10, 2_000))
+  monkeypatch.setattr(estimate, 'of_sample', lambda config, network, passes: (
+    asked.append((network, passes)) or 2e10))
+  todo = [image_cells.cell('table1', 'paper', f'cifar10/vae/{arm}/0', tmp_path)
+          for arm in ('vanilla', 'gaussian', 'blur')]
+  (todo[0].folder / 'checkpoints' / '500').mkdir(parents=True)
+  assert todo[0].config.total_steps == 10 * todo[0].config.checkpoint.keep_every
+  device, programs = dry_run.Device('tpu_v4', .5), {}
+  *lines, total = dry_run.listing(todo, device, programs)
+  training, measuring = (flops / 275e12 / .5 / 3600 for flops in (3e12 * 2_000, 5e5 * 2e10))
+  assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
+                      f'GFLOP an update, 90 GB, does not fit, {training:.2g} h, samples and their '
+                      f'features {measuring:.2g} h')
+  assert total.startswith(f'3 runs, {2.75 * training + 3 * measuring:.2g} h left on one tpu_v4 '
+                          "(275 TFLOP/s at 50%, products of precision 'highest' 6 times)")
+  assert asked == [('inception_pytorch', 6)]   # of one model, once
+  assert programs == {'cifar10/vae': {
+    'parameters': 10**6, 'batch': 64, 'updates': 2_000, 'gflop': 3e3, 'memory_gb': 90.,
+    'devices': 1, 'training_hours': pytest.approx(training),
+    'measuring_hours': pytest.approx(measuring)}}
+
+
+def test_estimates_are_kept_by_program_and_those_of_another_device_replaced(tmp_path):
+  path, a100 = tmp_path / 'paper' / 'estimates.json', dry_run.Device('a100', .3)
+  own = {'parameters': 31_000_000, 'batch': 64, 'updates': 100_000, 'gflop': 1234.5678,
+         'memory_gb': 2.345, 'devices': 1, 'training_hours': 5.8642, 'measuring_hours': .123456}
+  dry_run.write(path, a100, {'cifar10/vae': own, 'cifar10/glow': own})
+  dry_run.write(path, a100, {'cifar10/vae': own | {'memory_gb': 3.}})
+  kept = json.loads(path.read_text())
+  assert kept['programs']['cifar10/glow']['gflop'] == pytest.approx(1235.)
+  *_, glow, vae, _, said = dry_run.markdown(path).splitlines()
+  assert glow == '| cifar10 | glow | 31.0 M | 64 | 100,000 | 1.24e+03 | 2.3 GB | 5.9 h | 0.12 h |'
+  assert vae.split('|')[7] == ' 3 GB '
+  assert said.startswith('Hours a run on one a100 (19.5 TFLOP/s at 30%); likelihoods, features')
+  dry_run.write(path, dry_run.Device('h100', .3), {'cifar10/vae': own})
+  assert set(json.loads(path.read_text())['programs']) == {'cifar10/vae'}
+
+
+def test_the_committed_estimates_are_of_all_programs_of_the_paper(tmp_path):
+  """Of their shapes and counts; FLOPs are of a program that takes minutes to compile."""
+  kept = json.loads(image_command.estimates('paper').read_text())['programs']
+  wanted = {name.rsplit('/', 2)[0] for table in image_cells.TABLES
+            for name in image_cells.names(table, 'paper')}
+  assert set(kept) == wanted
+  for name, own in kept.items():
+    dataset, model = name.split('/')
+    config = importlib.import_module(f'configs.{dataset}_{model}').get_config()
+    assert (own['batch'], own['updates']) == (config.batch_size, config.total_steps), name
+    shapes = jax.eval_shape(lambda config=config: build.create_state(
+      config, jnp.zeros((config.batch_size, *data.spec(config.data.name)[0]), jnp.uint8), 256, 1.))
+    assert own['parameters'] == sum(leaf.size for leaf in jax.tree.leaves(shapes.params)), name
+
+
+def test_samples_in_the_number_of_a_split_are_not_counted(tmp_path):
+  count = lambda seed: dry_run.samples_of(
+    image_cells.cell('table1', 'cpu', f'fashion_mnist/vae/blur/{seed}', tmp_path))
+  assert count(0) == count(1) == {'efficientnet_lite0_96': 2_000}   # the rest is a split's number
+  digits = image_cells.cell('table1', 'digits', 'digits/vae/blur/0', tmp_path)
+  assert dry_run.samples_of(digits) == {}
