@@ -22,8 +22,9 @@ def markdown():
   return '\n'.join(f'- [{title}](#{title.lower().replace(" ", "-")}): {found}' for title, found in (
     ('The UCI table', _uci()), ('Sensitivity to the schedule', _sensitivity()),
     ('Intrinsic dimension', _intrinsic_dimension()), ('Densities in the plane', _plane()),
-    ('Table 1 at the size of a laptop', _images('digits')),
-    ('Fashion-MNIST', f'{_images("cpu")} {_two_step()}')))
+    ('Table 1 at the size of a laptop', _images('digits', 'digits')),
+    ('Fashion-MNIST', f'{_images("cpu", "fashion_mnist")} {_two_step()}'),
+    ('Patches of photographs', _images('cpu', 'photo_patches'))))
 
 
 def _uci():
@@ -53,10 +54,10 @@ def _plane():
   return _counted(comparison.verdicts(synthetic.table(RESULTS / 'synthetic'))) + '.'
 
 
-def _images(scale):
-  """By arm, over all data sets of a scale."""
-  rows = [row for cells in image_table.read(RESULTS / 'images', 'table1', scale).values()
-          for row in image_table.rows([cell for cell, _ in cells])]
+def _images(scale, dataset):
+  """Of Table 1, by arm."""
+  cells = image_table.read(RESULTS / 'images', 'table1', scale)[dataset]
+  rows = image_table.rows([cell for cell, _ in cells])
   words = {'gaussian': 'noise', 'blur': 'blur'}
   found = {arm: comparison.verdicts(row for row in rows if row.arm == arm)
            for arm in image_cells.ARMS}

@@ -53,18 +53,15 @@ def text(root, table, scale):
   return '\n\n'.join(parts) or 'no records yet'
 
 
-def markdown(root, table, scale):
-  """The table for a page: vanilla means, and below them paired differences with 95 % intervals.
+def markdown(root, table, scale, dataset):
+  """The table of a data set for a page: vanilla means, paired differences with 95 % intervals.
 
   A difference that exceeds its interval is bold where the arm is better, struck out where worse.
   """
-  parts = []
-  for dataset, found in read(root, table, scale).items():
-    of_set = rows([cell for cell, _ in found])
-    sentences = image_findings.sentences(found, of_set, _folder(root, scale, dataset))
-    parts += [f'**{dataset}**\n\n{as_markdown(of_set)}',
-              '\n'.join(f'- {line}' for line in sentences)]
-  return '\n\n'.join(parts)
+  found = read(root, table, scale)[dataset]
+  of_set = rows([cell for cell, _ in found])
+  sentences = image_findings.sentences(found, of_set, _folder(root, scale, dataset))
+  return as_markdown(of_set) + '\n\n' + '\n'.join(f'- {line}' for line in sentences)
 
 
 def _folder(root, scale, dataset):

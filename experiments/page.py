@@ -36,6 +36,7 @@ pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-ra
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .32rem .7rem; text-align: left; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
+td.long { white-space: normal; min-width: 16rem; }
 tr:last-child td { border-bottom: 0; }
 th { color: var(--soft); font-weight: 600; }
 del { color: var(--soft); }
@@ -83,6 +84,8 @@ def _as_html(text):
   import markdown
   text = re.sub(r'~~(.+?)~~', r'<del>\1</del>', text)
   found = markdown.markdown(text, extensions=['tables', 'fenced_code', 'sane_lists'])
+  # Sentences may break over lines, numbers may not.
+  found = re.sub(r'<td>(?=(?:(?!</td>).){50})', '<td class="long">', found)
   found = found.replace('<table>', '<div class="table"><table>').replace(
     '</table>', '</table></div>')
   found = re.sub(r'<a href="#[^"]*">(.*?)</a>', r'\1', found)   # to sections that may not be here

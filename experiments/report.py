@@ -123,8 +123,8 @@ def _rendered(table, folder, cells):
   return '\n'.join([table.markdown(folder, cells), '', *lines])
 
 
-def _images(table, scale):
-  return image_table.markdown(RESULTS / 'images', table, scale)
+def _images(table, scale, dataset):
+  return image_table.markdown(RESULTS / 'images', table, scale, dataset)
 
 
 def _estimates():
@@ -137,9 +137,10 @@ def _two_step(scale):
 
 BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': paper_rows.markdown,
           'first steps': first_steps.markdown, 'estimates': _estimates,
-          'table1 digits': functools.partial(_images, 'table1', 'digits'),
-          'table1 cpu': functools.partial(_images, 'table1', 'cpu'),
-          'schedules cpu': functools.partial(_images, 'table_schedules', 'cpu'),
+          'digits': functools.partial(_images, 'table1', 'digits', 'digits'),
+          'fashion': functools.partial(_images, 'table1', 'cpu', 'fashion_mnist'),
+          'patches': functools.partial(_images, 'table1', 'cpu', 'photo_patches'),
+          'schedules': functools.partial(_images, 'table_schedules', 'cpu', 'fashion_mnist'),
           'two step digits': functools.partial(_two_step, 'digits'),
           'two step cpu': functools.partial(_two_step, 'cpu'),
           'synthetic': _synthetic, 'uci': _uci,

@@ -130,7 +130,7 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
   (tmp_path / 'checkpoints' / '8').mkdir()
   assert cells.state(cell) == 'trained, not measured'
   (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
-  monkeypatch.setattr(cells, '_measured', lambda cell, step: step == 8)
+  monkeypatch.setattr(cells.Cell, '_measured', lambda cell, step: step == 8)
   assert cells.state(cell) == 'done'
   monkeypatch.setattr(build, 'build', None)
   assert cells.train_and_measure(cell) is None
