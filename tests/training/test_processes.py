@@ -136,6 +136,32 @@ def test_processes_of_other_configs_are_refused_in_all(two):
     assert f"""learning_rate": {.1 * (1 + process)}""" in one['configs'][1]
 
 
+def test_a_checkpoint_that_one_process_sees_late_is_waited_for(two):
+  """Else one would save or delete, and wait for another, which has nothing to save or delete."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  assert [one['late'] for one in said] == [[[4, 8], [8]]] * 2
+
+
+def test_checkpoints_that_one_process_never_sees_are_an_error_of_all(two):
+  """As of workdirs that are not shared."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  for process, (one, steps) in enumerate(zip(said, ('[4, 8]', '[4]'))):
+    assert 'all processes must have the same checkpoints in ' in one['unlike']
+    assert f'got {steps} in process {process} ' in one['unlike']
+
+
+def test_damage_that_one_process_sees_sends_all_to_the_checkpoint_before(two):
+  """They read each by itself, and compare notes before any of them goes on."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  reasons = ['can be read here, but not by all processes: process 1 of 2 failed', 'cannot be read']
+  for one, reason in zip(said, reasons):
+    step, (warning, *others), error = one['damaged']
+    assert (step, others) == (4, [])
+    assert f'checkpoints {reason}' in warning
+    assert warning.endswith(' Going on from step 4.')
+    assert f'checkpoints {reason}' in error
+
+
 def _wait_for_rows(started, folder):
   """Until the run has done three updates, for two minutes at most."""
   until = time.monotonic() + 120
