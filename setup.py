@@ -34,6 +34,7 @@ TEST = [
   'pytest>=8,<10',
   'pytest-xdist>=3.5,<4',
   'hypothesis>=6.100,<7',
+  'pyyaml>=6,<7',  # README's job for Kubernetes
   'ruff>=0.6',
   'scipy>=1.13',
 ]

@@ -8,6 +8,7 @@ mistake in the command or its data, 3 diverged, 1 with a traceback anything else
 """
 import contextlib
 import os
+import signal
 import sys
 import traceback
 
@@ -66,6 +67,8 @@ def _train(config, folder):
     except loop.Diverged as error:
       sys.stderr.write(f'error: {error}\n')
       sys.exit(EXIT_DIVERGED)
+    except KeyboardInterrupt:   # a second Ctrl-C: Python's way out would wait for a save under way
+      os._exit(128 + signal.SIGINT)
     except BaseException:
       _leave_others()
       raise

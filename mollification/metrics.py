@@ -69,7 +69,7 @@ def read_rows(path):
   path = pathlib.Path(path)
   if not path.exists():
     return []
-  lines = path.read_text().splitlines()
+  lines = path.read_bytes().splitlines()   # what a machine leaves that fails may be no text
   rows = []
   for number, line in enumerate(lines, 1):
     try:

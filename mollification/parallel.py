@@ -137,30 +137,11 @@ def _anywhere():
 
 
 def to_global(tree):
-  """Replicated arrays of this process's devices as arrays of all processes', for Orbax."""
+  """Replicated arrays of this process's devices as arrays of all processes', for Orbax to save."""
   if jax.process_count() == 1:
     return tree
-  return multihost_utils.host_local_array_to_global_array(tree, _global_mesh(), PartitionSpec())
-
-
-def global_shapes(tree):
-  """`jax.ShapeDtypeStruct`s of a tree over all processes' devices: what Orbax restores into."""
-  if jax.process_count() == 1:
-    return tree
-  sharding = NamedSharding(_global_mesh(), PartitionSpec())
-  return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
-
-
-def to_local(tree):
-  """The opposite of `to_global`."""
-  if jax.process_count() == 1:
-    return tree
-  return place(multihost_utils.global_array_to_host_local_array(tree, _global_mesh(),
-                                                                PartitionSpec()))
-
-
-def _global_mesh():
-  return Mesh(np.array(_all_devices()), (AXIS,))
+  mesh = Mesh(np.array(_all_devices()), (AXIS,))
+  return multihost_utils.host_local_array_to_global_array(tree, mesh, PartitionSpec())
 
 
 def _all_devices():

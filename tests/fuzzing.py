@@ -72,6 +72,14 @@ class Target:
   read: Callable
 
 
+def to_file(name, read):
+  """The reader of a path as one of its content."""
+  def read_content(content, folder):
+    (folder / name).write_bytes(content)
+    read(folder / name)
+  return read_content
+
+
 def check(target, content, folder):
   """Read `content`: True where that works, False for an error that may be; else AssertionError."""
   raised, late, done = None, [], []

@@ -1,4 +1,4 @@
-"""Starts several processes that train or evaluate together, on CPU devices of their own."""
+"""Starts processes that train or evaluate together, one or several, on CPU devices of their own."""
 import contextlib
 import os
 import pathlib
@@ -10,7 +10,31 @@ import time
 
 import jax
 
+from mollification import metrics
+
 ROOT = pathlib.Path(__file__).parents[1]
+
+
+def long_run(folder, *flags):
+  """The command of the training binary, for longer than any test takes; a row after each update."""
+  return ['-m', 'mollification.main', f'--workdir={folder}',
+          '--config=configs/digits_vae.py:total_steps=100000,batch_size=16,steps_per_call=1',
+          '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
+          '--config.model.widths=(8,)', *flags]
+
+
+def wait_for_rows(started, folder, count=3):
+  """Until `count` rows of the run in `folder` are there, for two minutes at most."""
+  wait_for(lambda: len(metrics.read_rows(folder / 'metrics.jsonl')) >= count, started)
+
+
+def wait_for(reached, started):
+  """Until `reached()`, for two minutes at most, while the first of the processes runs."""
+  until = time.monotonic() + 120
+  while not reached():
+    assert started[0].poll() is None
+    assert time.monotonic() < until
+    time.sleep(.02)
 
 
 def run(command, processes, devices=1):

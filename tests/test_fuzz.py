@@ -19,16 +19,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck
 
-from tests import fuzz_targets, fuzzing
+from tests import fuzz_data, fuzz_evaluation, fuzz_runs, fuzzing
 
 # NumPy reads headers of Python 2, with a word on it.
 pytestmark = pytest.mark.filterwarnings('ignore:Reading `.npy` or `.npz` file:UserWarning')
+TARGETS = fuzz_data.TARGETS | fuzz_evaluation.TARGETS | fuzz_runs.TARGETS
 SECONDS = float(os.environ.get('MOLLIFICATION_FUZZ_SECONDS', '600'))
 
 
 def _fuzz(name, examples, seed, folder):
   """Counter of what became of so many inputs; raises on the first that is a finding, made small."""
-  target, counts = fuzz_targets.TARGETS[name], collections.Counter()
+  target, counts = TARGETS[name], collections.Counter()
 
   @hypothesis.seed(seed)
   @hypothesis.settings(max_examples=examples, deadline=None, database=None,
@@ -41,16 +42,16 @@ def _fuzz(name, examples, seed, folder):
   return counts
 
 
-@pytest.mark.parametrize('name', fuzz_targets.TARGETS)
+@pytest.mark.parametrize('name', TARGETS)
 def test_a_few_damaged_inputs(name, tmp_path):
   counts = _fuzz(name, 40, 0, tmp_path)
   assert counts['refused'] >= 5
 
 
-@pytest.mark.parametrize('name', fuzz_targets.TARGETS)
+@pytest.mark.parametrize('name', TARGETS)
 def test_good_inputs_are_read(name, tmp_path):
   """Else nothing beyond the first bytes would be tried. The hostile ones are refused."""
-  target = fuzz_targets.TARGETS[name]
+  target = TARGETS[name]
   found = [fuzzing.check(target, content, tmp_path) for content in target.seeds()]
   assert all(found) if name == 'weights' else any(found)
 
@@ -58,7 +59,7 @@ def test_good_inputs_are_read(name, tmp_path):
 def test_a_key_of_thousands_of_parts_is_refused(tmp_path):
   """What fuzzing found of ml_collections."""
   with pytest.raises(ValueError, match=r'^error: a flag is nested too deeply: --config\.x\.x'):
-    fuzz_targets.TARGETS['overrides'].read(b'x' + b'.x' * 20_000 + b'=1', tmp_path)
+    TARGETS['overrides'].read(b'x' + b'.x' * 20_000 + b'=1', tmp_path)
 
 
 # --- what the fuzzer itself sees, where a reader turns every Exception into a ValueError ---------
@@ -164,7 +165,7 @@ def test_what_readers_may_do(tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize('name', fuzz_targets.TARGETS)
+@pytest.mark.parametrize('name', TARGETS)
 def test_damaged_inputs_for_minutes(name, tmp_path, record_property):
   counts, until, seed = collections.Counter(), time.monotonic() + SECONDS, 1
   while time.monotonic() < until:

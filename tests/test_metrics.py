@@ -8,6 +8,7 @@ import types
 import numpy as np
 import pytest
 
+from experiments import figures
 from mollification import metrics
 from mollification.metrics import Moments
 
@@ -47,6 +48,29 @@ def test_rows_round_trip_and_are_cut(tmp_path):
   assert rows[0]['loss'] == 10 / 7
   assert np.isnan(float(rows[1]['loss']))
   assert path.read_text().count('\n') == 2
+
+
+def test_a_last_row_that_was_written_in_part_is_left_out(tmp_path):
+  """Wherever it ends, for every reader; a run that goes on writes it as if it had never begun."""
+  path, values = tmp_path / 'metrics.jsonl', {'train/loss': .5, 'valid/x': float('nan')}
+  writer = metrics.JsonlWriter(path)
+  for step in (1, 2, 3):
+    writer.write(step, values)
+  writer.close()
+  content = path.read_bytes()
+  *whole, last = content.splitlines(keepends=True)
+  parts = [last[:size] for size in range(len(last) - 1)]
+  for part in (*parts, bytes(40), last[:9] + b'\xff\xfe'):   # of a machine that failed: no text
+    path.write_bytes(b''.join(whole) + part)
+    assert [row['step'] for row in metrics.read_rows(path)] == [1, 2]
+    assert list(figures.curve(path, 'train/loss')[0]) == [1, 2]
+    metrics.cut_rows(path, lambda step: step <= 3)
+    writer = metrics.JsonlWriter(path)
+    writer.write(3, values)
+    writer.close()
+    assert path.read_bytes() == content
+  path.write_bytes(content[:-1])
+  assert [row['step'] for row in metrics.read_rows(path)] == [1, 2, 3]   # all but its end
 
 
 def test_damage_that_no_crash_leaves_is_an_error(tmp_path):

@@ -12,17 +12,35 @@ from PIL import Image
 from experiments import report
 
 ROOT = pathlib.Path(__file__).parents[1]
-UCI = ROOT.parent / 'shared/data/uci'
+UCI, TFDS = ROOT.parent / 'shared/data/uci', ROOT.parent / 'shared/tfds'
 README = (ROOT / 'README.md').read_text()
-# Those of blocks, then those within sentences, which may be without their workdir. What a block has
-# in capitals is the user's own (A, B, FILE, DIR), what it has in brackets may be left out.
+# Those of blocks, then those within sentences, which may be without their workdir. What is in
+# capitals is the user's own (A, B, FILE, DIR, REPORT), what is in brackets may be left out.
 BLOCK_COMMANDS = [line for block in re.findall(r'```\w*\n(.*?)```', README, re.S)
                   for line in block.splitlines() if line.startswith('python -m ')]
 COMMANDS = [line for line in BLOCK_COMMANDS if not re.search(r'\b(A|B|FILE|DIR)\b', line)]
 WITH_FILES = [line for line in BLOCK_COMMANDS if line not in COMMANDS]
 CELLS = {'experiments.sensitivity': 'redwine', 'experiments.uci': 'redwine_realnvp',
          'experiments.alternatives': 'redwine'}
-INLINE = re.findall(r'`(python -m [^`]+)`', README)
+INLINE = [line for line in re.findall(r'`(python -m [^`]+)`', README) if 'REPORT' not in line]
+# Tables and sentences also leave `python -m` out. Benches have flags, and tests, of their own.
+SHORT = sorted(set(re.findall(r'`(experiments\.(?!bench)[^`]+)`', README)))
+PARSED = """
+import runpy, sys
+from absl import app, flags
+from mollification import cli
+app.run = lambda main, flags_parser: flags_parser(sys.argv)
+for line in sys.stdin.read().splitlines():
+  print(line, flush=True)
+  before = set(flags.FLAGS)
+  sys.argv = [*line.split(), '--smoke']
+  runpy.run_module(sys.argv[0], run_name='__main__')
+  for name in set(flags.FLAGS) - before:   # each command is a process of its own elsewhere
+    delattr(flags.FLAGS, name)
+"""
+# Not run: the paper's size (test_configs.py traces its programs), and what is run in other words.
+RUN = [line for line in SHORT if '--scale=paper' not in line and '.uci' not in line
+       and f'python -m {line}' not in INLINE]
 
 
 def test_figures_are_those_of_the_records():
@@ -53,6 +71,36 @@ def test_figures_are_drawn_from_the_records(tmp_path):
 def test_the_readme_names_commands():
   assert len(COMMANDS) >= 5
   assert any('experiments.quickstart' in command for command in INLINE)
+
+
+def test_short_commands_have_flags_that_exist():
+  assert {'experiments.table_nvae --scale=paper', 'experiments.first_steps',
+          'experiments.uci --cells=redwine_maf'} <= set(SHORT)
+  done = subprocess.run([sys.executable, '-c', PARSED], cwd=ROOT, input='\n'.join(SHORT),
+                        capture_output=True, text=True, check=False)
+  assert done.returncode == 0, f'{done.stdout.splitlines()[-1:]}: {done.stderr[-2000:]}'
+  assert done.stdout.splitlines() == SHORT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('command', RUN)
+def test_short_commands_run(command, tmp_path):
+  """With one cell of many; a figure without runs names the command that makes them."""
+  cell = {'experiments.first_steps': 'vae', 'experiments.scaling': 'vae',
+          'experiments.table_schedules': 'fashion_mnist/vae/cosine/0'}.get(command)
+  args = [f'--cells={cell}'] if cell else []
+  if 'experiments.table_' in command:
+    if not (TFDS / 'fashion_mnist').is_dir():
+      pytest.skip(f'no Fashion-MNIST in {TFDS}')
+    args.append(f'--data_dir={TFDS}')
+  done = subprocess.run(
+    [sys.executable, '-m', *command.split(), '--smoke', f'--workdir={tmp_path}', *args], cwd=ROOT,
+    capture_output=True, text=True, check=False)
+  if 'experiments.fig_' in command:
+    assert done.returncode == 2
+    assert 'python -m experiments.table1 --scale=cpu' in done.stderr
+  else:
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_files_that_the_readme_shows_exist():

@@ -3,12 +3,13 @@
 Each holds the state and a sha256 of its bytes: Orbax itself does not see a flipped bit. Both are
 written in the background, and Orbax renames a checkpoint into place once all of it is written: one
 without its sha256 is never there. Of several processes all call these functions, on a folder that
-all see; each writes a part.
+all see; each writes a part and reads the whole by itself, so that none waits for one that cannot.
 """
 import asyncio
 import dataclasses
 import hashlib
 import pathlib
+import time
 import warnings
 from typing import Any
 
@@ -19,12 +20,14 @@ import orbax.checkpoint as ocp
 from mollification import parallel
 
 DAMAGED = '.damaged'   # suffix of the folder beside a manager's, where what cannot be read is put
+_LOOKS = 90   # a second apart, until all processes list the same: NFS shows a change within 60 s
 
 
 def manager(folder, *, keep=None, keep_every=None, read_only=False):
   """A CheckpointManager for `folder`; `keep` newest, and each multiple of `keep_every`.
 
-  A context manager; leaving it waits for saves under way.
+  A context manager; leaving it waits for saves under way. Raises ValueError in all processes where
+  they do not come to list the same checkpoints.
   """
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep, keep_period=keep_every or None, create=not read_only,
@@ -32,7 +35,25 @@ def manager(folder, *, keep=None, keep_every=None, read_only=False):
     # Two managers of a run may save at the same time: neither waits at a barrier of the other's.
     multiprocessing_options=ocp.options.MultiprocessingOptions(
       barrier_sync_key_prefix=pathlib.Path(folder).name))
-  return ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options)
+  made = ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options)
+  _list_alike(made)
+  return made
+
+
+def _list_alike(manager):
+  """Wait until all processes list the same checkpoints; ValueError where they never do.
+
+  A file system may show a change to some of them late. Orbax lists a folder once and then keeps
+  count, so what they save and delete by these lists they do together from here on.
+  """
+  for look in range(1, _LOOKS + 1):
+    try:
+      return parallel.check_same(f'checkpoints in {manager.directory}', sorted(manager.all_steps()))
+    except ValueError:
+      if look == _LOOKS:
+        raise
+    time.sleep(1)
+    manager.reload()
 
 
 def save(manager, step, state):
@@ -54,18 +75,17 @@ def restore(manager, template, step=None, *, set_aside=False):
   where a named step is not there, ValueError where it is damaged, or where all are; then nothing is
   moved.
   """
-  steps = parallel.of_first(sorted(manager.all_steps(), reverse=True))
+  steps = sorted(manager.all_steps(), reverse=True)
   if step is not None and step not in steps:
     raise FileNotFoundError(f'no checkpoint of step {step} in {manager.directory}; there are '
                             f'{", ".join(map(str, reversed(steps))) or "none"}.')
   if step is not None:
-    return step, _read(manager, template, step)
+    return step, _read_by_all(manager, template, step)
   failures = {}
   for candidate in steps:
     try:
-      with parallel.together():
-        state = _read(manager, template, candidate)
-    except (ValueError, RuntimeError) as error:   # here, or in another process
+      state = _read_by_all(manager, template, candidate)
+    except ValueError as error:
       failures[candidate] = error
       continue
     for damaged, error in failures.items():
@@ -78,9 +98,22 @@ def restore(manager, template, step=None, *, set_aside=False):
   return None
 
 
+def _read_by_all(manager, template, step):
+  """The same in all processes: `_read`, or its ValueError where one of them finds damage."""
+  try:
+    with parallel.together():
+      return _read(manager, template, step)
+  except RuntimeError as error:   # of `together`
+    raise ValueError(f'checkpoint {step} in {manager.directory} can be read here, but not by all '
+                     f'processes: {error}') from error
+
+
 def _read(manager, template, step):
-  """The state of one checkpoint; ValueError where it is not as it was saved."""
-  wanted = parallel.global_shapes(jax.tree.map(ocp.utils.to_shape_dtype_struct, template))
+  """The state of one checkpoint; ValueError where it is not as it was saved.
+
+  No process waits for another one here: damage may be seen by one host alone.
+  """
+  wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
   try:
     state, digest = _state_and_digest(manager, step, wanted)
     if digest != _sha256(jax.tree.leaves(jax.device_get(state))):
@@ -92,20 +125,25 @@ def _read(manager, template, step):
       f'checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: '
       f'{reason}); it is damaged, or of another model: move it away, or take another ({others}).'
     ) from error
-  return parallel.to_local(state)
+  return state
 
 
 def _state_and_digest(manager, step, wanted):
   """(state, hex sha256) as they are found."""
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=jax.process_index(), active_processes={jax.process_index()})
   whole = manager.directory / str(step) / 'default'
   if whole.exists():
     # Of a development version: one item, whose digest uint8 [32] is a leaf beside the state.
-    digest = parallel.global_shapes(parallel.abstract(jax.ShapeDtypeStruct((32,), np.uint8)))
-    with ocp.StandardCheckpointer() as reader:
+    digest = parallel.abstract(jax.ShapeDtypeStruct((32,), np.uint8))
+    with ocp.StandardCheckpointer(multiprocessing_options=alone) as reader:
       found = reader.restore(whole, {'state': wanted, 'sha256': digest})
     return found['state'], bytes(jax.device_get(found['sha256'])).hex()
-  found = manager.restore(step, args=ocp.args.Composite(
-    state=ocp.args.StandardRestore(wanted), sha256=_Digest()))
+  handler = ocp.CompositeCheckpointHandler(
+    composite_options=ocp.CompositeOptions(multiprocessing_options=alone))
+  with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
+    found = reader.restore(whole.parent, args=ocp.args.Composite(
+      state=ocp.args.StandardRestore(wanted), sha256=_Digest()))
   return found['state'], found['sha256']
 
 
@@ -119,6 +157,7 @@ def _set_aside(manager, step):
       count = sum(path.name.split('-')[0] == str(step) for path in target.iterdir())
       (folder / str(step)).rename(target / f'{step}-{count}')
   manager.reload()
+  _list_alike(manager)
 
 
 class _DigestHandler(ocp.AsyncCheckpointHandler):

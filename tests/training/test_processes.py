@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from mollification import build, metrics
+from mollification import build
 from tests import several
 from tests.training import tiny, topology
 
@@ -136,27 +136,36 @@ def test_processes_of_other_configs_are_refused_in_all(two):
     assert f"""learning_rate": {.1 * (1 + process)}""" in one['configs'][1]
 
 
-def _wait_for_rows(started, folder):
-  """Until the run has done three updates, for two minutes at most."""
-  until = time.monotonic() + 120
-  while len(metrics.read_rows(folder / 'metrics.jsonl')) < 3:
-    assert started[0].poll() is None
-    assert time.monotonic() < until
-    time.sleep(.05)
+def test_a_checkpoint_that_one_process_sees_late_is_waited_for(two):
+  """Else one would save or delete, and wait for another, which has nothing to save or delete."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  assert [one['late'] for one in said] == [[[4, 8], [8]]] * 2
 
 
-def _long_run(folder):
-  """The training binary, for longer than any test takes."""
-  return ['-m', 'mollification.main', f'--workdir={folder}',
-          '--config=configs/digits_vae.py:total_steps=100000,batch_size=16,steps_per_call=1',
-          '--config.log.every=1', '--config.eval.every=0', '--config.log.stdout=False',
-          '--config.model.widths=(8,)']
+def test_checkpoints_that_one_process_never_sees_are_an_error_of_all(two):
+  """As of workdirs that are not shared."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  for process, (one, steps) in enumerate(zip(said, ('[4, 8]', '[4]'))):
+    assert 'all processes must have the same checkpoints in ' in one['unlike']
+    assert f'got {steps} in process {process} ' in one['unlike']
+
+
+def test_damage_that_one_process_sees_sends_all_to_the_checkpoint_before(two):
+  """They read each by itself, and compare notes before any of them goes on."""
+  said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
+  reasons = ['can be read here, but not by all processes: process 1 of 2 failed', 'cannot be read']
+  for one, reason in zip(said, reasons):
+    step, (warning, *others), error = one['damaged']
+    assert (step, others) == (4, [])
+    assert f'checkpoints {reason}' in warning
+    assert warning.endswith(' Going on from step 4.')
+    assert f'checkpoints {reason}' in error
 
 
 def test_main_of_several_processes(tmp_path):
   """SIGTERM to the second: both save after the same update and leave with 75; the first speaks."""
-  with several.running(_long_run(tmp_path), 2) as started:
-    _wait_for_rows(started, tmp_path)
+  with several.running(several.long_run(tmp_path), 2) as started:
+    several.wait_for_rows(started, tmp_path)
     started[1].send_signal(signal.SIGTERM)
     (status, out, errors), (other, nothing, _) = several.ended(started)
   assert (status, other) == (75, 75), errors
@@ -171,11 +180,9 @@ def test_main_of_several_processes(tmp_path):
 @pytest.mark.parametrize('asked', [[0, 1], [0], [1]], ids=['both', 'first', 'second'])
 def test_signals_before_the_first_update_of_several_processes(asked, tmp_path):
   """Whoever is asked leaves with 75; the others are told by JAX's runtime, and end by an error."""
-  with several.running(_long_run(tmp_path), 2) as started:
-    until = time.monotonic() + 120
-    while not (tmp_path / 'lock').exists():   # both have joined, so both listen, and build now
-      assert time.monotonic() < until
-      time.sleep(.01)
+  with several.running(several.long_run(tmp_path), 2) as started:
+    # Both have joined then, so both listen, and build.
+    several.wait_for((tmp_path / 'lock').exists, started)
     for process in asked:
       started[process].send_signal(signal.SIGTERM)
     begun = time.monotonic()
@@ -209,8 +216,8 @@ def test_a_damaged_part_of_a_checkpoint_is_passed_over(two, tmp_path, writer):
 @pytest.mark.parametrize('killed', [0, 1])
 def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
   """They do not wait for it until the end of days, and say what they miss."""
-  with several.running(_long_run(tmp_path), 2) as started:
-    _wait_for_rows(started, tmp_path)
+  with several.running(several.long_run(tmp_path), 2) as started:
+    several.wait_for_rows(started, tmp_path)
     started[killed].kill()
     begun = time.monotonic()
     status, _, errors = several.ended(started)[1 - killed]
@@ -236,11 +243,7 @@ def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_
   for kill in range(4):
     goal = 40 * kill + 25   # rows that are there at the kill, at the least
     with several.running(command('killed'), 2) as started:
-      until = time.monotonic() + 120
-      while len(metrics.read_rows(tmp_path / 'killed' / 'metrics.jsonl')) < goal:
-        assert started[0].poll() is None
-        assert time.monotonic() < until
-        time.sleep(.05)
+      several.wait_for_rows(started, tmp_path / 'killed', goal)
       started[kill % 2].kill()
       assert several.ended(started)[1 - kill % 2][0] not in (0, 75)
   for status, _, errors in several.run(command('killed'), 2):
@@ -292,7 +295,7 @@ def test_the_notice_of_a_scheduler_stops_all(tmp_path):
   """JAX's pre-emption service, which listens for SIGTERM where nobody else does."""
   with several.running(['-m', 'tests.training.topology', '--task=endless',
                         f'--folder={tmp_path}'], 2) as started:
-    _wait_for_rows(started, tmp_path / 'endless')
+    several.wait_for_rows(started, tmp_path / 'endless')
     started[1].send_signal(signal.SIGTERM)
     for status, _, errors in several.ended(started):
       assert status == 0, errors

@@ -5,13 +5,16 @@
 import dataclasses
 import json
 import pathlib
+import shutil
+import threading
+import warnings
 
 import jax
 import numpy as np
 from absl import app, flags, logging
 
 from mollification import build, check, metrics, parallel, processes
-from mollification.training import loop, preemption
+from mollification.training import checkpoint, loop, preemption
 from tests.training import tiny
 
 _TASK = flags.DEFINE_string('task', '', 'Name of a function below.')
@@ -119,6 +122,8 @@ def everything(folder, family):
     'halted': [halt.reason, int(halt.state.step), owed['step'], *_of_evaluation(owed)],
     'batches': batches,
     'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
+    'late': _shown_late(folder, outcome.state), 'damaged': _damaged_in_one(folder, outcome.state),
+    'unlike': _never_shown(folder),
     'configs': [_differ('data.data_dir', str(jax.process_index())),
                 _differ('optimizer.learning_rate', .1 * (1 + jax.process_index()))],
     'same': all(jax.tree.leaves(jax.tree.map(
@@ -150,6 +155,53 @@ def _fail_in_one():
   except (ValueError, RuntimeError) as error:
     return str(error)
   return ''
+
+
+def _view(folder, name):
+  """A copy of the checkpoints of `straight`: what this process is shown of a folder of all."""
+  return shutil.copytree(folder / 'straight' / 'checkpoints',
+                         folder / f'{name}-{jax.process_index()}' / 'checkpoints')
+
+
+def _shown_late(folder, state):
+  """[steps found, steps that a new one leaves] where the second sees step 8 two seconds late."""
+  view = _view(folder, 'late')
+  if jax.process_index() == 1:
+    hidden = (view / '8').rename(view.parent / '8')
+    threading.Timer(2., hidden.rename, (view / '8',)).start()
+  with checkpoint.manager(view) as manager:
+    found = sorted(manager.all_steps())
+    checkpoint.save(manager, 8, state)   # in all processes or in none
+    manager.delete(4)
+    return [found, list(manager.all_steps())]
+
+
+def _damaged_in_one(folder, state):
+  """[step, warning, error] of reading the newest checkpoint, and step 8, which the second lacks."""
+  view = _view(folder, 'damaged')
+  if jax.process_index() == 1:
+    for path in (view / '8' / 'state').glob('ocdbt.process_*/d/*'):
+      path.unlink()
+  with checkpoint.manager(view, read_only=True) as manager:
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter('always')
+      step, _ = checkpoint.restore(manager, state)
+    said = [str(one.message) for one in caught if one.category is UserWarning]
+    try:
+      checkpoint.restore(manager, state, 8)
+    except ValueError as error:
+      return [step, said, str(error)]
+
+
+def _never_shown(folder):
+  """What opening checkpoints says where the second process is not shown all of them."""
+  view, checkpoint._LOOKS = _view(folder, 'unlike'), 2
+  if jax.process_index() == 1:
+    shutil.rmtree(view / '8')
+  try:
+    checkpoint.manager(view)
+  except ValueError as error:
+    return str(error)
 
 
 def main(argv):

@@ -1,0 +1,41 @@
+"""What the binaries make of errors and warnings: one line each, and an exit status."""
+import warnings
+
+import pytest
+
+from mollification import cli
+
+
+def test_debug_shows_the_traceback():
+  with pytest.raises(ValueError, match='rule'), cli.one_line_errors(debug=True):
+    raise ValueError('rule')
+  with pytest.raises(SystemExit) as info, cli.one_line_errors():
+    raise ValueError('rule')
+  assert info.value.code == 2
+
+
+@pytest.mark.parametrize('error, line', [
+  (ArithmeticError('no root'), 'no root'), (MemoryError('1 TB'), '1 TB'),
+  (MemoryError(), 'MemoryError'), (RuntimeError('boom'), 'boom'),
+  (ValueError('a rule,\n  a value\n\nand a page more'), 'a rule, a value')])
+def test_what_a_file_of_nonsense_raises_is_one_line_too(error, line, capsys):
+  with pytest.raises(SystemExit) as info, cli.one_line_errors():
+    raise error
+  assert info.value.code == 2
+  assert capsys.readouterr().err == f'error: {line}\n'
+
+
+def test_a_missing_package_names_its_extra(capsys):
+  for package, extra in (('tensorflow', 'data'), ('optax', 'train')):
+    with pytest.raises(SystemExit), cli.one_line_errors():
+      raise ModuleNotFoundError(f'No module named {package!r}', name=package)
+    assert capsys.readouterr().err == (
+      f"error: {package} is not installed; pip install 'mollification[{extra}]'.\n")
+
+
+def test_warnings_are_one_line():
+  show = lambda: warnings.formatwarning(UserWarning('mind the gap'), UserWarning, 'file.py', 1)
+  before = show()
+  with cli.one_line_errors():
+    assert show() == 'warning: mind the gap\n'
+  assert show() == before

@@ -1,0 +1,94 @@
+"""The training binary under signals: it saves and leaves, and goes on; a second one stops it."""
+import signal
+
+import pytest
+
+from mollification import metrics
+from tests import several
+
+# A disk that never ends to write: the digest of a checkpoint is the last part of it.
+_HANGING_DISK = ('import asyncio\n'
+                 'from absl import app\n'
+                 'from mollification import cli, main\n'
+                 'from mollification.training import checkpoint\n'
+                 'checkpoint._DigestHandler._write = lambda *args: asyncio.sleep(10**6)\n'
+                 'app.run(main.main, flags_parser=cli.parse_flags)\n')
+
+
+@pytest.fixture(autouse=True)
+def _sigint_is_heard():
+  """A shell that starts tests in the background has them, and what they start, ignore it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
+  train = ['-m', 'mollification.main', f'--workdir={tmp_path}',
+           '--config=configs/digits_vae.py:total_steps=1500,steps_per_call=1,batch_size=16',
+           '--config.log.every=10', '--config.model.widths=(8,)', '--config.eval.every=0']
+  with several.running(train, 1) as started:
+    several.wait_for_rows(started, tmp_path, 1)
+    started[0].send_signal(signal.SIGTERM)
+    ((status, out, errors),) = several.ended(started)
+  assert status == 75, errors
+  assert 'preempted after' in out
+  ((status, out, errors),) = several.run(train, 1)
+  assert status == 0, errors
+  assert 'finished after 1,500 updates' in out
+  steps = [row['step'] for row in metrics.read_rows(tmp_path / 'metrics.jsonl')]
+  assert steps == list(range(10, 1501, 10))
+
+
+def test_a_signal_while_there_is_nothing_to_save_ends_the_process(tmp_path):
+  """Building may take minutes (a data set is prepared): the first signal is enough."""
+  with several.running(several.long_run(tmp_path), 1) as started:
+    several.wait_for((tmp_path / 'lock').exists, started)   # held from before the build on
+    started[0].send_signal(signal.SIGTERM)
+    ((status, out, errors),) = several.ended(started)
+  assert status == 75, errors
+  assert out == ''
+  assert not list(tmp_path.glob('checkpoints'))
+
+
+def _saved(folder):
+  """Steps of the checkpoints that are whole, as text."""
+  return [path.name for path in (folder / 'checkpoints').iterdir() if path.name.isdecimal()]
+
+
+def _begun(folder):
+  """Folders of checkpoints whose digest is to be written next, or was when their run ended."""
+  return set((folder / 'checkpoints').glob('*-tmp*/sha256*'))
+
+
+def _interrupted(folder):
+  """Steps that are saved by a run that goes on in `folder` for a while, and is sent a Ctrl-C."""
+  before = len(metrics.read_rows(folder / 'metrics.jsonl'))
+  with several.running(several.long_run(folder, '--config.checkpoint.every=0'), 1) as started:
+    several.wait_for_rows(started, folder, before + 3)
+    started[0].send_signal(signal.SIGINT)
+    ((status, out, errors),) = several.ended(started)
+  assert status == 75, errors
+  steps = [row['step'] for row in metrics.read_rows(folder / 'metrics.jsonl')]
+  assert steps == list(range(1, len(steps) + 1))
+  assert f'preempted after {len(steps):,} updates' in out
+  return _saved(folder)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_a_second_signal_does_not_wait_for_that(tmp_path):
+  """Whatever the disk does; what was saved before is there, and the same command goes on."""
+  saved = _interrupted(tmp_path)
+  assert len(saved) == 1
+  command = ['-c', _HANGING_DISK, *several.long_run(tmp_path, '--config.checkpoint.every=0')[2:]]
+  for number, ended in ((signal.SIGINT, 128 + signal.SIGINT), (signal.SIGTERM, -signal.SIGTERM)):
+    before, begun = len(metrics.read_rows(tmp_path / 'metrics.jsonl')), _begun(tmp_path)
+    with several.running(command, 1) as started:
+      several.wait_for_rows(started, tmp_path, before + 3)
+      started[0].send_signal(number)
+      several.wait_for(lambda begun=begun: _begun(tmp_path) - begun, started)
+      started[0].send_signal(number)
+      ((status, _, errors),) = several.ended(started)
+    assert status == ended, errors
+    assert _saved(tmp_path) == saved
+  assert set(_interrupted(tmp_path)) > set(saved)
