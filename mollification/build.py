@@ -36,13 +36,10 @@ def build(config, dataset=None):
   if dataset is None:
     _check_before_data(config)
     dataset = load_data(config)
-  check.check(config, dataset.train.num_examples, mollified_steps(config))
+  check.check(config, mollified_steps(config))
+  check.check_examples(config, dataset.train.num_examples)
   check.check_likelihood(config, dataset.levels, mollified_steps(config))
   evaluation = build_evaluation(config, dataset)
-  if (config.eval.every or config.eval.best_metric) and not evaluation.has_likelihood:
-    raise ValueError('pixels that are not dequantised have no likelihood to evaluate or to choose '
-                     'by; set prepare.dequantize=uniform, or eval.every=0 and '
-                     "eval.best_metric=''.")
   per_epoch = steps_per_epoch(config, dataset)
   sample_grid = None
   if dataset.levels is not None:
@@ -126,10 +123,14 @@ def _check_before_data(config):
   """Raise what is wrong whatever the data hold: to fetch and convert them may take hours."""
   schedule(config, 1)
   optimizer(config)
-  check.check_ranges(config)
+  check.check(config, mollified_steps(config))
+  check.check_likelihood(config, data.levels(config.data.name), mollified_steps(config))
   if config.data.name not in data.SHAPED_BY_FILES:
     event_shape, _, levels = data.spec(config.data.name, **_data_options(config))
     train_step(config, event_shape, levels)
+    initialiser(config, event_shape, levels)
+    with check.keys_of(config, 'model'):   # to trace `loss` may take a minute, this takes none
+      jax.eval_shape(lambda: model(config, event_shape).init(jax.random.key(0), method='check'))
 
 
 def summaries(dataset):

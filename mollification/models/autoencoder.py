@@ -55,10 +55,8 @@ class Autoencoder(LatentModel, kw_only=True):
     check_samples(self.num_samples, self.chunk)
     if self.latent_dim < 1:
       raise ValueError(f'latent_dim must be at least 1, got {self.latent_dim}.')
-    if self.beta < 0.:
-      raise ValueError(f'beta must not be negative, got {self.beta}; 1 is the bound.')
-    if not 0. <= self.warmup <= 1.:
-      raise ValueError(f'warmup is a share of the updates, in [0, 1], got {self.warmup}.')
+    objectives.check_kl_weight(self.beta, self.warmup)
+    nets.check_event(self.net, self.event_shape, self.widths)
     options = dict(widths=self.widths, axis_name=self.axis_name, dtype=self.dtype)
     self.observation = decoders.Observation(
         self.event_shape, self.likelihood, self.decoder_variance, self.learn_variance,
@@ -66,6 +64,10 @@ class Autoencoder(LatentModel, kw_only=True):
     self.encoder = nets.make_encoder(self.net, 2 * self.latent_dim, **options)
     self.decoder = nets.make_decoder(self.net, self.observation.net_shape, **options)
     self.posterior = self.make_posterior()
+
+  def check(self):
+    """See `Model.check`."""
+    self.posterior.check()
 
   def encode(self, x, *, train=False, mask=None):
     """(mean [B, Z], log_var [B, Z]) of the Gaussian that q(z | x) starts from; x [B, *event]."""
