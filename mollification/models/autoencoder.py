@@ -114,11 +114,12 @@ class Autoencoder(LatentModel, kw_only=True):
     """log 1/K sum_k p(x, z_k) / q(z_k | x) [B] in nats of K = `num_samples` draws.
 
     `chunk` as for the model. One draw with a KL in closed form is the ELBO. Running statistics.
+    A figure, not an objective: what an estimator of gradients does first is left out.
     """
     check_samples(num_samples, chunk)
     self._reject(cond)
     stats = self.encode(x)
-    log_prob_x, kl = self._draws(x, stats, keys, num_samples, chunk, 1., train=False)
+    log_prob_x, kl = self._draws(x, stats, keys, num_samples, chunk, None, train=False)
     if num_samples > 1:
       return objectives.importance_bound(log_prob_x - kl)
     return log_prob_x[0] - self.posterior.kl(stats, kl[0])[0]
@@ -149,14 +150,18 @@ class Autoencoder(LatentModel, kw_only=True):
     return log_prob_x.reshape(count, -1), ratio.reshape(count, -1)
 
   def _draws(self, x, stats, keys, count, chunk, weight, *, train, mask=None):
-    """`draw` of all `count`, `chunk` at a time; `weight` is the KL's in the log-weights."""
+    """`draw` of all `count`, `chunk` at a time.
+
+    `weight` is the KL's in the log-weights, or None where nobody asks for a gradient of them.
+    """
     keys = rng.batch_keys(keys, x.shape[0])
     options = dict(train=train, mask=mask)
     if count == 1 and self.posterior.estimator != 'dreg':
       return self.draw(x, stats, keys, None, **options)
     index = jnp.arange(count).reshape(-1, min(chunk or count, count))         # [P, k]
     weights = None
-    if self.posterior.estimator == 'dreg' and not self.is_initializing():
+    if (self.posterior.estimator == 'dreg' and weight is not None
+        and not self.is_initializing()):
       # The weights are needed before the gradient that they scale: a pass without one goes ahead.
       detached = jax.lax.stop_gradient(
           self._detached_draws(x, stats, keys, index, None, **options))
