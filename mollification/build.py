@@ -104,8 +104,17 @@ def _importance(config, net, prepare, key):
   bound = functools.partial(net.apply, method='importance_bound',
                             num_samples=config.eval.importance_samples,
                             chunk=config.eval.importance_chunk)
-  evaluator = likelihood.make_evaluator(bound, prepare, batch_size=config.eval.batch_size)
+  evaluator = likelihood.make_evaluator(bound, prepare, batch_size=importance_batch(config))
   return lambda variables, split: evaluator(variables, split.x, key)
+
+
+def importance_batch(config):
+  """Examples in one call of the importance-weighted bound: with their draws eval.batch_size rows.
+
+  So it takes the memory of other evaluations, whose rows are examples; the draws are the same.
+  """
+  draws, chunk = config.eval.importance_samples, config.eval.importance_chunk
+  return max(config.eval.batch_size // min(chunk or draws, draws), 1)
 
 
 def load_data(config):

@@ -13,7 +13,9 @@ import pytest
 from configs import default
 from experiments import quickstart
 from mollification import build, check, data, models, rng
+from mollification.evaluation import likelihood
 from mollification.training import workdir
+from tests.models.support import jit
 from tests.updates import config_of, mapped, started
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -424,6 +426,38 @@ def test_evaluation_prepares_as_training_does_but_never_flips():
   evaluation = build.build_evaluation(config).prepare
   assert training.flip
   assert evaluation == dataclasses.replace(training, flip=False)
+
+
+def test_importance_weights_take_the_memory_of_an_evaluation():
+  """Examples times draws at a time are as many rows as there are examples in other evaluations."""
+  config = importlib.import_module('configs.digits_vae').get_config(
+    'eval.importance_samples=80,eval.importance_chunk=20,eval.batch_size=400')
+  net = build.model(config, (8, 8, 1))
+  examples = lambda n: jax.ShapeDtypeStruct((n, 8, 8, 1), jnp.float32)
+  variables = jax.eval_shape(lambda x: net.init(
+    jax.random.key(0), x, jax.random.key(1), train=True, method='loss'), examples(1))
+
+  def bytes_of(n, **options):
+    bound = jit(lambda variables, x: net.apply(variables, x, jax.random.key(2), **options))
+    analysis = bound.lower(variables, examples(n)).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+  limit = bytes_of(400, method='log_likelihood')
+  assert build.importance_batch(config) == 20
+  weighted = lambda n: bytes_of(n, num_samples=80, chunk=20, method='importance_bound')
+  assert weighted(20) < 1.5 * limit
+  assert weighted(400) > 3 * limit
+
+
+@pytest.mark.parametrize('arg, batch', [
+  ('', 25), ('eval.importance_samples=4', 64), ('eval.batch_size=9', 1),
+  ('eval.importance_chunk=0', 1)])
+def test_a_call_of_importance_weights_has_an_example_at_least(arg, batch, monkeypatch):
+  config = importlib.import_module('configs.digits_vae').get_config(arg)
+  real, sizes = likelihood.make_evaluator, []
+  monkeypatch.setattr(likelihood, 'make_evaluator', lambda fn, prepare, batch_size: sizes.append(
+    batch_size) or real(fn, prepare, batch_size=batch_size))
+  build.build_evaluation(config)
+  assert sizes == [config.eval.batch_size, batch]
 
 
 def test_the_phase_ends_where_it_ends_also_by_epoch():
