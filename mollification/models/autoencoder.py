@@ -69,6 +69,11 @@ class Autoencoder(LatentModel, kw_only=True):
     """See `Model.check`."""
     self.posterior.check()
 
+  @property
+  def draws(self):
+    """See `LatentModel.draws`."""
+    return self.num_samples
+
   def encode(self, x, *, train=False, mask=None):
     """(mean [B, Z], log_var [B, Z]) of the Gaussian that q(z | x) starts from; x [B, *event]."""
     check_events(self, x)
