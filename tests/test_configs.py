@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -134,6 +135,20 @@ def test_variants_and_their_mistakes():
     key, _, value = pair.partition('=')
     with pytest.raises(ValueError, match=f'config key {key!r} takes .*, got {value}'):
       default.get_config(pair)
+
+
+def test_nvaes_warm_up_follows_the_total_that_the_run_ends_up_with():
+  """A hundredth of it, unless the warm-up is set itself; what is written down are plain numbers."""
+  get_config = importlib.import_module('configs.cifar10_nvae').get_config
+  assert get_config().to_dict()['optimizer']['warmup_steps'] == 1_000
+  config = get_config('total_steps=5000')
+  assert config.to_dict()['optimizer']['warmup_steps'] == 50
+  config.total_steps = 700   # as --config.total_steps and experiments do
+  assert pickle.loads(pickle.dumps(config)).optimizer.warmup_steps == 7
+  pairs = ['optimizer.warmup_steps=3', 'total_steps=700']
+  for given in (pairs, pairs[::-1]):
+    config = get_config(','.join(given))
+    assert (config.optimizer.warmup_steps, config.total_steps) == (3, 700)
 
 
 def test_a_model_is_not_swapped_under_the_options_of_another():
