@@ -7,7 +7,9 @@ Expected: not recorded.
 Measured: not yet.
 
 30 groups of 20 latents at 16×16 and 128 channels, as published; the cells are simplified: one on
-the way up and one on the way down per group.
+the way up and one on the way down per group. The weight of the spectral penalty, .1, is that of the
+released command for CelebA 64 (github.com/NVlabs/NVAE); for CIFAR-10 it has .01, which is
+`:model.spectral=.01` here.
 """
 from configs import vaes
 

@@ -142,7 +142,8 @@ def _eval():
   config.num_samples = 64           # in a grid
   config.temperature = 1.           # of samples, everywhere
   config.importance_samples = 5_000   # draws of a latent per example for --metrics=importance
-  config.importance_chunk = 10      # ... of which so many at a time; divides them
+  # ... of which so many at a time; divides them. A call has eval.batch_size of examples times these
+  config.importance_chunk = 10
   config.quantize = 'floor'         # floor (paper) | round: how samples become uint8
   return config
 

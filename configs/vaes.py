@@ -53,7 +53,8 @@ def _train_nvae(result, dataset):
   result.optimizer.name = 'adamax'
   result.optimizer.learning_rate = 1e-2 if dataset != 'digits' else 3e-3
   result.optimizer.schedule = 'cosine'
-  result.optimizer.warmup_steps = result.total_steps // 100
+  # Of the total that the run ends up with, unless the warm-up is given itself.
+  result.optimizer.warmup_steps = result.get_ref('total_steps') // 100
   result.optimizer.clip_norm = 200.
   result.ema_decay = .999
   result.eval.params = 'ema'

@@ -50,10 +50,11 @@ def _apart(fn, *args):
 def config_of(family, updates):
   """The CIFAR-10 config of a family on patches, so many vanilla updates of 8 images."""
   config = importlib.import_module(f'configs.cifar10_{family}').get_config()
+  warmup = config.optimizer.warmup_steps   # of the whole run: it follows total_steps
   config.data.name, config.batch_size, config.total_steps = 'photo_patches', BATCH, updates
   config.mollify.fraction, config.steps_per_call = 0., 1
-  if config.optimizer.warmup_steps:   # NVAE's first rates, where they would be in the whole run
-    config.optimizer.learning_rate *= updates / config.optimizer.warmup_steps
+  if warmup:   # NVAE's first rates, where they would be in the whole run
+    config.optimizer.learning_rate *= updates / warmup
     config.optimizer.warmup_steps, config.optimizer.schedule = 0, 'constant'
   return config
 

@@ -36,13 +36,10 @@ def build(config, dataset=None):
   if dataset is None:
     _check_before_data(config)
     dataset = load_data(config)
-  check.check(config, dataset.train.num_examples, mollified_steps(config))
+  check.check(config, mollified_steps(config))
+  check.check_examples(config, dataset.train.num_examples)
   check.check_likelihood(config, dataset.levels, mollified_steps(config))
   evaluation = build_evaluation(config, dataset)
-  if (config.eval.every or config.eval.best_metric) and not evaluation.has_likelihood:
-    raise ValueError('pixels that are not dequantised have no likelihood to evaluate or to choose '
-                     'by; set prepare.dequantize=uniform, or eval.every=0 and '
-                     "eval.best_metric=''.")
   per_epoch = steps_per_epoch(config, dataset)
   sample_grid = None
   if dataset.levels is not None:
@@ -107,8 +104,17 @@ def _importance(config, net, prepare, key):
   bound = functools.partial(net.apply, method='importance_bound',
                             num_samples=config.eval.importance_samples,
                             chunk=config.eval.importance_chunk)
-  evaluator = likelihood.make_evaluator(bound, prepare, batch_size=config.eval.batch_size)
+  evaluator = likelihood.make_evaluator(bound, prepare, batch_size=importance_batch(config))
   return lambda variables, split: evaluator(variables, split.x, key)
+
+
+def importance_batch(config):
+  """Examples in one call of the importance-weighted bound: with their draws eval.batch_size rows.
+
+  So it takes the memory of other evaluations, whose rows are examples; the draws are the same.
+  """
+  draws, chunk = config.eval.importance_samples, config.eval.importance_chunk
+  return max(config.eval.batch_size // min(chunk or draws, draws), 1)
 
 
 def load_data(config):
@@ -126,10 +132,14 @@ def _check_before_data(config):
   """Raise what is wrong whatever the data hold: to fetch and convert them may take hours."""
   schedule(config, 1)
   optimizer(config)
-  check.check_ranges(config)
+  check.check(config, mollified_steps(config))
+  check.check_likelihood(config, data.levels(config.data.name), mollified_steps(config))
   if config.data.name not in data.SHAPED_BY_FILES:
     event_shape, _, levels = data.spec(config.data.name, **_data_options(config))
     train_step(config, event_shape, levels)
+    initialiser(config, event_shape, levels)
+    with check.keys_of(config, 'model'):   # to trace `loss` may take a minute, this takes none
+      jax.eval_shape(lambda: model(config, event_shape).init(jax.random.key(0), method='check'))
 
 
 def summaries(dataset):

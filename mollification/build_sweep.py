@@ -23,7 +23,8 @@ def build_sweep(configs, dataset=None, observe=None):
   dataset = build.load_data(config) if dataset is None else dataset
   check.check_sweep(configs)
   for c in configs:
-    check.check(c, dataset.train.num_examples, build.mollified_steps(c))
+    check.check(c, build.mollified_steps(c))
+    check.check_examples(c, dataset.train.num_examples)
   net = build.model(config, dataset.event_shape)
   if dataset.levels is not None or not net.EXACT_LIKELIHOOD or build.num_classes(config):
     raise ValueError('a sweep is for flows of tables and 2-D densities without classes, got model '

@@ -45,8 +45,8 @@ def keys_of(config, group):
     raise
 
 
-def check(config, num_examples, mollified_steps):
-  """Raise ValueError where numbers of the config do not fit each other, the data or the devices."""
+def check(config, mollified_steps):
+  """Raise ValueError where numbers of the config do not fit each other or the devices."""
   parallel.check_batch_size(config.batch_size, jax.device_count())
   size, local = config.steps_per_call, config.batch_size // jax.device_count()
   counts = {key: config[key] for key in ('total_steps', 'steps_per_call', 'accumulate',
@@ -65,9 +65,6 @@ def check(config, num_examples, mollified_steps):
     if value < 0 or value % size:
       raise ValueError(f'{key} must be a multiple of steps_per_call {size}, got {value}; nearest: '
                        f'{max(round(value / size), 1) * size}.')
-  if config.batch_size > num_examples:
-    raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
-                     'examples; lower it.')
   if config.log.tensorboard and not importlib.util.find_spec('tensorflow'):
     raise ValueError("log.tensorboard needs TensorFlow: pip install 'mollification[data]', or "
                      'leave it False.')
@@ -77,6 +74,13 @@ def check(config, num_examples, mollified_steps):
   if config.eval.quantize not in preprocess.QUANTIZE:
     raise ValueError(f'eval.quantize must be one of {preprocess.QUANTIZE}, got '
                      f'{config.eval.quantize!r}.')
+
+
+def check_examples(config, num_examples):
+  """Raise ValueError where there are fewer training examples than one batch takes."""
+  if config.batch_size > num_examples:
+    raise ValueError(f'batch_size {config.batch_size} is larger than the {num_examples} training '
+                     'examples; lower it.')
 
 
 def check_ranges(config):
@@ -123,9 +127,18 @@ def check_params(config):
 
 
 def check_likelihood(config, levels, mollified_steps):
-  """Raise ValueError where the decoder of a VAE cannot reach the data that it is to explain."""
+  """Raise ValueError for a likelihood that cannot be: of discrete pixels, or out of reach.
+
+  `levels` are the grey levels of the data, None of a table. Out of reach are data that the decoder
+  of a VAE cannot give.
+  """
   name = config.model.likelihood if 'likelihood' in config.model else ''
   c = config.prepare
+  if levels is not None and c.dequantize == 'none' and (
+      config.eval.every or config.eval.best_metric):
+    raise ValueError('pixels that are not dequantised have no likelihood to evaluate or to choose '
+                     'by; set prepare.dequantize=uniform, or eval.every=0 and '
+                     "eval.best_metric=''.")
   reach = {**dict.fromkeys(decoders.UNIT_INTERVAL, (0., 1.)),
            **dict.fromkeys(decoders.DISCRETIZED, (-1., 1.))}
   if name not in reach:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import pathlib
+import pickle
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ import pytest
 from configs import default
 from experiments import quickstart
 from mollification import build, check, data, models, rng
+from mollification.evaluation import likelihood
 from mollification.training import workdir
+from tests.models.support import jit
 from tests.updates import config_of, mapped, started
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -132,6 +135,20 @@ def test_variants_and_their_mistakes():
     key, _, value = pair.partition('=')
     with pytest.raises(ValueError, match=f'config key {key!r} takes .*, got {value}'):
       default.get_config(pair)
+
+
+def test_nvaes_warm_up_follows_the_total_that_the_run_ends_up_with():
+  """A hundredth of it, unless the warm-up is set itself; what is written down are plain numbers."""
+  get_config = importlib.import_module('configs.cifar10_nvae').get_config
+  assert get_config().to_dict()['optimizer']['warmup_steps'] == 1_000
+  config = get_config('total_steps=5000')
+  assert config.to_dict()['optimizer']['warmup_steps'] == 50
+  config.total_steps = 700   # as --config.total_steps and experiments do
+  assert pickle.loads(pickle.dumps(config)).optimizer.warmup_steps == 7
+  pairs = ['optimizer.warmup_steps=3', 'total_steps=700']
+  for given in (pairs, pairs[::-1]):
+    config = get_config(','.join(given))
+    assert (config.optimizer.warmup_steps, config.total_steps) == (3, 700)
 
 
 def test_a_model_is_not_swapped_under_the_options_of_another():
@@ -361,6 +378,54 @@ def test_what_is_wrong_whatever_the_data_is_said_before_they_are_fetched(mistake
     build.build(config)
 
 
+@pytest.mark.parametrize('name, mistake, message', [
+  ('cifar10_vae', 'model.likelihood=bernoulli', 'cannot reach the mollified targets outside'),
+  ('cifar10_vae', 'model.likelihood=sigmoid_gaussian', 'cannot reach the mollified targets'),
+  ('cifar10_vae', 'model.likelihood=bernoulli,mollify.fraction=0.', 'for pixels in .0.0, 1.0.'),
+  ('cifar10_vae', 'data.name=folder,model.likelihood=bernoulli', 'cannot reach the mollified'),
+  ('cifar10_vae', 'prepare.dequantize=none', 'no likelihood to evaluate or to choose by'),
+  ('cifar10_vae', 'steps_per_call=7', 'total_steps must be a multiple of .* 7, got 100000'),
+  ('cifar10_vae', 'mollify.init_on=x', "'mollified' or 'clean', got 'x'"),
+  ('cifar10_nvae', 'model.levels=17', 'model.levels must be the 256 grey levels .* got 17'),
+  ('photo_patches_vae', 'data.size=30', r"^model\.net 'conv' needs images .* multiples of 4, got "
+   r"\(30, 30, 3\); use 'mlp', or pad"),
+  ('photo_patches_vae', 'data.size=8', r'^model\.widths \(64, .*\) are 4 .* at least 16 px, got '
+   r"\(8, 8, 3\); give fewer, or use net 'mlp'"),
+  ('celeba64_vae', 'model.widths=(4,4,4)', r'^model\.widths must be at least 4 .* got \(4, 4, 4\); '
+   "give more, or use net 'resnet'"),
+  ('photo_patches_vae', 'data.size=30,model.net=resnet', r"^model\.net 'resnet' needs .*halved "
+   r'.*got \(30, 30, 3\) and .*; give fewer widths, or pad'),
+  ('cifar10_vae', 'model.net=cnn', r"^model\.net must be one of .*got 'cnn'"),
+  ('cifar10_vae', 'model.latent_dim=0', r'^model\.latent_dim must be at least 1, got 0'),
+  ('cifar10_vae', 'model.num_samples=6,model.chunk=4', r'^model\.chunk must .*; 0 takes all'),
+  ('cifar10_vae', 'model.estimator=x', r"^model\.estimator must be one of .*got 'x'"),
+  ('cifar10_vae', 'model.free_bits=-1.', r'^model\.free_bits must not be negative, got -1'),
+  ('cifar10_vae', 'model.decoder_variance=0.', r'^model\.decoder_variance must be positive, got 0'),
+  ('cifar10_vae', 'model.mixtures=0', r"^model\.mixtures must be .* got 0; 1 is 'logistic'"),
+  ('cifar10_vae', 'model.levels=1', r'^model\.levels must be at least 2, got 1; those of bytes'),
+  ('cifar10_vae_iaf', 'model.flows=0', r"^model\.flows must be at least 1, got 0; without any"),
+  ('cifar10_hvae', 'model.beta0=2.', r'^model\.beta0 must lie in \(0, 1\)'),
+  ('cifar10_hvae', 'model.step_size=0.', r'^model\.step_size must be positive, got 0'),
+  ('cifar10_nvae', 'model.groups=()', r'^model\.groups must be .* got \(\); leave a scale out'),
+  ('cifar10_nvae', 'model.groups=(3,0)', r'^model\.groups must be .* got \(3, 0\)'),
+  ('cifar10_nvae', 'model.groups=(1,1,1,1,1,1)', r'^model\.groups .* 6 scales need .* multiples of '
+   r'64, got \(32, 32, 3\); give fewer scales, or pad'),
+  ('cifar10_nvae', 'model.latents=0', r'^model\.latents must be at least 1, got 0'),
+  ('cifar10_nvae', 'model.width=0', r'^model\.width must be at least 1, got 0'),
+  ('cifar10_nvae', 'model.expansion=-1', r'^model\.expansion must be at least 1, got -1'),
+  ('cifar10_nvae', 'model.spectral=-.1', r'^model\.spectral must not .* got -0\.1; 0 is no p'),
+  ('cifar10_nvae', 'model.beta=-1.', r'^model\.beta must not be .* got -1\.0; 1 is the bound'),
+  ('cifar10_nvae', 'model.warmup=2.', r'^model\.warmup is a share .* got 2\.0; 0 is without'),
+  ('cifar10_nvae', 'model.dtype=half', r"^model\.dtype must be one of .*got 'half'"),
+])
+def test_a_vae_that_cannot_be_is_refused_before_data_by_key_value_and_way_out(
+    name, mistake, message, monkeypatch):
+  monkeypatch.setattr(data, 'load', lambda *args, **kwargs: pytest.fail('the data were fetched'))
+  config = importlib.import_module(f'configs.{name}').get_config(mistake)
+  with pytest.raises(ValueError, match=message):
+    build.build(config)
+
+
 def test_mollified_steps():
   steps = lambda arg: build.mollified_steps(
     importlib.import_module('configs.digits_vae').get_config(arg))
@@ -376,6 +441,38 @@ def test_evaluation_prepares_as_training_does_but_never_flips():
   evaluation = build.build_evaluation(config).prepare
   assert training.flip
   assert evaluation == dataclasses.replace(training, flip=False)
+
+
+def test_importance_weights_take_the_memory_of_an_evaluation():
+  """Examples times draws at a time are as many rows as there are examples in other evaluations."""
+  config = importlib.import_module('configs.digits_vae').get_config(
+    'eval.importance_samples=80,eval.importance_chunk=20,eval.batch_size=400')
+  net = build.model(config, (8, 8, 1))
+  examples = lambda n: jax.ShapeDtypeStruct((n, 8, 8, 1), jnp.float32)
+  variables = jax.eval_shape(lambda x: net.init(
+    jax.random.key(0), x, jax.random.key(1), train=True, method='loss'), examples(1))
+
+  def bytes_of(n, **options):
+    bound = jit(lambda variables, x: net.apply(variables, x, jax.random.key(2), **options))
+    analysis = bound.lower(variables, examples(n)).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+  limit = bytes_of(400, method='log_likelihood')
+  assert build.importance_batch(config) == 20
+  weighted = lambda n: bytes_of(n, num_samples=80, chunk=20, method='importance_bound')
+  assert weighted(20) < 1.5 * limit
+  assert weighted(400) > 3 * limit
+
+
+@pytest.mark.parametrize('arg, batch', [
+  ('', 25), ('eval.importance_samples=4', 64), ('eval.batch_size=9', 1),
+  ('eval.importance_chunk=0', 1)])
+def test_a_call_of_importance_weights_has_an_example_at_least(arg, batch, monkeypatch):
+  config = importlib.import_module('configs.digits_vae').get_config(arg)
+  real, sizes = likelihood.make_evaluator, []
+  monkeypatch.setattr(likelihood, 'make_evaluator', lambda fn, prepare, batch_size: sizes.append(
+    batch_size) or real(fn, prepare, batch_size=batch_size))
+  build.build_evaluation(config)
+  assert sizes == [config.eval.batch_size, batch]
 
 
 def test_the_phase_ends_where_it_ends_also_by_epoch():

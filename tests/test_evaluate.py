@@ -1,4 +1,5 @@
 """The evaluation of a workdir: every metric of it alone, and what of it is damaged, by name."""
+import dataclasses
 import functools
 import gc
 import json
@@ -152,6 +153,24 @@ def test_latents_of_a_posterior_that_is_no_gaussian_are_those_of_draws(tmp_path)
   assert units.value == sum(units.extra['active'])
   assert np.isnan(units.extra['kl']).all()
   assert min(units.extra['var']) > 0.
+
+
+@pytest.mark.parametrize('family, draws', [('vae', 1), ('iwae', 3)])
+def test_a_bound_says_of_how_many_draws_it_is(family, draws, tmp_path):
+  """And takes the place of a record from before it did."""
+  config = tiny.config(family, eval__every=0, total_steps=1, checkpoint__every=0)
+  with workdir.lock(tmp_path):
+    workdir.claim(tmp_path, config.to_dict(), {})
+    loop.train(tiny.build.build(config), tmp_path)
+  run, folder = measure.open_run(tmp_path), tmp_path / 'records'
+  found = measure.measure(run, ('nll',))
+  assert [r.metric for r in found] == ['log_likelihood', 'bits_per_dim']
+  assert [r.extra['draws'] for r in found] == [draws, draws]
+  old = dataclasses.replace(found[0], extra={'nonfinite': 0})
+  records.write(old, folder)
+  assert measure.measured(run, ('nll',), step=1)
+  records.write(found[0], folder)
+  assert records.read(folder / found[0].file_name) == found[0]
 
 
 def test_no_run_to_evaluate(tmp_path):

@@ -1,10 +1,10 @@
-"""Updates of the VAEs against pythae in PyTorch: python -m experiments.bench.vae [--json] [--only=]
+"""Updates of VAEs against pythae: python -m experiments.bench.vae [--json] [--only=...] [--smoke]
 
 Each row is one update at the CIFAR-10 shape with the networks of configs/cifar10_*.py, latent size
 128, Adam, in-memory data, as `build` makes it: dequantisation and mollification are in ours. The
-reference is the library's model of the same shape, `loss.backward()` and Adam included, on as many
-threads as there are cores. Ratio: its seconds over ours, the median of pairs measured in turn in
-this process; bar 1.
+reference is the library's model of the same shape in PyTorch, `loss.backward()` and Adam included,
+on as many threads as there are cores. Ratio: its seconds over ours, the median of pairs measured in
+turn in this process; bar 1. `--smoke` makes our nets and all batches tiny: the ratios mean nothing.
 
 vae_step      VAE, batch 64.
 iwae_step     IWAE of 10 draws, batch 16.
@@ -19,6 +19,7 @@ bound. With held forces ours takes 10, since a step's first force is the last on
 and the bound shares its pass; hvae_step, whose gradient is that of the bound, takes 24: it can
 reach 16 / 24 where both are as fast at products. Needs the `bench` extra.
 """
+import functools
 import os
 import sys
 
@@ -32,39 +33,40 @@ LATENTS = 128
 SECONDS = 75   # of timing per row at least: with compiling, 20 minutes in all
 
 
-def vae():
+def vae(batch_size=64, options=''):
   """Rows of the VAE."""
-  return _row('vae_step', 'vae', 64)
+  return _row('vae_step', 'vae', batch_size, options)
 
 
-def iwae():
+def iwae(batch_size=16, options=''):
   """Rows of the IWAE."""
-  return _row('iwae_step', 'iwae', 16)
+  return _row('iwae_step', 'iwae', batch_size, options)
 
 
-def vae_iaf():
+def vae_iaf(batch_size=16, options=''):
   """Rows of the VAE with the autoregressive posterior."""
-  return _row('vae_iaf_step', 'vae_iaf', 16)
+  return _row('vae_iaf_step', 'vae_iaf', batch_size, options)
 
 
-def hvae():
+def hvae(batch_size=16, options=''):
   """Rows of the Hamiltonian VAE."""
-  return _row('hvae_step', 'hvae', 16)
+  return _row('hvae_step', 'hvae', batch_size, options)
 
 
-def hvae_held():
+def hvae_held(batch_size=16, options=''):
   """Rows of the Hamiltonian VAE with the library's gradient."""
-  return _row('hvae_held_step', 'hvae', 16, ',model.through_forces=False', bar=None)
+  return _row('hvae_held_step', 'hvae', batch_size, f',model.through_forces=False{options}',
+              bar=None)
 
 
-def _row(name, model, batch_size, options='', bar=1.):
+def _row(name, model, batch_size, options, bar=1.):
   timed = rows.interleaved(_library_step(model, batch_size),
                            _our_step(model, batch_size, options), 5, seconds=SECONDS)
   return [rows.Row(name, timed.b, 's/update', f'pythae, batch {batch_size}, {timed.pairs} pairs',
                    timed.a, timed.ratio, bar, True)]
 
 
-def _our_step(model, batch_size, options=''):
+def _our_step(model, batch_size, options):
   """() -> None: one update of ours."""
   config = vaes.config(model, 'cifar10',
                        f'batch_size={batch_size},model.latent_dim={LATENTS}{options}')
@@ -106,6 +108,9 @@ def _library_step(model, batch_size):
 
 MEASURES = {'vae': vae, 'iwae': iwae, 'vae_iaf': vae_iaf, 'hvae': hvae,
             'hvae_held': hvae_held}
+# The library's networks have one size.
+SMOKE = {name: functools.partial(measure, 8, ',model.widths=(4,4,4,4)')
+         for name, measure in MEASURES.items()}
 
 if __name__ == '__main__':
-  sys.exit(rows.main(MEASURES, __doc__))
+  sys.exit(rows.main(MEASURES, __doc__, smoke=SMOKE))

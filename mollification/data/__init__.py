@@ -7,7 +7,7 @@ import numpy as np
 from mollification.data import density_tables, embedded, images, manifold, synthetic, tabular
 from mollification.data.dataset import Dataset, Split
 
-__all__ = ['DATASETS', 'Dataset', 'Split', 'load', 'spec']
+__all__ = ['DATASETS', 'Dataset', 'Split', 'levels', 'load', 'spec']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +117,11 @@ def load(name, *, data_dir='', cache_dir='', seed=0, **options):
       raise ValueError(f'data set {name!r} has no option {option!r}; '
                        f'its options: {list(entry.options) or "none"}.')
   return entry.load(name, data_dir, cache_dir, seed, **options)
+
+
+def levels(name):
+  """Grey levels of the pixels of data set `name`, None for a table; known of every name."""
+  return _entry(name).levels
 
 
 def spec(name, **options):

@@ -55,10 +55,8 @@ class Autoencoder(LatentModel, kw_only=True):
     check_samples(self.num_samples, self.chunk)
     if self.latent_dim < 1:
       raise ValueError(f'latent_dim must be at least 1, got {self.latent_dim}.')
-    if self.beta < 0.:
-      raise ValueError(f'beta must not be negative, got {self.beta}; 1 is the bound.')
-    if not 0. <= self.warmup <= 1.:
-      raise ValueError(f'warmup is a share of the updates, in [0, 1], got {self.warmup}.')
+    objectives.check_kl_weight(self.beta, self.warmup)
+    nets.check_event(self.net, self.event_shape, self.widths)
     options = dict(widths=self.widths, axis_name=self.axis_name, dtype=self.dtype)
     self.observation = decoders.Observation(
         self.event_shape, self.likelihood, self.decoder_variance, self.learn_variance,
@@ -66,6 +64,15 @@ class Autoencoder(LatentModel, kw_only=True):
     self.encoder = nets.make_encoder(self.net, 2 * self.latent_dim, **options)
     self.decoder = nets.make_decoder(self.net, self.observation.net_shape, **options)
     self.posterior = self.make_posterior()
+
+  def check(self):
+    """See `Model.check`."""
+    self.posterior.check()
+
+  @property
+  def draws(self):
+    """See `LatentModel.draws`."""
+    return self.num_samples
 
   def encode(self, x, *, train=False, mask=None):
     """(mean [B, Z], log_var [B, Z]) of the Gaussian that q(z | x) starts from; x [B, *event]."""
@@ -112,11 +119,12 @@ class Autoencoder(LatentModel, kw_only=True):
     """log 1/K sum_k p(x, z_k) / q(z_k | x) [B] in nats of K = `num_samples` draws.
 
     `chunk` as for the model. One draw with a KL in closed form is the ELBO. Running statistics.
+    A figure, not an objective: what an estimator of gradients does first is left out.
     """
     check_samples(num_samples, chunk)
     self._reject(cond)
     stats = self.encode(x)
-    log_prob_x, kl = self._draws(x, stats, keys, num_samples, chunk, 1., train=False)
+    log_prob_x, kl = self._draws(x, stats, keys, num_samples, chunk, None, train=False)
     if num_samples > 1:
       return objectives.importance_bound(log_prob_x - kl)
     return log_prob_x[0] - self.posterior.kl(stats, kl[0])[0]
@@ -147,14 +155,18 @@ class Autoencoder(LatentModel, kw_only=True):
     return log_prob_x.reshape(count, -1), ratio.reshape(count, -1)
 
   def _draws(self, x, stats, keys, count, chunk, weight, *, train, mask=None):
-    """`draw` of all `count`, `chunk` at a time; `weight` is the KL's in the log-weights."""
+    """`draw` of all `count`, `chunk` at a time.
+
+    `weight` is the KL's in the log-weights, or None where nobody asks for a gradient of them.
+    """
     keys = rng.batch_keys(keys, x.shape[0])
     options = dict(train=train, mask=mask)
     if count == 1 and self.posterior.estimator != 'dreg':
       return self.draw(x, stats, keys, None, **options)
     index = jnp.arange(count).reshape(-1, min(chunk or count, count))         # [P, k]
     weights = None
-    if self.posterior.estimator == 'dreg' and not self.is_initializing():
+    if (self.posterior.estimator == 'dreg' and weight is not None
+        and not self.is_initializing()):
       # The weights are needed before the gradient that they scale: a pass without one goes ahead.
       detached = jax.lax.stop_gradient(
           self._detached_draws(x, stats, keys, index, None, **options))

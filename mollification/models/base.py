@@ -66,6 +66,12 @@ class Model(nn.Module, kw_only=True):
     """
     raise NotImplementedError
 
+  def check(self):
+    """Raise ValueError where options do not fit each other or the event: nothing is computed.
+
+    What `setup` looks at every method finds; a model asks parts of its that look at more.
+    """
+
   def penalty(self):
     """Regulariser [] of the parameters, in nats, that is added to the mean loss; 0 by default."""
     return jnp.zeros(())

@@ -96,14 +96,16 @@ class Observation(nn.Module):
       raise ValueError(f'likelihood must be one of {sorted(LIKELIHOODS)}, got '
                        f'{self.likelihood!r}.')
     if self.variance <= 0.:
-      raise ValueError(f'decoder_variance must be positive, got {self.variance}.')
+      raise ValueError(f'decoder_variance must be positive, got {self.variance}; 0.5 makes the '
+                       'squared error of it.')
     if self.learn_variance and self.likelihood != 'gaussian':
       raise ValueError("learn_variance is for likelihood='gaussian', got "
-                       f'{self.likelihood!r}; pixel_gaussian and the logistics learn theirs '
-                       'anyway.')
-    if self.levels < 2 or self.mixtures < 1:
-      raise ValueError(f'levels must be at least 2 and mixtures at least 1, got {self.levels} and '
-                       f'{self.mixtures}.')
+                       f'{self.likelihood!r}; set it False: pixel_gaussian and the logistics '
+                       'learn theirs anyway.')
+    if self.levels < 2:
+      raise ValueError(f'levels must be at least 2, got {self.levels}; those of bytes are 256.')
+    if self.mixtures < 1:
+      raise ValueError(f"mixtures must be at least 1, got {self.mixtures}; 1 is 'logistic'.")
 
 
 def gaussian_log_prob(x, mean, log_var):

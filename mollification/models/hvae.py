@@ -55,7 +55,7 @@ class HamiltonianPosterior(nn.Module):
   through_forces: bool
 
   def setup(self):
-    self._check()
+    self.check()
     log_step = math.log(self.step_size)
     if self.learn:
       logit = math.log(self.beta0 / (1. - self.beta0))
@@ -96,12 +96,13 @@ class HamiltonianPosterior(nn.Module):
     del stats
     return draw, draw
 
-  def _check(self):
+  def check(self):
+    """See `posteriors`."""
     if self.steps < 1:
       raise ValueError(f"leapfrog_steps must be at least 1, got {self.steps}; without any, use "
                        "'vae'.")
     if self.step_size <= 0.:
-      raise ValueError(f'step_size must be positive, got {self.step_size}.')
+      raise ValueError(f'step_size must be positive, got {self.step_size}; the default is 0.001.')
     if not 0. < self.beta0 <= 1. or (self.learn and self.beta0 == 1.):
       raise ValueError(f'beta0 must lie in (0, 1), or be 1 and not learned, got {self.beta0}; 1 '
                        'with learn_dynamics=False is no tempering.')

@@ -21,6 +21,11 @@ class LatentModel(Model, kw_only=True):
   EXACT_LIKELIHOOD: ClassVar[bool] = False
   GAUSSIAN_POSTERIOR: ClassVar[bool] = True
 
+  @property
+  def draws(self):
+    """How many draws of z the bound of `log_likelihood` is of."""
+    return 1
+
   def encode(self, x):
     """(mean [B, Z], log_var [B, Z]) of the Gaussian that q(z | x) starts from; x [B, *event]."""
     raise NotImplementedError

@@ -161,15 +161,16 @@ def seed_zoom(event_shape):
 def check_image(event_shape, widths):
   """Raises ValueError where the convolutional pair does not fit `event_shape` or `widths`."""
   if len(event_shape) != 3 or any(n % 4 for n in event_shape[:2]):
-    raise ValueError('convolutional nets need images [H, W, C] with H and W multiples of 4, got '
-                     f'{tuple(event_shape)}; use the MLP, or pad the images.')
+    raise ValueError("net 'conv' needs images [H, W, C] with H and W multiples of 4, got "
+                     f"{tuple(event_shape)}; use 'mlp', or pad the images.")
   if min(event_shape[:2]) >> len(widths) == 0:
-    raise ValueError(f'{len(widths)} strided convolutions need at least {2**len(widths)} px, got '
-                     f'{tuple(event_shape)}; give fewer widths.')
+    raise ValueError(f'widths {tuple(widths)} are {len(widths)} strided convolutions, which need '
+                     f"at least {2**len(widths)} px, got {tuple(event_shape)}; give fewer, or use "
+                     "net 'mlp'.")
   needed = len(DECODER_LAYERS[seed_zoom(event_shape)])
   if len(widths) < needed:
-    raise ValueError(f'images {tuple(event_shape)} need at least {needed} widths for the decoder, '
-                     f'got {tuple(widths)}.')
+    raise ValueError(f'widths must be at least {needed} for the decoder of images '
+                     f"{tuple(event_shape)}, got {tuple(widths)}; give more, or use net 'resnet'.")
 
 
 class ResidualBlock(nn.Module):
@@ -231,17 +232,23 @@ def check_halvings(event_shape, widths):
   """Raises ValueError where the residual pair cannot halve `event_shape` once per width."""
   zoom = 2**len(widths)
   if len(event_shape) != 3 or not widths or any(n % zoom for n in event_shape[:2]):
-    raise ValueError('residual nets need at least one width and images [H, W, C] whose sides can '
+    raise ValueError("net 'resnet' needs at least one width and images [H, W, C] whose sides can "
                      f'be halved once per width, got {tuple(event_shape)} and widths '
                      f'{tuple(widths)}; give fewer widths, or pad the images.')
 
 
-# Kind -> (encoder, decoder, default widths).
+# Kind -> (encoder, decoder, default widths, what refuses events; an MLP takes any).
 PAIRS = {
-    'mlp': (MLPEncoder, MLPDecoder, MLP_WIDTHS),
-    'conv': (ConvEncoder, ConvDecoder, CONV_WIDTHS),
-    'resnet': (ResNetEncoder, ResNetDecoder, RESNET_WIDTHS),
+    'mlp': (MLPEncoder, MLPDecoder, MLP_WIDTHS, lambda event_shape, widths: None),
+    'conv': (ConvEncoder, ConvDecoder, CONV_WIDTHS, check_image),
+    'resnet': (ResNetEncoder, ResNetDecoder, RESNET_WIDTHS, check_halvings),
 }
+
+
+def check_event(net, event_shape, widths=None):
+  """Raises ValueError where the pair of kind `net` does not fit `event_shape` or `widths`."""
+  *_, default, check = _pair(net)
+  check(event_shape, _checked(default if widths is None else widths))
 
 
 def make_encoder(net, outputs, *, widths=None, axis_name=None, dtype='float32'):
@@ -249,14 +256,14 @@ def make_encoder(net, outputs, *, widths=None, axis_name=None, dtype='float32'):
 
   Raises ValueError for an unknown kind or dtype and for widths below 1.
   """
-  encoder, _, default = _pair(net)
+  encoder, _, default, _ = _pair(net)
   return encoder(outputs, _checked(default if widths is None else widths), axis_name,
                  check_type(dtype))
 
 
 def make_decoder(net, event_shape, *, widths=None, axis_name=None, dtype='float32'):
   """Decoder [B, Z] -> [B, *event_shape] of kind `net`; `widths` are the encoder's, mirrored."""
-  _, decoder, default = _pair(net)
+  _, decoder, default, _ = _pair(net)
   return decoder(event_shape, _checked(default if widths is None else widths), axis_name,
                  check_type(dtype))
 

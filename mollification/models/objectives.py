@@ -48,6 +48,14 @@ def kl_weight(progress, beta, warmup):
   return beta * jnp.clip(progress / warmup, 0., 1.)
 
 
+def check_kl_weight(beta, warmup):
+  """Raise ValueError unless `kl_weight` makes sense of them."""
+  if beta < 0.:
+    raise ValueError(f'beta must not be negative, got {beta}; 1 is the bound.')
+  if not 0. <= warmup <= 1.:
+    raise ValueError(f'warmup is a share of the updates, in [0, 1], got {warmup}; 0 is without.')
+
+
 def elbo(log_prob_x, kl, beta=1.):
   """Evidence lower bound [B], log p(x | z) - beta KL, from its two terms [B].
 

@@ -8,7 +8,8 @@ log p(x, z), see `Potential`. A family that found log p(x | z) [B] at z on its w
 other None. `weights` [B, 1], or None, multiply gradients that reach `stats` through z, for
 a family whose `estimator` is 'dreg'. `code(mean, potential)` [B, Z] is where the encoder's mean
 goes, without noise. `kl(stats, draw)` gives (KL [B], the KL as it is penalised
-[B]), in closed form where there is one, else the `draw` [B] of it.
+[B]), in closed form where there is one, else the `draw` [B] of it. `check()` raises ValueError for
+options that make no sense, as every other method does.
 """
 from collections.abc import Callable
 from typing import NamedTuple
@@ -45,6 +46,10 @@ class GaussianPosterior(nn.Module):
   free_bits: float = 0.
 
   def setup(self):
+    self.check()
+
+  def check(self):
+    """See the module's text."""
     if self.estimator not in objectives.ESTIMATORS:
       raise ValueError(f'estimator must be one of {objectives.ESTIMATORS}, got '
                        f'{self.estimator!r}.')

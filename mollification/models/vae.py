@@ -9,8 +9,8 @@ class VAE(Autoencoder, kw_only=True):
     -loss = log p(x | z) - beta KL(q(z | x) || p(z))   for K = 1, the KL in closed form
 
   `estimator` chooses gradients with lower variance, 'stl' or 'dreg' (`objectives.ESTIMATORS`), the
-  KL then being drawn as well. DReG costs one more forward pass. `free_bits` is a floor in nats
-  under each latent's KL, for K = 1.
+  KL then being drawn as well. DReG costs one more forward pass in training. `free_bits` is a floor
+  in nats under each latent's KL, for K = 1.
   """
   estimator: str = 'standard'
   free_bits: float = 0.

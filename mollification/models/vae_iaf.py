@@ -41,6 +41,11 @@ class IAFPosterior(nn.Module):
   widths: tuple[int, ...]
 
   def setup(self):
+    self.check()
+    self.nets = [MADE(2, self.widths) for _ in range(self.flows)]
+
+  def check(self):
+    """See `posteriors`."""
     if self.flows < 1:
       raise ValueError(f"flows must be at least 1, got {self.flows}; without any, use 'vae'.")
     if self.latent_dim < 2:
@@ -49,7 +54,6 @@ class IAFPosterior(nn.Module):
     if not self.widths or min(self.widths) < 1:
       raise ValueError('flow_widths must be at least one number, each at least 1, got '
                        f'{self.widths}; the default is (128, 128).')
-    self.nets = [MADE(2, self.widths) for _ in range(self.flows)]
 
   @property
   def noise_dim(self):

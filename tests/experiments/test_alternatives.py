@@ -16,7 +16,8 @@ def test_every_setting_is_a_sweep_that_can_be_built_and_no_two_are_alike(name):
     configs = [alternatives.config_of(name, arm, seed) for arm in listed for seed in (0, 1)]
     check.check_sweep(configs)
     for config in configs[::2]:
-      check.check(config, 1_000, build.mollified_steps(config))
+      check.check(config, build.mollified_steps(config))
+      check.check_examples(config, 1_000)
       build.train_step(config, (11,) if name == 'redwine' else (2,), None)
       seen.add(str(config))
   assert len(seen) == len(arms)

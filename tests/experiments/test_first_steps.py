@@ -15,6 +15,10 @@ def test_the_nets_are_those_of_the_paper(family):
   assert config.model == full.model
   assert (config.mollify.fraction, config.total_steps, config.batch_size) == (0., 12, 8)
   build.optimizer(config)
+  if full.optimizer.warmup_steps:   # the rate of the 12th update of the whole run
+    rate = full.optimizer.learning_rate * 12 / full.optimizer.warmup_steps
+    assert config.optimizer.learning_rate == pytest.approx(rate)
+    assert config.optimizer.warmup_steps == 0
 
 
 def test_every_family_learns_and_takes_the_memory_that_was_estimated():

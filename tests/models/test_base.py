@@ -90,12 +90,16 @@ def _shards(n, *arrays):
 
 
 def _update(model, variables, x, keys, mask):
-  """(losses [B], gradients of the unmasked mean, new statistics), over axis 'batch'."""
+  """(losses [B], gradients of the unmasked mean, new statistics), over axis 'batch'.
+
+  At a progress where NVAE balances its groups by a statistic of the batch; to others it is as any.
+  """
   weight = mask.astype(jnp.float32)
 
   def mean_loss(params):
     (loss, _), state = model.apply({**variables, 'params': params}, x, keys, train=True,
-                                   mask=mask, method='loss', mutable=['batch_stats'])
+                                   progress=.15, mask=mask, method='loss',
+                                   mutable=['batch_stats'])
     # Equal to the mean over all unmasked rows after a pmean of the gradients.
     scale = jax.lax.axis_size('batch') / jax.lax.psum(weight.sum(), 'batch')
     return (jnp.where(mask, loss, 0.)).sum() * scale, (loss, state)

@@ -132,8 +132,8 @@ def test_full_size_pair_has_the_paper_librarys_layers():
 
 
 @pytest.mark.parametrize(('event', 'widths', 'message'), [
-    ((8,), (4, 4, 4), 'need images'), ((30, 30, 1), (4, 4, 4), 'multiples of 4'),
-    ((8, 8, 1), (4, 4, 4, 4), 'at least 16 px'), ((64, 64, 3), (4, 4, 4), 'at least 4 widths')])
+    ((8,), (4, 4, 4), 'needs images'), ((30, 30, 1), (4, 4, 4), 'multiples of 4'),
+    ((8, 8, 1), (4, 4, 4, 4), 'at least 16 px'), ((64, 64, 3), (4, 4, 4), 'must be at least 4 ')])
 def test_events_that_do_not_fit_are_errors(event, widths, message):
   with pytest.raises(ValueError, match=message):
     nets.make_decoder('conv', event, widths=widths).init(

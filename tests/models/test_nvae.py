@@ -107,12 +107,36 @@ def test_importance_bound_is_the_log_mean_weight_of_its_draws_chunk_by_chunk():
   np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
-def test_balance_weighs_groups_by_their_mean_kl():
-  model, _, _ = _setup()
-  kl = jnp.array([[1., 2., 6.], [3., 2., 4.], [9., 9., 9.]])
-  balance = lambda mask: model.apply({}, kl, mask, method='_balance')
-  np.testing.assert_allclose(balance(jnp.array([True, True, False])),
-                             np.broadcast_to([2 / 3, 2 / 3, 5 / 3], (3, 3)), rtol=1e-6)
+KL = jnp.array([[1., 2., 6.], [3., 2., 4.], [9., 9., 9.], [5., 2., 1.], [7., 1., 0.], [2., 9., 3.]])
+
+
+@functools.cache
+def _balance(devices):
+  """(kl [6, G], mask [6]) -> gamma [6, G], of rows that lie on so many devices."""
+  model = models.create('nvae', (4, 4, 1), 'batch', **OPTIONS)
+  mapped = jax.pmap(lambda kl, mask: model.apply({}, kl, mask, method='_balance'),
+                    axis_name='batch', devices=jax.devices()[:devices])
+  shards = lambda a: a.reshape(devices, -1, *a.shape[1:])
+  return lambda kl, mask: mapped(shards(kl), shards(mask)).reshape(kl.shape)
+
+
+@pytest.mark.parametrize('devices', [1, 2, 3])
+@pytest.mark.parametrize('kept, means', [
+    ([1, 1, 1, 1, 1, 1], [27 / 6, 25 / 6, 23 / 6]), ([1, 1, 0, 0, 0, 0], [2., 2., 5.]),
+    ([1, 0, 1, 1, 1, 0], [22 / 4, 14 / 4, 16 / 4])])
+def test_balance_weighs_groups_by_their_mean_kl_over_kept_rows_of_all_devices(devices, kept, means):
+  """However padding falls on the devices: of two, the second may hold nothing else."""
+  found = _balance(devices)(KL, jnp.array(kept, bool))
+  np.testing.assert_allclose(found, np.broadcast_to(np.array(means) / np.mean(means), (6, 3)),
+                             rtol=1e-6)
+
+
+def test_balance_is_a_constant_to_the_gradient():
+  """Else a group could lower its weight in place of its KL."""
+  kept = jnp.arange(6) < 4
+  gamma = _balance(2)(KL, kept)
+  gradient = jax.grad(lambda kl: (_balance(2)(kl, kept) * kl).sum())(KL)
+  np.testing.assert_array_equal(gradient, gamma)
 
 
 @pytest.mark.slow
@@ -195,9 +219,11 @@ def test_cells_in_bfloat16_leave_what_they_add_to_and_the_distributions_float32(
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(groups=()), 'at least 1'), (dict(latents=0), 'at least 1'),
-    (dict(groups=(1, 1, 1)), 'multiples of 8'), (dict(spectral=-1.), 'must not be negative'),
-    (dict(warmup=-1.), r'warmup lies in \[0, 1\]'), (dict(dtype='float16'), 'must be one of')])
+    (dict(groups=()), r'groups must be .* got \(\)'), (dict(latents=0), 'latents must be .* got 0'),
+    (dict(groups=(1, 1, 1)), r'3 scales need .* multiples of 8, got \(4, 4, 1\)'),
+    (dict(spectral=-1.), r'spectral must not be negative, got -1\.0'),
+    (dict(warmup=-1.), r'warmup is a share .* got -1\.0'),
+    (dict(dtype='float16'), 'dtype must be one of')])
 def test_options_that_make_no_sense_are_errors(options, message):
   model = models.create('nvae', (4, 4, 1), **{**OPTIONS, **options})
   with pytest.raises(ValueError, match=message):

@@ -9,7 +9,7 @@ import pytest
 from mollification import models
 from tests.models import linear_gaussian
 from tests.models.linear_gaussian import X, bounds, evidence
-from tests.models.support import jit
+from tests.models.support import equations, jit, random_variables
 
 _linear = lambda latent_dim=1, **options: linear_gaussian.make('vae', latent_dim, **options)
 
@@ -177,18 +177,39 @@ def test_sticking_the_landing_has_no_noise_at_the_exact_posterior():
   assert np.abs(gradients['standard']).max() > .1
 
 
+def test_an_evaluation_of_dreg_has_the_value_and_the_passes_of_the_standard_estimator():
+  """DReG's own pass, of the weights that scale a gradient, is for training."""
+  found, products = [], []
+  for estimator in ('standard', 'dreg'):
+    model, variables = _linear(2, num_samples=4, chunk=2, estimator=estimator)
+    bound = lambda v, model=model: model.apply(v, X, jax.random.key(3), method='log_likelihood')
+    found.append(jit(bound)(variables))
+    jaxpr = jax.make_jaxpr(bound)(variables).jaxpr
+    products.append(sum(e.primitive.name == 'dot_general' for e in equations(jaxpr)))
+  np.testing.assert_array_equal(*found)
+  assert products == [3, 3]     # the encoder; the decoder for the first chunk and for the others
+
+
+def _kept(model, variables, x, kept):
+  """(losses and metrics of the first `kept` rows, the gradient of their mean loss), padded to x."""
+  def mean_loss(params):
+    # One key per row: what the first rows draw does not hang on how many follow.
+    loss, metrics = model.apply({**variables, 'params': params}, x,
+                                jax.random.split(jax.random.key(3), 4)[:len(x)], train=True,
+                                mask=jnp.arange(len(x)) < kept, method='loss')
+    found = jax.tree.map(lambda a: a[:kept], (loss, metrics))
+    return found[0].mean(), found
+  gradient, (loss, metrics) = jit(jax.grad(mean_loss, has_aux=True))(variables['params'])
+  return loss, metrics, gradient
+
+
 @pytest.mark.parametrize('estimator', ['standard', 'dreg'])
-def test_chunks_change_neither_loss_nor_gradient(estimator):
+def test_chunks_change_neither_loss_nor_gradient_of_a_padded_batch(estimator):
   found = []
   for chunk in (0, 2):
     model, variables = _linear(2, num_samples=6, chunk=chunk, estimator=estimator, beta=.7)
-
-    def mean_loss(params, model=model):
-      loss, metrics = model.apply({'params': params}, X, jax.random.key(3), train=True,
-                                  method='loss')
-      return loss.mean(), (loss, metrics)
-    gradient, (loss, metrics) = jit(jax.grad(mean_loss, has_aux=True))(variables['params'])
-    found.append((loss, metrics, gradient))
+    found.append(_kept(model, variables, X.at[3].set(9.), 3))
+  _, metrics, _ = found[0]
   assert (metrics['effective_samples'] > 1.).all()
   assert (metrics['effective_samples'] <= 6.).all()
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
@@ -227,6 +248,18 @@ def test_five_thousand_draws_at_full_size_take_the_memory_of_fifty():
     analysis = bound.lower(variables, x).compile().memory_analysis()
     return analysis.temp_size_in_bytes
   assert bytes_of(5000) < bytes_of(50) + 20 * 4 * 5000 * 2      # [K, B] floats, some of them
+
+
+@pytest.mark.slow
+def test_padded_rows_stay_out_of_the_statistics_of_every_chunk():
+  """Of the weights' pass, of the first chunk and of those that follow."""
+  model = models.create('vae', (4, 4, 1), latent_dim=2, net='resnet', widths=(3,), num_samples=4,
+                        chunk=2, estimator='dreg')
+  x = jax.random.normal(jax.random.key(0), (4, 4, 4, 1))
+  variables = random_variables(lambda: model.init(
+      jax.random.key(1), x, jax.random.key(2), train=True, method='loss'))
+  found = [_kept(model, variables, x[:3], 3), _kept(model, variables, x.at[3].set(9.), 3)]
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), *found)
 
 
 @pytest.mark.slow
@@ -279,12 +312,12 @@ BAD = [
     (dict(num_samples=6, chunk=4), 'chunk must divide num_samples 6, got 4'),
     (dict(chunk=-1), 'chunk must divide'),
     (dict(beta=-.1), r'beta must not be negative, got -0\.1'),
-    (dict(warmup=2.), r'in \[0, 1\], got 2'),
+    (dict(warmup=2.), r'in \[0, 1\], got 2\.0; 0 is without'),
     (dict(decoder_variance=0.), r'decoder_variance must be positive, got 0\.0'),
     (dict(likelihood='poisson'), "likelihood must be one of .*, got 'poisson'"),
     (dict(likelihood='bernoulli', learn_variance=True), "for likelihood='gaussian', got 'bern"),
-    (dict(mixtures=0), 'mixtures at least 1'),
-    (dict(levels=1), 'levels must be at least 2'),
+    (dict(mixtures=0), 'mixtures must be at least 1, got 0'),
+    (dict(levels=1), 'levels must be at least 2, got 1'),
     (dict(estimator='reinforce'), "estimator must be one of .*got 'reinforce'"),
     (dict(free_bits=-1.), 'free_bits must not be negative'),
     (dict(free_bits=.1, num_samples=2), 'floor under the KL in closed form'),
