@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 
 from mollification import models
-from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.batchnorm import BatchNorm
+from mollification.models.flows.bijector import Bijector, Reshape
+from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.flow import Flow
+from mollification.models.flows.linear import LULinear
+from mollification.models.flows.maf import MaskedAutoregressive
+from mollification.models.flows.multiscale import GaussianBase
+from mollification.models.flows.permutation import Reverse
 from mollification.models.flows.realnvp import realnvp_tabular
 from tests.models.support import jit, random_variables
 
@@ -100,6 +106,24 @@ def test_released_layers_at_full_size():
   # Per block two nets 11 -> 512 -> 512 -> 11 and a BatchNorm of 2 × 11 parameters.
   nets = 2 * ((11 + 1) * 512 + (512 + 1) * 512 + (512 + 1) * 11)
   assert sum(p.size for p in jax.tree.leaves(variables['params'])) == 5 * (nets + 22)
+
+
+NORM = BatchNorm('batch', .5)
+
+
+@pytest.mark.parametrize(('name', 'block'), [
+    # The masks of couplings alternate; MAF reverses the order of the coordinates instead.
+    ('realnvp_tabular', lambda parity: [MaskedAffineCoupling(parity, 8, .1), NORM]),
+    ('glow_tabular', lambda parity: [NORM, LULinear(), MaskedAffineCoupling(parity, 8, .1)]),
+    ('maf', lambda _: [MaskedAutoregressive((8, 8), .1), NORM, Reverse()])])
+def test_the_layers_of_tables_stand_in_their_order(name, block):
+  """From the data on, with the options that they were given; a learned base is the last."""
+  options = {'num_blocks': 3, 'hidden': 8, 'momentum': .5, 'dropout': .1}
+  expected = [Reshape((2, 2, 1), (4,)), *block(0), *block(1), *block(0)]
+  for extra, base in (({}, []), ({'learned_base': True}, [GaussianBase()]),
+                      ({'classes': 3}, [GaussianBase(3)])):
+    flow = models.create(name, (2, 2, 1), 'batch', **options, **extra)
+    assert list(flow.bijector.bijectors) == expected + base
 
 
 def test_events_without_a_second_number_are_an_error():
