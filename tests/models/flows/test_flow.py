@@ -187,7 +187,8 @@ def test_a_condition_that_would_be_ignored_or_is_missing_is_an_error(name):
   for call in calls(models.create(name, event), jnp.eye(2)):
     with pytest.raises(ValueError, match=r'takes no condition, got cond of shape \(2, 2\); leave'):
       call()
-  for cond, found in ((None, 'None'), (jnp.eye(2), r'\(2, 2\)'), (jnp.ones(2), r'\(2,\)')):
+  for cond, found in ((None, 'None'), (jnp.eye(2), r'\(2, 2\)'), (jnp.ones(2), r'\(2,\)'),
+                      (jnp.eye(3)[:1], r'\(1, 3\) for B = 2')):
     for call in calls(models.create(name, event, classes=3), cond):
       with pytest.raises(ValueError, match=rf'of 3 numbers: pass cond \[B, 3\], got {found}'):
         call()
