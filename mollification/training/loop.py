@@ -200,7 +200,7 @@ class _Journal:
       self.scores, self.owed = self.scores_with(evaluated), False
     found = _of_evaluation(evaluated or {}) | {f'sample/{name}': v for name, v in figures.items()}
     self._row |= found
-    self._outputs.replace_row(self._row)
+    self._outputs.replace_row(self._row, found)
     self._print(self._row['step'], found)
 
   def _print(self, step, values):

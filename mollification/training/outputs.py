@@ -82,12 +82,12 @@ class Outputs:
     if self._events:
       self._events.write(step, values)
 
-  def replace_row(self, row):
-    """Write a row that has its step in place of the one of that step."""
+  def replace_row(self, row, added):
+    """Write a row that has its step in place of the one of that step; `added` is new in it."""
     if self._rows:
       self._rows.replace(row)
     if self._events:
-      self._events.write(row['step'], row)
+      self._events.write(row['step'], added)
 
   def grids(self, step, draw):
     """Write one picture into each folder of `draw()`; returns its figures.

@@ -278,6 +278,7 @@ def test_tensorboard_gets_rows_and_samples(tmp_path):
   loop.train(run, tmp_path)
   events = list((tmp_path / 'tensorboard').iterdir())
   content = b''.join(path.read_bytes() for path in events)
-  assert b'train/loss' in content
+  assert content.count(b'train/loss') == 8   # what a row is completed by goes there alone
+  assert b'sample/nonfinite_share' in content
   assert b'valid/log_likelihood' in content
   assert b'samples' in content

@@ -162,9 +162,9 @@ def test_whoever_dies_while_it_makes_up_for_an_evaluation_does_it_again(
     with pytest.raises(OSError, match='here'):
       loop.train(run, tmp_path)
   replace, on_disk = Outputs.replace_row, []
-  monkeypatch.setattr(Outputs, 'replace_row', lambda self, row: (
+  monkeypatch.setattr(Outputs, 'replace_row', lambda self, *row: (
     on_disk.append([(tmp_path / name).exists() for name in (
-      f'best/{done}', f'samples/{done:08d}.png')]), replace(self, row)))
+      f'best/{done}', f'samples/{done:08d}.png')]), replace(self, *row)))
   resumed = loop.train(run, tmp_path)
   assert on_disk[0] == [True, True]
   assert resumed.reason == 'finished'
