@@ -43,12 +43,17 @@ ACCELERATORS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of one run: parameters, FLOPs of an update, its bytes on each of the `devices`, updates."""
+  """Of one run: parameters, FLOPs of an update, its bytes on each of the `devices`, updates.
+
+  `xla_flops` are an update's by the cost analysis of the compiled program: everything is counted
+  and not matrix products alone, but the body of a loop once.
+  """
   parameters: int
   flops: float
   memory: float
   updates: int
   devices: int = 1
+  xla_flops: float = math.nan
 
   @property
   def training(self):
@@ -70,12 +75,20 @@ def of_config(config, passes=1):
   split = jax.ShapeDtypeStruct((devices, config.batch_size // devices, *event_shape), dtype)
   key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
   shapes = state, split, key, jax.ShapeDtypeStruct((), jnp.float32), None, None
-  found = update.lower(*shapes).compile().memory_analysis()
-  memory = (found.argument_size_in_bytes + found.output_size_in_bytes
-            + found.temp_size_in_bytes - found.alias_size_in_bytes)
+  compiled = update.lower(*shapes).compile()
   return Cost(sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-              devices * matmul_flops(jax.make_jaxpr(update)(*shapes), passes), memory,
-              config.total_steps, devices)
+              devices * matmul_flops(jax.make_jaxpr(update)(*shapes), passes), memory_of(compiled),
+              config.total_steps, devices, devices * compiled.cost_analysis()['flops'])
+
+
+def memory_of(compiled):
+  """Bytes of a compiled program: arguments, outputs, temporaries.
+
+  Outputs that take the place of donated arguments count once.
+  """
+  found = compiled.memory_analysis()
+  return (found.argument_size_in_bytes + found.output_size_in_bytes
+          + found.temp_size_in_bytes - found.alias_size_in_bytes)
 
 
 def of_sample(config, network, passes=1):

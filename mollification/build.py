@@ -369,8 +369,12 @@ def _evaluate(evaluation, state):
 
 
 def _grids(evaluation, n, draw, state):
-  """{folder: grid} of samples, and of what else the model has to show."""
+  """({folder: grid} of samples and of what else the model has to show, {name: figure of samples}).
+
+  What fails in practice is to invert draws, not to invert what data are mapped to.
+  """
   variables = evaluation.variables(state)
   samples = evaluation.show(variables, n)
-  return {'samples': sampling.grid(samples.x, math.ceil(math.sqrt(n)),
-                                   levels=evaluation.dataset.levels, gap=1), **draw(variables)}
+  grid = sampling.grid(samples.x, math.ceil(math.sqrt(n)), levels=evaluation.dataset.levels, gap=1)
+  return ({'samples': grid, **draw(variables)},
+          {'nonfinite_share': samples.nonfinite / samples.n})

@@ -3,13 +3,15 @@
 glow_step     One update of GLOW (3 levels × 8 steps × 512, 32×32×3, batch 16) as `build` makes it,
               Adamax and mollification included, against normflows with torch.optim.Adamax on the
               same numbers: one loop, in-memory tensors, as many threads as there are cores. Its
-              reference text has the FLOPs of the compiled update and the rate they ran at, beside
-              that of a 2048² float32 matmul.
+              reference text has the roofline: FLOPs of the update's matrix products as
+              `experiments.estimate` counts them, FLOPs by XLA's cost analysis (which takes in all
+              else, but the body of a loop once, and GLOW is loops), the rate at which the first
+              ran, and that of a 2048² float32 matmul.
 glow_compile  Seconds to trace, lower and compile the update of 3 × 20; reference 40. Then the
               same over that of 3 × 4, bar 1/1.2.
 glow_sample   100 images of the same model against normflows, without gradients.
-glow_memory   Memory of the compiled update beyond its arguments (temporaries, and outputs, whose
-              place temporaries share) for each `memory`, against `store`; no bar.
+glow_memory   Memory of the compiled update for each `memory`, against `store`: arguments, outputs
+              and temporaries, the donated state once; no bar.
 
 All use the cores that the process may run on; `taskset -c 0 python -m experiments.bench.flows`
 pins both sides to one.
@@ -23,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import cifar10_glow
+from experiments import estimate
 from experiments.bench import rows, step
 from mollification import build, parallel
 
@@ -80,32 +83,25 @@ def matmul_rate(size=2048, repeats=7):
   return 2e-9 * size**3 / statistics.median(rows.seconds_of(run) for _ in range(repeats))
 
 
+def roofline(config, seconds):
+  """Words on the FLOPs of a config's update, which took so many seconds."""
+  cost = estimate.of_config(config)
+  gflop, counted = 1e-9 * cost.flops, 1e-9 * cost.xla_flops
+  return (f'{gflop:.3g} GFLOP of matmuls ({counted:.3g} by XLA, which counts a loop once) at '
+          f'{gflop / seconds:.0f} GFLOP/s, a 2048² matmul: {matmul_rate():.0f}')
+
+
 def glow_step(steps=8, hidden=512, pairs=7):
   """Seconds of an update against normflows; bar 1.0."""
-  ours, theirs = _our_step(_config(steps, hidden)), _library_step(steps, hidden)
+  config = _config(steps, hidden)
+  ours, theirs = _our_step(config), _library_step(steps, hidden)
   timed = rows.interleaved(theirs, ours, pairs)
-  gflop = _matmul_gflop(steps, hidden)
-  text = (f'normflows, {timed.pairs} pairs; {gflop:.0f} GFLOP of matmuls at '
-          f'{gflop / timed.b:.0f} GFLOP/s, a 2048² matmul: {matmul_rate():.0f}')
+  text = f'normflows, {timed.pairs} pairs; {roofline(config, timed.b)}'
   return [rows.Row('glow_step', timed.b, 's/update', text, timed.a, timed.ratio, 1., True)]
 
 
-def _matmul_gflop(steps, hidden):
-  """GFLOP of the coupling nets' matmuls in one update: three times those of the forward pass.
-
-  XLA's cost analysis counts the body of a loop once, whatever its length.
-  """
-  total, side, channels = 0, EVENT[0], EVENT[2]
-  for _ in range(LEVELS):
-    side, channels = side // 2, channels * 4
-    total += side**2 * (9 * channels // 2 * hidden + hidden**2 + 9 * hidden * channels
-                        + channels**2)
-    channels //= 2
-  return 3 * 2 * 1e-9 * BATCH * steps * total
-
-
-def _compiled(config):
-  """(seconds to trace, lower and compile the update, what was compiled), from shapes alone."""
+def _seconds_to_compile(config):
+  """Seconds to trace, lower and compile the update, from shapes alone."""
   state = jax.eval_shape(lambda b: build.create_state(config, b, 256, step.LEVEL), _batch())
   update = build.train_step(config, EVENT, 256)
   mapped = jax.jit(jax.vmap(parallel.with_global_keys(update), axis_name=parallel.AXIS,
@@ -113,19 +109,17 @@ def _compiled(config):
   args = (state, jax.ShapeDtypeStruct((1, BATCH, *EVENT), np.uint8),
           jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), np.float32),
           None, None)
-  compiled = None
 
   def run():
-    nonlocal compiled
     jax.clear_caches()
-    compiled = mapped.lower(*args).compile()
+    mapped.lower(*args).compile()
 
-  return rows.seconds_of(run), compiled
+  return rows.seconds_of(run)
 
 
 def glow_compile(deep=20, shallow=4, hidden=512):
   """Seconds to compile the full model; bars 40 s, and 1.2 times the shallow one."""
-  deep_s, shallow_s = (statistics.median(_compiled(_config(n, hidden))[0] for _ in range(3))
+  deep_s, shallow_s = (statistics.median(_seconds_to_compile(_config(n, hidden)) for _ in range(3))
                        for n in (deep, shallow))
   return [
     rows.Row('glow_compile', deep_s, 's', 'the allowed time', 40., 40. / deep_s, 1., True),
@@ -154,12 +148,9 @@ def glow_sample(steps=8, hidden=512, pairs=5):
 
 
 def glow_memory(steps=8, hidden=512):
-  """Megabytes of temporaries and outputs of the compiled update, for each memory mode; no bar."""
-  found = {}
-  for memory in ('store', 'remat', 'invertible'):
-    _, compiled = _compiled(_config(steps, hidden, memory))
-    stats = compiled.memory_analysis()
-    found[memory] = (stats.temp_size_in_bytes + stats.output_size_in_bytes) / 1e6
+  """Megabytes of the compiled update for each memory mode; no bar."""
+  found = {memory: estimate.of_config(_config(steps, hidden, memory)).memory / 1e6
+           for memory in ('store', 'remat', 'invertible')}
   return [rows.Row(f'glow_memory_{memory}', value, 'MB', 'store', found['store'],
                    found['store'] / value, None, True) for memory, value in found.items()]
 

@@ -105,7 +105,7 @@ class _Training:
       outputs.save(done, state)
       self._alive(done, 'the save')
     if sample and not journal.owed and not (preempted and done < run.total_steps):
-      self._drawn(outputs.grids, done, state)
+      journal.complete(None, self._drawn(done, state))
     return preempted or journal.owed or (save and self._stops.meanwhile())
 
   def _catch_up(self, done, state):
@@ -113,7 +113,7 @@ class _Training:
 
     The row says that nothing is owed, so it comes last: whoever dies before does it all again.
     """
-    journal, outputs, found = self._journal, self._outputs, None
+    journal, outputs, found, figures = self._journal, self._outputs, None, {}
     if journal.owed:
       found = self._evaluated(done, state)
       if found is None:
@@ -121,10 +121,10 @@ class _Training:
       if is_best(journal.scores_with(found), done):
         outputs.save_best(done, state)
         outputs.wait_for_best()
-    if _due_now(self._run, done)[2]:
-      self._drawn(outputs.missing_grids, done, state)
-    if found is not None:
-      journal.complete(found)
+    if journal.undrawn:
+      figures = self._drawn(done, state)
+    if found is not None or figures:
+      journal.complete(found, figures)
     return True
 
   def _evaluated(self, done, state):
@@ -138,11 +138,12 @@ class _Training:
     self._alive(done, 'the evaluation')
     return found
 
-  def _drawn(self, grids, done, state):
-    """Have `grids` (of `Outputs`) write pictures."""
+  def _drawn(self, done, state):
+    """Figures of the samples in the pictures that are written."""
     with batching.heard(functools.partial(self._alive, done, 'a batch of the pictures')):
-      grids(done, functools.partial(self._run.sample, state))
+      figures = self._outputs.grids(done, functools.partial(self._run.sample, state))
     self._alive(done, 'the pictures')
+    return figures
 
   def _alive(self, done, what):
     """A sign of life for the watchdog: evaluations, pictures and saves take long, and well so."""
@@ -155,12 +156,14 @@ class _Journal:
   def __init__(self, run, outputs, progress, first):
     self._run, self._outputs, self.progress = run, outputs, progress
     # The last row of a shorter run may be off every interval: one of this length never has it.
-    rows = outputs.start(lambda step: step < first or (
-      step == first and any(_due(step, every, run) for every in (run.log_every, run.eval_every))))
+    rows = outputs.start(lambda step: step < first or (step == first and _row_due(run, step)))
     self._row = rows[-1] if rows else {}
-    # Whether the evaluation after the last update was cut short: its row has but half of it.
-    self.owed = (self._row.get('step') == first and _due(first, run.eval_every, run)
-                 and not any(name.startswith('valid/') for name in self._row))
+    # Whether the evaluation after the last update was cut short, and whether its pictures were not
+    # drawn, which come after its checkpoint: the row has no part of either then.
+    evaluate, _, sample = _due_now(run, first)
+    lacks = lambda part: self._row.get('step') == first and not any(
+      name.startswith(part) for name in self._row)
+    self.owed, self.undrawn = evaluate and lacks('valid/'), sample and lacks('sample/')
     self.scores = [score for row in rows for score in self._score(row)]
 
   def take(self, step, values, evaluated=None):
@@ -171,8 +174,7 @@ class _Journal:
     """
     values = jax.device_get(values)
     self._check(step, int(values['skipped_in_row'].max()))
-    show = self._outputs.writes   # of several processes one speaks
-    if evaluated is not None or self.owed or _due(step, self._run.log_every, self._run):
+    if _row_due(self._run, step):
       row = {f'train/{name}': float(v if v.ndim == 0 else v[-1]) for name, v in values.items()}
       row |= _of_evaluation(evaluated or {})
       rate = self.progress.rate(step)
@@ -184,21 +186,26 @@ class _Journal:
       self._outputs.row(step, row)
       self._row = {'step': step, **row}
       self.scores += self._score(self._row)
-      if self._run.log_stdout and show:
-        self.progress.print(f'{step:,}  ' + '  '.join(f'{k} {v:.4g}' for k, v in row.items()))
-    if show:
+      self._print(step, row)
+    if self._outputs.writes:
       self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
 
   def scores_with(self, evaluated):
     """`scores` as `complete` would leave them."""
     return self.scores + self._score(self._row | _of_evaluation(evaluated))
 
-  def complete(self, evaluated):
-    """Put what an evaluation found into the last row, which lacks it."""
-    self.scores = self.scores_with(evaluated)
-    self._row |= _of_evaluation(evaluated)
-    self._outputs.replace_row(self._row)
-    self.owed = False
+  def complete(self, evaluated, figures):
+    """Put into the last row what it lacks: of an evaluation, if it is not None, and of samples."""
+    if evaluated is not None:
+      self.scores, self.owed = self.scores_with(evaluated), False
+    found = _of_evaluation(evaluated or {}) | {f'sample/{name}': v for name, v in figures.items()}
+    self._row |= found
+    self._outputs.replace_row(self._row, found)
+    self._print(self._row['step'], found)
+
+  def _print(self, step, values):
+    if self._run.log_stdout and self._outputs.writes:   # of several processes one speaks
+      self.progress.print(f'{step:,}  ' + '  '.join(f'{k} {v:.4g}' for k, v in values.items()))
 
   def _score(self, row):
     """[(step, score)] of a row's evaluation; [] before the mollified phase has ended."""
@@ -259,6 +266,12 @@ def _due_now(run, step):
   return (_due(step, run.eval_every, run),
           step == run.total_steps or _due(step, run.save_every, run),
           run.sample is not None and _due(step, run.sample_every, run))
+
+
+def _row_due(run, step):
+  """Whether the updates until `step` end with a row: one that is logged, or gets what is found."""
+  evaluate, _, sample = _due_now(run, step)
+  return evaluate or sample or _due(step, run.log_every, run)
 
 
 def _due(step, every, run):

@@ -8,8 +8,6 @@ from mollification import metrics, parallel
 from mollification.evaluation import sampling
 from mollification.training import checkpoint
 
-_LAST_PICTURE = 'samples'   # what says that all pictures of a step are there
-
 
 class Outputs:
   """The open files of one run, as a context; on leaving it, saves under way are waited for.
@@ -84,29 +82,26 @@ class Outputs:
     if self._events:
       self._events.write(step, values)
 
-  def replace_row(self, row):
-    """Write a row that has its step in place of the one of that step."""
+  def replace_row(self, row, added):
+    """Write a row that has its step in place of the one of that step; `added` is new in it."""
     if self._rows:
       self._rows.replace(row)
     if self._events:
-      self._events.write(row['step'], row)
+      self._events.write(row['step'], added)
 
   def grids(self, step, draw):
-    """Write one picture into each folder of `draw()`, {folder: uint8 [H, W, C]}, 'samples' last."""
-    images = draw() if self.writes else {}
-    for name in sorted(images, key=lambda name: name == _LAST_PICTURE):
-      scale = max(1, sampling.GRID_PIXELS // images[name].shape[1])
-      sampling.save_png(self._picture(name, step), images[name], scale)
+    """Write one picture into each folder of `draw()`; returns its figures.
+
+    `draw()` is ({folder: uint8 [H, W, C]}, {name: figure}), `Run.sample` of a state; where another
+    process draws there are no figures.
+    """
+    images, figures = draw() if self.writes else ({}, {})
+    for name, image in images.items():
+      scale = max(1, sampling.GRID_PIXELS // image.shape[1])
+      sampling.save_png(self._workdir / name / f'{step:08d}.png', image, scale)
       if self._events:
-        self._events.write_image(step, name, images[name])
-
-  def missing_grids(self, step, draw):
-    """The same, unless they are there: a crash may come between a checkpoint and its pictures."""
-    if not self._picture(_LAST_PICTURE, step).exists():
-      self.grids(step, draw)
-
-  def _picture(self, name, step):
-    return self._workdir / name / f'{step:08d}.png'
+        self._events.write_image(step, name, image)
+    return figures
 
   def save(self, step, state):
     """Start saving a checkpoint; the rows before it are on disk first."""

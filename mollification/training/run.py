@@ -13,15 +13,16 @@ class Run:
   create_state: () -> TrainState, placed on the devices. train_step: see training/step.py, bound.
   schedule: update -> level. batch: (first update, count) -> (batch, cond, mask), host arrays with
   a leading axis [count, B, ...], or None. evaluate: state -> {name: float}. sample: state ->
-  {folder: uint8 grid [H, W, C]} of samples and of what else there is to see, or None where samples
-  are no images. data: {split: dataset.summary}, what the workdir is held to.
+  ({folder: uint8 grid [H, W, C]} of samples and of what else there is to see, {name: float} of the
+  samples), or None where samples are no images. data: {split: dataset.summary}, what the workdir is
+  held to.
   """
   create_state: Callable[[], Any]
   train_step: Callable
   schedule: Callable
   batch: Callable[[int, int], tuple]
   evaluate: Callable[[Any], dict]
-  sample: Callable[[Any], dict[str, np.ndarray]] | None
+  sample: Callable[[Any], tuple[dict[str, np.ndarray], dict[str, float]]] | None
   data: dict
   overview: str          # for people: data, model, parameters, mollified phase
   seed: int

@@ -9,6 +9,13 @@ from flax import traverse_util
 
 # Tests compile much and run little: at full optimisation most of their time is LLVM's.
 jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+# Options of a layer's `init` and `apply`.
+forward_of = functools.partial(dict, method='forward_and_log_det')
+
+
+def draw(*shape, seed=0):
+  """Standard normal float32 of that shape."""
+  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 def random_variables(init, seed=0, scale=.3):

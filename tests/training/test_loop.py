@@ -245,11 +245,15 @@ def test_a_state_that_an_update_made_overflow_is_never_saved(tmp_path, asked):
   assert np.isfinite([row['train/loss'], row['train/grad_norm']]).all()
 
 
-def test_non_finite_samples_spoil_a_picture_but_not_the_run(tmp_path):
+def test_non_finite_samples_spoil_a_picture_and_are_counted_but_the_run_goes_on(tmp_path):
+  """There is a row to count them in wherever pictures are drawn, also between logged ones."""
   run = tiny.run('flow', optimizer__name='sgd', optimizer__learning_rate=1e6, eval__every=0,
-                 eval__sample_every=8, max_nonfinite=1000)
+                 eval__sample_every=6, log__every=8, max_nonfinite=1000)
   outcome = loop.train(run, tmp_path)
   assert outcome.reason == 'finished'
+  rows = tiny.rows(tmp_path)
+  assert [row['step'] for row in rows] == [6, 8]
+  assert all(0 < row['sample/nonfinite_share'] <= 1 for row in rows)
   assert (tmp_path / 'checkpoints' / '8').is_dir()
   assert (tmp_path / 'samples' / '00000008.png').exists()
 
@@ -263,7 +267,8 @@ def test_rows_say_what_was_done(tmp_path):
   assert rows[-1]['train/level'] == 0
   assert {'train/loss', 'train/kl', 'train/reconstruction', 'train/grad_norm', 'train/skipped',
           'valid/log_likelihood', 'valid/bits_per_dim'} <= rows[-1].keys()
-  assert 'valid/log_likelihood' not in rows[0]
+  assert rows[-1]['sample/nonfinite_share'] == 0
+  assert not {'valid/log_likelihood', 'sample/nonfinite_share'} & rows[0].keys()
   for folder in ('samples', 'reconstructions', 'interpolations'):
     assert (tmp_path / folder / '00000008.png').stat().st_size > 0
 
@@ -273,6 +278,7 @@ def test_tensorboard_gets_rows_and_samples(tmp_path):
   loop.train(run, tmp_path)
   events = list((tmp_path / 'tensorboard').iterdir())
   content = b''.join(path.read_bytes() for path in events)
-  assert b'train/loss' in content
+  assert content.count(b'train/loss') == 8   # what a row is completed by goes there alone
+  assert b'sample/nonfinite_share' in content
   assert b'valid/log_likelihood' in content
   assert b'samples' in content

@@ -134,7 +134,7 @@ def test_a_signal_cuts_an_evaluation_short_and_the_next_run_makes_up_for_it(
   assert time.monotonic() - begun < 50
   assert (outcome.reason, int(outcome.state.step)) == ('preempted', done)
   assert tiny.rows(tmp_path)[-1] == {k: v for k, v in tiny.rows(folder)[done - 1].items()
-                                 if not k.startswith('valid/')}
+                                 if not k.startswith(('valid/', 'sample/'))}
   resumed = loop.train(run, tmp_path)
   assert resumed.reason == 'finished'
   jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
@@ -162,31 +162,36 @@ def test_whoever_dies_while_it_makes_up_for_an_evaluation_does_it_again(
     with pytest.raises(OSError, match='here'):
       loop.train(run, tmp_path)
   replace, on_disk = Outputs.replace_row, []
-  monkeypatch.setattr(Outputs, 'replace_row', lambda self, row: (
+  monkeypatch.setattr(Outputs, 'replace_row', lambda self, *row: (
     on_disk.append([(tmp_path / name).exists() for name in (
-      f'best/{done}', f'samples/{done:08d}.png')]), replace(self, row)))
+      f'best/{done}', f'samples/{done:08d}.png')]), replace(self, *row)))
   resumed = loop.train(run, tmp_path)
-  assert on_disk == [[True, True]]
+  assert on_disk[0] == [True, True]
   assert resumed.reason == 'finished'
   jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
   assert tiny.rows(tmp_path) == tiny.rows(folder)
   assert _files(tmp_path) == _files(folder)
 
 
+@pytest.mark.parametrize('where', ['grids', 'replace_row'])
 def test_pictures_that_a_checkpoint_lacks_after_a_crash_are_drawn_by_the_next_start(
-    straight, tmp_path):
-  """They come after it, since a signal may have asked for it."""
+    straight, tmp_path, monkeypatch, where):
+  """They come after it, since a signal may have asked for it; their figures come after them."""
   folder, run, _ = straight
 
-  def sample(state):
+  def fail(*args):
     raise OSError('here')
 
-  with pytest.raises(OSError, match='here'):
-    loop.train(loop.dataclasses.replace(run, sample=sample), tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(Outputs, where, fail)
+    with pytest.raises(OSError, match='here'):
+      loop.train(run, tmp_path)
   assert (tmp_path / 'checkpoints' / '4').is_dir()
+  assert 'sample/nonfinite_share' not in tiny.rows(tmp_path)[-1]
   loop.train(run, tmp_path)
   assert _files(tmp_path) == _files(folder)
-  loop.train(loop.dataclasses.replace(run, sample=sample), tmp_path)   # none is drawn twice
+  assert tiny.rows(tmp_path) == tiny.rows(folder)
+  loop.train(loop.dataclasses.replace(run, sample=fail), tmp_path)   # none is drawn twice
 
 
 @pytest.mark.parametrize('asked, cut, then', [(4, [], [4, 8]), (8, [4, 8], [])])

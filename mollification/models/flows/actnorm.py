@@ -2,7 +2,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.bijector import Bijector, positions
 from mollification.models.moments import batch_moments
 
 
@@ -28,8 +28,7 @@ class ActNorm(Bijector):
       mean, log_std = moments.mean, .5 * jnp.log(moments.var)
     mean = self.param('mean', lambda _: mean)
     log_std = self.param('log_std', lambda _: log_std)
-    positions = x.size // (x.shape[0] * x.shape[-1])
-    log_det = jnp.broadcast_to(-positions * log_std.sum(), x.shape[:1])
+    log_det = jnp.broadcast_to(-positions(x) * log_std.sum(), x.shape[:1])
     return jnp.broadcast_to(mean, x.shape), jnp.broadcast_to(log_std, x.shape), log_det
 
   def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):

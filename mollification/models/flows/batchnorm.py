@@ -2,7 +2,7 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.bijector import Bijector, positions
 from mollification.models.moments import RunningMoments
 
 
@@ -35,8 +35,7 @@ class BatchNorm(Bijector):
     log_gamma = self.param('log_gamma', nn.initializers.zeros, x.shape[-1:])
     beta = self.param('beta', nn.initializers.zeros, x.shape[-1:])
     log_scale = log_gamma - .5 * jnp.log(var)
-    positions = x.size // (x.shape[0] * x.shape[-1])
-    log_det = jnp.broadcast_to(positions * log_scale.sum(), x.shape[:1])
+    log_det = jnp.broadcast_to(positions(x) * log_scale.sum(), x.shape[:1])
     return *(jnp.broadcast_to(v, x.shape) for v in (log_scale, mean, beta)), log_det
 
   def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):

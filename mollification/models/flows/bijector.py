@@ -33,6 +33,17 @@ class Bijector(nn.Module):
     raise NotImplementedError
 
 
+def positions(x):
+  """Positions of an event of x [B, ..., C]: H W of an image, 1 of a vector.
+
+  Raises ValueError for an x that is no batch.
+  """
+  if x.ndim < 2:
+    raise ValueError(f'a bijector needs a batch of events [B, ..., C], got shape {x.shape}; the '
+                     'batch comes first.')
+  return math.prod(x.shape[1:-1])
+
+
 class Chain(Bijector):
   """`bijectors` one after another, the first nearest to the data; log-determinants add up."""
   bijectors: tuple[Bijector, ...]

@@ -18,7 +18,8 @@ class MaskedAffineCoupling(Bijector):
   Coordinates with m = 1 pass unchanged. `scale` and `translate` are nets D -> hidden -> hidden ->
   D, the first with tanh, the second with ReLU between its layers, both with linear output,
   orthogonal kernels and zero biases. A condition [B, K] is appended to the input of both, and
-  `dropout` is that of their hidden units, where keys are given.
+  `dropout` is that of their hidden units, where keys are given. Raises ValueError for events that
+  are no vectors.
   """
   parity: int = 0
   hidden: int = 512
@@ -28,6 +29,9 @@ class MaskedAffineCoupling(Bijector):
   @nn.compact
   def _log_scale_and_shift(self, x, cond, keys=None):
     """(log s, t), each [B, D], of x [B, D]; only the coordinates with m = 1 are read."""
+    if x.ndim != 2:
+      raise ValueError(f'a masked coupling needs vectors [B, D], got shape {x.shape}; flatten '
+                       'events first, or take ImageCoupling.')
     mask = jnp.broadcast_to((jnp.arange(x.shape[-1]) + self.parity) % 2, x.shape).astype(x.dtype)
     inputs = x * mask if cond is None else jnp.concatenate([x * mask, cond], axis=-1)
 

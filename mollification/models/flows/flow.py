@@ -113,9 +113,10 @@ class Flow(Model, kw_only=True):
     if not self.conditions and cond is not None:
       raise ValueError(f'this flow takes no condition, got cond of shape {cond.shape}; leave it '
                        'out, or make a flow with classes.')
-    if self.conditions and (cond is None or cond.shape[1:] != (self.conditions,)):
+    if self.conditions and (cond is None or cond.shape != (size, self.conditions)):
       raise ValueError(f'this flow has a condition of {self.conditions} numbers: pass cond [B, '
-                       f'{self.conditions}], got {None if cond is None else cond.shape}.')
+                       f'{self.conditions}], got {None if cond is None else cond.shape} for B = '
+                       f'{size}.')
     return cond
 
   def _largest_error(self, x, cond, mask, axis_name):

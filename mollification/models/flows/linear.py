@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.bijector import Bijector, positions
 
 # Below this ratio of the smallest to the largest pivot, float32 cannot invert the matrix.
 SMALLEST_PIVOT = 1e-6
@@ -101,5 +101,4 @@ def _apply(weight, x):
 
 
 def _log_det(log_diag, x):
-  positions = x.size // (x.shape[0] * x.shape[-1])
-  return jnp.broadcast_to(positions * log_diag.sum(), x.shape[:1])
+  return jnp.broadcast_to(positions(x) * log_diag.sum(), x.shape[:1])

@@ -11,9 +11,11 @@ import pytest
 
 from mollification import models
 from mollification.models import flows
+from mollification.models.flows.actnorm import ActNorm
 from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Bijector, Chain, Reshape
 from mollification.models.flows.coupling import MaskedAffineCoupling
+from mollification.models.flows.linear import LULinear
 from mollification.models.flows.realnvp import realnvp_tabular
 from tests.models.flows import image_bijectors, tabular_bijectors
 from tests.models.support import jit, random_variables
@@ -114,8 +116,18 @@ def test_couplings_alternate_and_leave_the_masked_half_alone():
     moved = [i for i in range(5) if i not in kept]
     np.testing.assert_array_equal(z[:, kept], x[:, kept])
     assert (z[:, moved] != x[:, moved]).all()
-  layers = realnvp_tabular((4,), 5).bijector.bijectors
-  assert [b.parity for b in layers if isinstance(b, MaskedAffineCoupling)] == [0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize('make', [ActNorm, BatchNorm, LULinear])
+def test_a_layer_of_what_is_no_batch_is_an_error(make):
+  with pytest.raises(ValueError, match=r'a batch of events \[B, ..., C\], got shape \(4,\); the'):
+    make().init(jax.random.key(0), jnp.zeros(4), method='forward_and_log_det')
+
+
+@pytest.mark.parametrize('shape', [(4,), (1, 2, 2, 4)])
+def test_a_masked_coupling_of_what_is_no_vector_is_an_error(shape):
+  with pytest.raises(ValueError, match=r'needs vectors \[B, D\], got shape .*4.*; flatten'):
+    MaskedAffineCoupling().init(jax.random.key(0), jnp.zeros(shape), method='forward_and_log_det')
 
 
 def test_a_coupling_uses_its_condition():

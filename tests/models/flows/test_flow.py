@@ -5,8 +5,14 @@ import numpy as np
 import pytest
 
 from mollification import models
-from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.batchnorm import BatchNorm
+from mollification.models.flows.bijector import Bijector, Reshape
+from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.flow import Flow
+from mollification.models.flows.linear import LULinear
+from mollification.models.flows.maf import MaskedAutoregressive
+from mollification.models.flows.multiscale import GaussianBase
+from mollification.models.flows.permutation import Reverse
 from mollification.models.flows.realnvp import realnvp_tabular
 from tests.models.support import jit, random_variables
 
@@ -102,6 +108,24 @@ def test_released_layers_at_full_size():
   assert sum(p.size for p in jax.tree.leaves(variables['params'])) == 5 * (nets + 22)
 
 
+NORM = BatchNorm('batch', .5)
+
+
+@pytest.mark.parametrize(('name', 'block'), [
+    # The masks of couplings alternate; MAF reverses the order of the coordinates instead.
+    ('realnvp_tabular', lambda parity: [MaskedAffineCoupling(parity, 8, .1), NORM]),
+    ('glow_tabular', lambda parity: [NORM, LULinear(), MaskedAffineCoupling(parity, 8, .1)]),
+    ('maf', lambda _: [MaskedAutoregressive((8, 8), .1), NORM, Reverse()])])
+def test_the_layers_of_tables_stand_in_their_order(name, block):
+  """From the data on, with the options that they were given; a learned base is the last."""
+  options = {'num_blocks': 3, 'hidden': 8, 'momentum': .5, 'dropout': .1}
+  expected = [Reshape((2, 2, 1), (4,)), *block(0), *block(1), *block(0)]
+  for extra, base in (({}, []), ({'learned_base': True}, [GaussianBase()]),
+                      ({'classes': 3}, [GaussianBase(3)])):
+    flow = models.create(name, (2, 2, 1), 'batch', **options, **extra)
+    assert list(flow.bijector.bijectors) == expected + base
+
+
 def test_events_without_a_second_number_are_an_error():
   with pytest.raises(ValueError, match=r'at least 2 numbers, got 1 in shape \(1,\)'):
     realnvp_tabular((1,))
@@ -163,7 +187,8 @@ def test_a_condition_that_would_be_ignored_or_is_missing_is_an_error(name):
   for call in calls(models.create(name, event), jnp.eye(2)):
     with pytest.raises(ValueError, match=r'takes no condition, got cond of shape \(2, 2\); leave'):
       call()
-  for cond, found in ((None, 'None'), (jnp.eye(2), r'\(2, 2\)'), (jnp.ones(2), r'\(2,\)')):
+  for cond, found in ((None, 'None'), (jnp.eye(2), r'\(2, 2\)'), (jnp.ones(2), r'\(2,\)'),
+                      (jnp.eye(3)[:1], r'\(1, 3\) for B = 2')):
     for call in calls(models.create(name, event, classes=3), cond):
       with pytest.raises(ValueError, match=rf'of 3 numbers: pass cond \[B, 3\], got {found}'):
         call()

@@ -1,6 +1,4 @@
-"""Layers and flows on images: initialisation from data, memory modes, masks, sizes that fit."""
-import functools
-
+"""Layers and flows on images: initialisation from data, masks, sizes that fit."""
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,18 +10,11 @@ from mollification.models.flows import multiscale
 from mollification.models.flows.actnorm import ActNorm
 from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Chain
-from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.glow import glow
 from mollification.models.flows.image_coupling import GlowNet, ImageCoupling, ResidualNet
 from mollification.models.flows.linear import LULinear, decompose
 from mollification.models.flows.repeat import Repeat
-from tests.models.support import equations, jit, random_variables
-
-forward_of = functools.partial(dict, method='forward_and_log_det')
-
-
-def _draw(*shape, seed=0):
-  return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+from tests.models.support import draw, equations, forward_of, jit, random_variables
 
 
 def _initialised(layer, x, shards):
@@ -34,7 +25,7 @@ def _initialised(layer, x, shards):
 
 @pytest.mark.parametrize('shards', [1, 4])
 def test_actnorm_starts_with_mean_0_and_variance_1_also_within_repeated_steps(shards):
-  x = 3. + 2. * _draw(8, 3, 3, 4)
+  x = 3. + 2. * draw(8, 3, 3, 4)
   step = Chain((ActNorm('batch'), LULinear()))
   variables = _initialised(Repeat(step, 2), x, shards)
   for copy in range(2):
@@ -49,7 +40,7 @@ def test_actnorm_starts_with_mean_0_and_variance_1_also_within_repeated_steps(sh
 
 
 def test_actnorm_leaves_masked_rows_out_and_survives_a_constant_channel():
-  x = _draw(6, 4).at[:, 2].set(7.)
+  x = draw(6, 4).at[:, 2].set(7.)
   keep = jnp.arange(6) < 4
   variables = ActNorm().init(jax.random.key(0), x, mask=keep, **forward_of())
   np.testing.assert_allclose(variables['params']['mean'], x[:4].mean(0), atol=1e-6)
@@ -57,12 +48,12 @@ def test_actnorm_leaves_masked_rows_out_and_survives_a_constant_channel():
 
 
 def test_the_linear_layer_starts_as_a_rotation_and_is_its_matrix():
-  x = _draw(2, 3, 3, 5)
+  x = draw(2, 3, 3, 5)
   variables = LULinear().init(jax.random.key(0), x, **forward_of())
   z, log_det = LULinear().apply(variables, x, **forward_of())
   np.testing.assert_allclose((z**2).sum(-1), (x**2).sum(-1), rtol=1e-4)
   np.testing.assert_allclose(log_det, 0., atol=1e-4)
-  weight = -np.asarray(_draw(5, 5, seed=1))    # negative pivots
+  weight = -np.asarray(draw(5, 5, seed=1))    # negative pivots
   params, fixed = decompose(weight)
   z, log_det = LULinear().apply({'params': params, 'fixed': fixed}, x, **forward_of())
   np.testing.assert_allclose(z, np.asarray(x) @ weight.T, atol=1e-5)
@@ -78,93 +69,12 @@ def test_matrices_that_cannot_be_inverted_are_errors(weight, message):
     decompose(weight)
 
 
-def _loss_and_gradients(coupling, x, cond, memory):
-  """Of twenty steps with random parameters: by parameters, input and condition."""
-  repeat = Repeat(Chain((ActNorm(), LULinear(), coupling)), 20, memory)
-  variables = random_variables(
-      lambda: repeat.init(jax.random.key(0), x, cond=cond, **forward_of()), scale=.1)
-  weights = _draw(*x.shape, seed=2)
-
-  def loss(params, x, cond):
-    z, log_det = repeat.apply({**variables, 'params': params}, x, train=True, cond=cond,
-                              **forward_of())
-    return (weights * z).sum() + jnp.sin(log_det).sum()
-  return jit(jax.value_and_grad(loss, (0, 1, 2)))(variables['params'], x, cond)
-
-
-@pytest.mark.parametrize('kind', ['table', pytest.param('image', marks=pytest.mark.slow)])
-def test_gradients_of_all_memory_modes_are_those_of_plain_autodiff(kind):
-  """At the depth of the paper's levels; tables have a condition too."""
-  given = {'table': (MaskedAffineCoupling(0, 8), _draw(2, 4), _draw(2, 3, seed=3)),
-           'image': (ImageCoupling(GlowNet(2, 8)), _draw(2, 4, 4, 4), None)}[kind]
-  value, gradients = _loss_and_gradients(*given, 'store')
-  assert all((g != 0.).any() for g in jax.tree.leaves(gradients))
-  for memory in ('remat', 'invertible'):
-    other, found = _loss_and_gradients(*given, memory)
-    np.testing.assert_allclose(other, value, rtol=1e-5)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(gradients), strict=True):
-      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
-
-
-def test_the_invertible_mode_has_no_forward_derivatives():
-  repeat, x = Repeat(ActNorm(), 2, 'invertible'), _draw(2, 3)
-  variables = repeat.init(jax.random.key(0), x, **forward_of())
-  run = lambda x: repeat.apply(variables, x, **forward_of())[0]
-  with pytest.raises(TypeError, match='forward-mode'):
-    jax.jvp(run, (x,), (x,))
-
-
-@pytest.mark.slow
-def test_gradients_and_statistics_of_a_rematerialised_realnvp_are_those_of_a_stored_one():
-  def update(memory):
-    flow = models.create('realnvp_image', (2, 2, 1), scales=1, features=2, blocks=1, memory=memory)
-    x = _draw(3, 2, 2, 1)
-    variables = random_variables(lambda: flow.init(
-        jax.random.key(0), x, None, train=True, method='loss'))
-
-    def loss(params):
-      (loss, _), state = flow.apply({**variables, 'params': params}, x, None, train=True,
-                                    method='loss', mutable=['batch_stats'])
-      return loss.sum(), state
-    return jit(jax.grad(loss, has_aux=True))(variables['params'])
-  for a, b in zip(jax.tree.leaves(update('remat')), jax.tree.leaves(update('store')), strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
-
-
-def test_memory_of_the_invertible_mode_does_not_grow_with_depth():
-  def kept(memory, count):
-    step = Chain((ActNorm(), LULinear(), ImageCoupling(GlowNet(2, 32))))
-    repeat, x = Repeat(step, count, memory), _draw(4, 8, 8, 4)
-    variables = random_variables(lambda: repeat.init(jax.random.key(0), x, **forward_of()))
-    loss = lambda p, x: repeat.apply({**variables, 'params': p}, x, **forward_of())[0].sum()
-    residuals = jax.eval_shape(lambda p, x: jax.vjp(loss, p, x)[1], variables['params'], x)
-    own = sum(a.size for a in jax.tree.leaves(variables))
-    return sum(a.size for a in jax.tree.leaves(residuals)) - own
-  events = 4 * 8 * 8 * 4
-  assert kept('store', 6) > kept('remat', 6) >= 6 * events
-  assert kept('invertible', 6) <= events < 2 * events
-
-
-def test_the_invertible_mode_refuses_batch_statistics():
-  repeat, x = Repeat(BatchNorm(), 2, 'invertible'), jnp.zeros((2, 3))
-  variables = repeat.init(jax.random.key(0), x, **forward_of())
-  with pytest.raises(ValueError, match='copies without batch statistics, got BatchNorm'):
-    repeat.apply(variables, x, **forward_of())
-
-
-@pytest.mark.parametrize(('options', 'message'), [
-    ({'count': 0}, 'once or more, got 0'), ({'count': 1, 'memory': 'disk'}, "got 'disk'")])
-def test_bad_repeats_are_errors(options, message):
-  with pytest.raises(ValueError, match=message):
-    Repeat(ActNorm(), **options)
-
-
 @pytest.mark.parametrize(('mask', 'kept'), [
     ('half', lambda i, j, c: c < 2), ('alternating', lambda i, j, c: c % 2 == 0),
     ('checkerboard', lambda i, j, c: (i + j) % 2 == 0)])
 @pytest.mark.parametrize('swap', [False, True])
 def test_a_coupling_keeps_its_part_and_changes_the_other(mask, kept, swap):
-  x = _draw(1, 3, 3, 4)
+  x = draw(1, 3, 3, 4)
   layer = ImageCoupling(GlowNet(4 if mask == 'checkerboard' else 2, 4), mask)
   variables = random_variables(lambda: layer.init(jax.random.key(0), x, **forward_of()))
   keep = np.fromfunction(kept, (3, 3, 4)) != swap
@@ -174,7 +84,7 @@ def test_a_coupling_keeps_its_part_and_changes_the_other(mask, kept, swap):
 
 
 def test_couplings_of_glow_start_as_a_scaling_by_sigmoid_of_2():
-  x = _draw(2, 2, 2, 4)
+  x = draw(2, 2, 2, 4)
   layer = ImageCoupling(GlowNet(2, 4))
   z, _ = layer.init_with_output(jax.random.key(0), x, **forward_of())[0]
   np.testing.assert_allclose(z[..., 2:], x[..., 2:] / (1. + np.exp(-2.)), rtol=1e-5)
@@ -182,7 +92,7 @@ def test_couplings_of_glow_start_as_a_scaling_by_sigmoid_of_2():
 
 def test_scales_of_glow_that_are_bounded_cannot_blow_an_inverse_up():
   """Where r is far below zero the published scale is none, and the inverse divides by it."""
-  z = _draw(2, 2, 2, 4)
+  z = draw(2, 2, 2, 4)
   found = {}
   for least in (0., .5):
     layer = ImageCoupling(GlowNet(2, 4, min_scale=least))
@@ -250,6 +160,29 @@ def test_a_class_conditional_base_needs_its_condition():
       base.init(jax.random.key(0), x, cond=cond, **forward_of())
 
 
+@pytest.mark.parametrize('event', [(4,), (2, 3, 4)])
+def test_each_class_has_a_mean_and_a_scale_of_its_own(event):
+  """And only the classes of a batch get a gradient."""
+  base, labels = multiscale.GaussianBase(3), np.array([2, 0, 2])
+  x, cond = draw(3, *event), jnp.eye(3)[labels]
+  variables = random_variables(lambda: base.init(jax.random.key(0), x, cond=cond, **forward_of()))
+
+  def run(params):
+    return base.apply({'params': params}, x, cond=cond, **forward_of())
+
+  p = jax.tree.map(np.asarray, variables['params'])
+  mean, log_scale = (np.broadcast_to(
+      (p[name] * np.exp(3. * p[f'{name}_logs']) + p[f'{name}_of_class'][labels]).reshape(
+          3, *[1] * (len(event) - 1), 4), x.shape) for name in ('mean', 'log_scale'))
+  z, log_det = jit(run)(variables['params'])
+  np.testing.assert_allclose(z, (x - mean) * np.exp(-log_scale), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(log_det, -log_scale.reshape(3, -1).sum(1), rtol=1e-5, atol=1e-6)
+  gradient = jit(jax.grad(lambda p: sum((part**2).sum() for part in run(p))))(variables['params'])
+  for name in ('mean_of_class', 'log_scale_of_class'):
+    assert (gradient[name][1] == 0.).all()
+    assert (gradient[name][jnp.array([0, 2])] != 0.).all()
+
+
 def _parameters(name, event, **options):
   flow = models.create(name, event, **options)
   variables = jax.eval_shape(lambda: flow.init(
@@ -294,20 +227,6 @@ def test_realnvp_has_the_couplings_of_both_published_forms(event, options, width
   assert all(isinstance(net, ResidualNet) for net in nets)
 
 
-def test_couplings_in_a_row_keep_the_two_parts_in_turn():
-  """Three by channels: the first half is kept, then the second, then the first again."""
-  x = _draw(1, 2, 2, 2)
-  repeat = Repeat(ImageCoupling(GlowNet(1, 4)), 3, alternate=True)
-  variables = random_variables(lambda: repeat.init(jax.random.key(0), x, **forward_of()))
-  layer = ImageCoupling(GlowNet(1, 4))
-  by_hand = x
-  for copy, swap in enumerate((False, True, False)):
-    params = jax.tree.map(lambda a, copy=copy: a[copy], variables['params']['bijector'])
-    by_hand, _ = layer.apply({'params': params}, by_hand, swap=swap, **forward_of())
-  z, _ = jit(lambda x: repeat.apply(variables, x, **forward_of()))(x)
-  np.testing.assert_allclose(z, by_hand, atol=1e-6)
-
-
 def test_full_size_realnvp_has_the_parameters_of_its_layers():
   def coupling(seen, changed, channels, width=64, blocks=8):
     conv = lambda size, a, b: size**2 * a * b + b     # a kernel and its gains
@@ -326,7 +245,7 @@ def _precisions(fn, *args):
 
 def test_matrices_are_multiplied_at_full_precision_where_they_are_to_be_inverted():
   """On a TPU a default product rounds to bfloat16, and W^-1 W would miss 1 by 1e-2."""
-  x, layer = _draw(2, 3, 3, 4), LULinear()
+  x, layer = draw(2, 3, 3, 4), LULinear()
   variables = random_variables(lambda: layer.init(jax.random.key(0), x, **forward_of()))
   run = lambda method: lambda v, x: layer.apply(v, x, method=method)
   loss = lambda p, x: run('forward_and_log_det')({**variables, 'params': p}, x)[0].sum()
@@ -343,7 +262,7 @@ def test_matrices_are_multiplied_at_full_precision_where_they_are_to_be_inverted
 
 def _glow(**options):
   flow = glow((2, 2, 1), 1, 2, 4, **options)
-  x = _draw(5, 2, 2, 1)
+  x = draw(5, 2, 2, 1)
   variables = random_variables(lambda: flow.init(
       jax.random.key(0), x, None, train=True, method='loss'), scale=.2)
   return flow, variables, x
@@ -389,7 +308,7 @@ def test_coupling_nets_in_bfloat16_stay_near_and_keep_float32_parameters_and_inv
 def test_gain_penalty_is_on_the_gains_of_weight_normalisation():
   flow = models.create('realnvp_image', (4, 4, 1), scales=1, features=2, blocks=1,
                        gain_penalty=.5)
-  x = _draw(2, 4, 4, 1)
+  x = draw(2, 4, 4, 1)
   variables = random_variables(lambda: flow.init(
       jax.random.key(0), x, None, train=True, method='loss'))
   flat = jax.tree_util.tree_leaves_with_path(variables['params'])

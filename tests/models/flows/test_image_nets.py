@@ -55,6 +55,14 @@ def test_the_residual_net_is_that_of_the_paper():
     assert 0. < np.abs(rough - exact).max() < .1 * np.abs(exact).max()
 
 
+def test_every_residual_block_starts_from_draws_of_its_own():
+  net = ResidualNet(outputs=1, features=2, blocks=2)
+  params = jit(lambda: net.init(jax.random.key(0), jnp.ones((1, 2, 2, 1))))()['params']['blocks']
+  for layer in ('WeightNormConv_0', 'WeightNormConv_1'):
+    first, second = params[layer]['kernel']
+    assert (first != second).all()
+
+
 def test_the_length_of_a_weight_normalised_kernel_does_not_matter():
   x, layer = jnp.ones((1, 2, 2, 3)), WeightNormConv(2, 1)
   variables = random_variables(lambda: layer.init(jax.random.key(0), x))
