@@ -101,7 +101,7 @@ def markdown(path):
             'training', 'samples and features'), ('---',) * 9]
   for name, own in sorted(found['programs'].items()):
     lines.append((*name.split('/'), f'{own["parameters"] / 1e6:.1f} M', f'{own["batch"]}',
-                  f'{own["updates"]:,}', f'{own["gflop"]:,.3g}', f'{own["memory_gb"]:.2g} GB',
+                  f'{own["updates"]:,}', f'{own["gflop"]:,.0f}', f'{own["memory_gb"]:.2g} GB',
                   f'{own["training_hours"]:.2g} h', f'{own["measuring_hours"]:.2g} h'))
   return (f'{comparison.as_markdown(lines)}\n\nHours a run on {Device(**found["device"])}; '
           f'{NOT_COUNTED}.')

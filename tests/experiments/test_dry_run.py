@@ -45,7 +45,7 @@ def test_estimates_are_kept_by_program_and_those_of_another_device_replaced(tmp_
   kept = json.loads(path.read_text())
   assert kept['programs']['cifar10/glow']['gflop'] == pytest.approx(1235.)
   *_, glow, vae, _, said = dry_run.markdown(path).splitlines()
-  assert glow == '| cifar10 | glow | 31.0 M | 64 | 100,000 | 1.24e+03 | 2.3 GB | 5.9 h | 0.12 h |'
+  assert glow == '| cifar10 | glow | 31.0 M | 64 | 100,000 | 1,235 | 2.3 GB | 5.9 h | 0.12 h |'
   assert vae.split('|')[7] == ' 3 GB '
   assert said.startswith('Hours a run on one a100 (19.5 TFLOP/s at 30%); likelihoods, features')
   dry_run.write(path, dry_run.Device('h100', .3), {'cifar10/vae': own})
