@@ -4,7 +4,10 @@ Paper row: none.
 Command:
   python -m mollification.main --config=configs/photo_patches_iwae.py --workdir=runs/photo_iwae
 Expected: none published.
-Measured: not yet.
+Measured: not at this size. With 5 samples, batches of 32 and nets an eighth as wide, 1,200 updates:
+  test log-likelihood vanilla -16795.2 ± 3.3, Gaussian -16807.4 ± 1.5 nats; Fréchet distance 380.37
+  ± 0.47 and 436 ± 52 in efficientnet_lite0_96 features (mean ± standard error of 2 seeds;
+  experiments/results/images, from `python -m experiments.table1 --scale=cpu`).
 
 Real colour with no download.
 """
