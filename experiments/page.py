@@ -85,7 +85,7 @@ def _as_html(text):
   text = re.sub(r'~~(.+?)~~', r'<del>\1</del>', text)
   found = markdown.markdown(text, extensions=['tables', 'fenced_code', 'sane_lists'])
   # Sentences may break over lines, numbers may not.
-  found = re.sub(r'<td>(?=(?:(?!</td>).){50})', '<td class="long">', found)
+  found = re.sub(r'<td>(?=(?:(?!</td>).){40})', '<td class="long">', found)
   found = found.replace('<table>', '<div class="table"><table>').replace(
     '</table>', '</table></div>')
   found = re.sub(r'<a href="#[^"]*">(.*?)</a>', r'\1', found)   # to sections that may not be here
