@@ -2,38 +2,48 @@
 import dataclasses
 import importlib
 
+import jax
 import numpy as np
 import pytest
 
-from mollification import build
-from mollification.training import loop
+from configs import synthetic_realnvp
+from mollification import build, build_sweep
+from mollification.training import loop, sweep
 
 
-def _gap(workdir, arg):
+def _gap(config, state):
   """Nats between the exact log-density and the flow's, mean over the test points, and its error."""
-  config = importlib.import_module('configs.synthetic_realnvp').get_config(arg)
-  run = build.build(config)
   evaluation = build.build_evaluation(config)
-  outcome = loop.train(run, workdir)
-  x, variables = evaluation.dataset.test.x, evaluation.variables(outcome.state)
+  x, variables = evaluation.dataset.test.x, evaluation.variables(state)
   found = evaluation.model.apply(variables, x, None, method='log_likelihood')
   gaps = np.asarray(evaluation.dataset.density.log_prob(x), np.float64) - np.asarray(found)
   return gaps.mean(), gaps.std() / np.sqrt(len(gaps))
 
 
 @pytest.mark.slow
-def test_realnvp_comes_near_the_mixture(tmp_path):
-  gap, sem = _gap(tmp_path, 'mollify.fraction=0.')
+def test_realnvp_comes_near_the_mixture():
+  """Two seeds of either arm, with three times the rate and twice the updates of the recorded runs.
+
+  At those the gaps are .033 to .054 nats, five of eight below .05: training is not at its end.
+  """
+  configs = [synthetic_realnvp.get_config(
+    f'seed={seed},mollify.fraction={fraction},optimizer.learning_rate=3e-3,total_steps=10000,'
+    'eval.every=10000,checkpoint.every=10000') for fraction in (0., .5) for seed in (0, 1)]
+  states, _ = sweep.train(build_sweep.build_sweep(configs))
+  gaps = [_gap(config, jax.tree.map(lambda a, i=i: a[i], states))
+          for i, config in enumerate(configs)]
+  print(', '.join(f'{gap:.4f} ± {sem:.4f}' for gap, sem in gaps))
   # No density beats the true one by more than the error of the mean.
-  assert -5 * sem < gap < .05
+  assert all(-5 * sem < gap < .05 for gap, sem in gaps), gaps
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('name', 'fraction'), [
-    ('two_gaussians', .5), ('eight_gaussians', 0.), ('eight_gaussians', .5)])
+@pytest.mark.parametrize('name', ['two_gaussians', 'eight_gaussians'])
+@pytest.mark.parametrize('fraction', [0., .5])
 def test_gaps_that_are_reported(tmp_path, name, fraction, record_property):
-  """Recorded, not bounded: the ring's modes are islands that a flow joins by bridges."""
-  gap, sem = _gap(tmp_path, f'data.name={name},mollify.fraction={fraction}')
+  """Of the recorded runs, not bounded: a ring's modes are islands that a flow joins by bridges."""
+  config = synthetic_realnvp.get_config(f'data.name={name},mollify.fraction={fraction}')
+  gap, sem = _gap(config, loop.train(build.build(config), tmp_path).state)
   record_property('gap_nats', float(gap))   # pytest-xdist cannot send NumPy's
   print(f'{name}, fraction {fraction}: {gap:.3f} ± {sem:.3f} nats from the exact density')
   assert gap > -5 * sem
