@@ -45,6 +45,10 @@ class Cell:
   def _first(self):
     return Autoencoder.open(self.autoencoder.folder)
 
+  @functools.cached_property
+  def _latents(self):
+    return self._first.latents()
+
   def build(self):
     """The run to train, and the config that its workdir is held to: also whose latents these are.
 
@@ -52,7 +56,7 @@ class Cell:
     """
     if not self.autoencoder.is_done():
       raise ValueError(f'{self.autoencoder.label} must be trained and measured first.')
-    return build.build(self.config, self._first.latents()), self._claimed()
+    return build.build(self.config, self._latents), self._claimed()
 
   def is_done(self):
     """Whether the density is trained to its end and measured."""
@@ -64,7 +68,7 @@ class Cell:
     """Records and a grid of samples of a trained density; False where a signal cut that short."""
     first = self._first
     images, step = first.opened.evaluation.dataset, int(state.step)
-    evaluation = build.build_evaluation(self.config, first.latents())
+    evaluation = build.build_evaluation(self.config, self._latents)
     sampler, variables = first.sampler(evaluation.model), evaluation.variables(state)
     key = rng.purpose_key(self.config.seed, 'sample')
     draw = functools.cache(lambda n: sampler(variables, key, n))

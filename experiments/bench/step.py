@@ -46,6 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import cifar10_vae, digits_vae, synthetic_realnvp
+from experiments import image_cells
 from experiments.bench import rows
 from mollification import build, parallel, rng
 from mollification.data import dataset
@@ -68,9 +69,9 @@ def overhead_blur():
 
 
 def _overhead(row, mollifier, bar):
-  identity, own = _updates(
-    cifar10_vae.get_config, f'batch_size={VAE_BATCH},mollify.heat_blur.sigma_max=24.', (32, 32, 3),
-    256, mollifier)
+  options = (f'batch_size={VAE_BATCH},'
+             f'mollify.heat_blur.sigma_max={image_cells.SIGMA_MAX["cifar10"]}')
+  identity, own = _updates(cifar10_vae.get_config, options, (32, 32, 3), 256, mollifier)
   timed = rows.interleaved(identity, own, 9, seconds=90)
   return [rows.Row(row, timed.b, 's/update', f'identity, batch {VAE_BATCH}, {timed.pairs} pairs',
                    timed.a, timed.ratio, bar, True)]
