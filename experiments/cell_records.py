@@ -28,14 +28,15 @@ class InFeatures:
     return features.load(self.network) if self.network else None
 
 
-def holds(folder, step, wanted):
+def holds(folder, step, wanted, among=None):
   """Whether the records in the workdir `folder` have all of `wanted` [InFeatures] of `step`.
 
-  What is wanted of no network by name may be in any that is not named.
+  What is wanted of no network by name may be in any that none of `among` names, which are all that
+  a step may have, `wanted` for None.
   """
   from mollification.evaluation import records
   found = [r for r in records.read_all(folder / 'records') if r.step == step]
-  named = {own.network for own in wanted} - {''}
+  named = {own.network for own in among or wanted} - {''}
 
   def there(own, metric, record):
     net = (record.features or {}).get('net')
@@ -58,16 +59,19 @@ def write_seconds(folder, **taken):
   """seconds.json of a run: `taken`, and what an update took by its metrics.jsonl.
 
   `update` is the mean; `quiet_update` the lower quartile over the intervals between rows, which
-  other work on the machine disturbed least. What was not timed in one go is None.
+  other work on the machine disturbed least. What was not timed in one go is None, or what is there.
   """
+  path = folder / 'seconds.json'
+  before = json.loads(path.read_text()) if path.exists() else {}
   rows = [row for row in metrics.read_rows(folder / 'metrics.jsonl')
           if 'time/seconds_per_step' in row]
-  found = {name: value and round(value, 1) for name, value in taken.items()}
+  found = {name: before.get(name) if value is None else round(value, 1)
+           for name, value in taken.items()}
   if rows:
     found['update'] = rows[-1]['time/seconds_per_step']
     found['quiet_update'] = quiet_pace([(row['step'], row['time/seconds_per_step'])
                                         for row in rows])
-  with files.replacing(folder / 'seconds.json') as part:
+  with files.replacing(path) as part:
     part.write_text(json.dumps(found) + '\n')
 
 

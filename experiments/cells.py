@@ -49,35 +49,34 @@ class Cell:
 
   def is_done(self):
     """Whether it is trained to its end and measured, without looking at its data or model."""
-    return _is_of(self) is True and self._measured(self.config.total_steps)
+    return _is_of(self) is True and self._holds(self.config.total_steps, self._of_last)
 
   def measure(self, state, stop):
-    """The records that it has not yet; False where a signal cut that short.
-
-    Those of its last step, in the data set's own features, come last, and say that all are there.
-    """
+    """The records that it has not yet; False where a signal cut that short."""
     from mollification import measure
     run, last = measure.open_run(self.folder), int(state.step)
-    options = {'kept': self.kept, 'allow_nonfinite': self.allow_nonfinite}
     every = self.config.checkpoint.keep_every
-    over = [step for step in measure.steps(self.folder) if every and step % every == 0]
-    for step, wanted in [*((step, own) for step in over if step != last
-                           for own in self.over_training), *((last, own) for own in self.more)]:
+    over = [step for step in measure.steps(self.folder)
+            if every and step % every == 0 and step != last]
+    for step, wanted in [*itertools.product(over, self.over_training),
+                         *((last, own) for own in self._of_last)]:
       if stop.requested:
         return False
-      if not cell_records.holds(self.folder, step, (wanted,)):
+      if not self._holds(step, (wanted,)):
         measure.measure(run, wanted.metrics, step=step, split=wanted.split, groups=wanted.groups,
-                        extractor=wanted.extractor(), num_samples=wanted.num_samples, **options)
-    if stop.requested:
-      return False
-    if not self._measured(last):
-      measure.measure(run, self.metrics, **options)
-    return True
+                        extractor=wanted.extractor(), num_samples=wanted.num_samples,
+                        kept=self.kept, allow_nonfinite=self.allow_nonfinite)
+    return not stop.requested
 
-  def _measured(self, step):
-    """Whether every metric has its records of `step`."""
-    return cell_records.holds(self.folder, step,
-                              (cell_records.InFeatures(self.metrics), *self.more))
+  @property
+  def _of_last(self):
+    """[InFeatures] of the last checkpoint; the most samples first, of which the others are part."""
+    from mollification.evaluation import frechet
+    return cell_records.InFeatures(self.metrics, groups=frechet.GROUPS), *self.more
+
+  def _holds(self, step, wanted):
+    """Whether the records of `step` have all of `wanted` [InFeatures]."""
+    return cell_records.holds(self.folder, step, wanted, self._of_last)
 
 
 class Stopped(Exception):

@@ -49,7 +49,8 @@ _SMALL = {
   'iwae': _NETS | {'model.num_samples': 5, 'batch_size': 32},
   'hvae': _NETS | {'model.leapfrog_steps': 1, 'batch_size': 32},
   'glow': {'model.steps': 4, 'model.hidden': 64},
-  'realnvp': {'model.features': 16, 'model.blocks': 1, 'model.scales': 2, 'batch_size': 32},
+  'realnvp': {'model.features': 16, 'model.blocks': 1, 'model.scales': 2, 'batch_size': 32,
+              'eval.batch_size': 32},
 }
 _UPDATES = {
   'fashion_mnist': {'vae': 8_000, 'beta_vae': 8_000, 'vae_iaf': 8_000, 'iwae': 2_500,

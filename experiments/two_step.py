@@ -122,7 +122,7 @@ class Autoencoder:
     """The run in `folder` at its last checkpoint."""
     opened = measure.open_run(folder)
     evaluation = opened.evaluation
-    variables = evaluation.variables(measure.restore(opened.folder, None, opened.template))
+    variables = measure.restore(opened, None).variables
     encode = jax.jit(lambda rows, keys: evaluation.model.apply(
       variables, evaluation.prepare(rows, keys), method='encode')[0])
     size, key = opened.config.eval.batch_size, rng.purpose_key(opened.config.seed, 'evaluate')

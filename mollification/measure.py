@@ -33,6 +33,23 @@ class Opened:
   identity: str
   evaluation: Evaluation
   template: Any   # what a checkpoint is restored into
+  restored: dict = dataclasses.field(default_factory=dict)   # {step: the last one asked for}
+
+
+class Checkpoint:
+  """A checkpoint of an Opened run: `step`, model `variables`, and samples that are drawn once."""
+
+  def __init__(self, evaluation, state):
+    self.step, self.variables = int(state.step), evaluation.variables(state)
+    self._evaluation, self._drawn = evaluation, {}
+
+  def samples(self, n, allow_nonfinite):
+    """`Evaluation.sample`: the first of those that are there, if they are enough."""
+    found = self._drawn.get(allow_nonfinite)
+    if found is None or found.n < n:
+      found = self._drawn[allow_nonfinite] = self._evaluation.sample(
+        self.variables, n, allow_nonfinite)
+    return found.first(n)
 
 
 def open_run(folder, params='', quantize=''):
@@ -78,10 +95,9 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   with parallel.together():
     extractor = checked(run, metrics, split, extractor, num_samples)
   evaluation, config = run.evaluation, run.config
-  state = restore(run.folder, step, run.template)
-  variables = evaluation.variables(state)
+  restored = restore(run, step)
   held_out = getattr(evaluation.dataset, split)
-  common = _common(run, int(state.step))
+  common = _common(run, restored.step)
   parallel.check_same('run and metrics', [common, measurements.sampling_of(config), list(metrics),
                                           split, num_samples])
   if write:
@@ -90,7 +106,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
 
   @functools.cache
   def samples():
-    found = evaluation.sample(variables, num_samples or held_out.num_examples, allow_nonfinite)
+    found = restored.samples(num_samples or held_out.num_examples, allow_nonfinite)
     if write:   # before a record says that the samples were measured
       parallel.by_first(
         picture, found, evaluation.dataset.levels,
@@ -100,8 +116,8 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   def measured_in_turn():
     for metric in metrics:
       if metric in measurements.MEASURES:
-        yield measurements.MEASURES[metric](evaluation, variables, held_out, samples, config,
-                                            common)
+        yield measurements.MEASURES[metric](evaluation, restored.variables, held_out, samples,
+                                            config, common)
     if extractor:
       yield from measurements.in_features(
         _in_features(metrics), extractor, evaluation.dataset, held_out, samples, config, common,
@@ -187,17 +203,16 @@ def drawn(run, name, *, step=None, num_samples=0, allow_nonfinite=False):
   Several processes share them: all must call it.
   """
   evaluation, config = run.evaluation, run.config
-  state = restore(run.folder, step, run.template)
-  parallel.check_same('run and samples', [_common(run, int(state.step)),
+  found = restore(run, step)
+  parallel.check_same('run and samples', [_common(run, found.step),
                                           measurements.sampling_of(config), num_samples])
-  samples = evaluation.sample(evaluation.variables(state),
-                              num_samples or evaluation.dataset.test.num_examples, allow_nonfinite)
+  samples = found.samples(num_samples or evaluation.dataset.test.num_examples, allow_nonfinite)
   notes = ()
   if samples.nonfinite:
     notes += (f'{samples.nonfinite} of {samples.n} samples of {name} are not finite',)
   settings = ', '.join(f'{key} {value}' for key, value in measurements.sampling_of(config).items())
   return sources.from_array(
-    samples.x, name, f'samples of step {int(state.step)}, {config.eval.params}, seed '
+    samples.x, name, f'samples of step {found.step}, {config.eval.params}, seed '
     f'{config.seed}, {settings}', notes, evaluation.dataset.levels)
 
 
@@ -261,20 +276,27 @@ def _in_features(metrics):
   return [metric for metric in metrics if metric in measurements.IN_FEATURES]
 
 
-def restore(folder, step, template):
-  """The state in the workdir `folder` at `step`, 'best' or None for the newest, as `template`.
+def restore(run, step):
+  """The Checkpoint of an Opened run at `step`, 'best' or None for the newest.
 
-  Raises FileNotFoundError where there is no such checkpoint.
+  That of a step by its number is kept until another is asked for: none changes. Raises
+  FileNotFoundError where there is no such checkpoint.
   """
+  if step in run.restored:
+    return run.restored[step]
+  run.restored.clear()   # before there are two of them in memory
   name = 'best' if step == 'best' else 'checkpoints'
-  path = pathlib.Path(folder) / name
+  path = run.folder / name
   if not path.is_dir():
-    raise FileNotFoundError(f'{folder} holds no {name}; train there first.')
+    raise FileNotFoundError(f'{run.folder} holds no {name}; train there first.')
   with checkpoint.manager(path, read_only=True) as manager:
-    found = checkpoint.restore(manager, template, None if step == 'best' else step)
+    found = checkpoint.restore(manager, run.template, None if step == 'best' else step)
   if found is None:
     raise FileNotFoundError(f'{path} holds no checkpoint yet.')
-  return found[1]
+  restored = Checkpoint(run.evaluation, found[1])
+  if step not in (None, 'best'):
+    run.restored[step] = restored
+  return restored
 
 
 def _common(run, step):

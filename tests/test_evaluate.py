@@ -21,7 +21,7 @@ def _importance_bound(run, num_samples, chunk):
   evaluation = run.evaluation
   fn = functools.partial(evaluation.model.apply, method='importance_bound',
                          num_samples=num_samples, chunk=chunk)
-  variables = evaluation.variables(measure.restore(run.folder, None, run.template))
+  variables = measure.restore(run, None).variables
   return likelihood.log_likelihood(
     fn, variables, evaluation.dataset.test.x, evaluation.prepare,
     rng.purpose_key(run.config.seed, 'evaluate'), batch_size=90).mean

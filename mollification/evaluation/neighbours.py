@@ -63,11 +63,17 @@ def _squared_radii(x, *ks):
   k = max(ks)
   _check(x, x, k + 1)
   best = np.full((len(x), k), np.inf)
-  for rows, columns, squared in _blocks(x, x):
-    if rows == columns:
-      np.fill_diagonal(squared, np.inf)
+
+  def look(rows, squared):
     both = np.concatenate([best[rows], squared], axis=1)
     best[rows] = np.partition(both, k - 1, axis=1)[:, :k]
+
+  for rows, columns, squared in _blocks(x):
+    if rows == columns:
+      np.fill_diagonal(squared, np.inf)
+    else:
+      look(columns, squared.T)
+    look(rows, squared)
   best.sort(axis=1)
   return best.T[np.array(ks) - 1]
 
@@ -113,14 +119,18 @@ def _check(x, y, least):
                      f'{y.shape}; use more examples.')
 
 
-def _blocks(x, y):
-  """(slice of x, slice of y, squared distances) over all pairs of blocks."""
+def _blocks(x, y=None):
+  """(slice of x, slice of y, squared distances) over all pairs of blocks.
+
+  Without y over those of x with itself, each pair once.
+  """
+  alone, y = y is None, x if y is None else y
   # Large means would cancel in |x|² - 2xy + |y|².
   centre = np.asarray(y[:BLOCK], np.float64).mean(0)
   for i in range(0, len(x), BLOCK):
     rows = slice(i, min(i + BLOCK, len(x)))
     a = np.asarray(x[rows], np.float64) - centre
-    for j in range(0, len(y), BLOCK):
+    for j in range(i if alone else 0, len(y), BLOCK):
       columns = slice(j, min(j + BLOCK, len(y)))
       b = np.asarray(y[columns], np.float64) - centre
       squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2 * (a @ b.T)

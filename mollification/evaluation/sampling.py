@@ -15,17 +15,26 @@ GRID_PIXELS = 512   # width that grids of small images are enlarged to, at most
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-  """`x` [N, *event] in model space or stored units; `nonfinite` counts samples with NaN or inf.
+  """`x` [N, *event] in model space or stored units; `finite` [N] says which have no NaN or inf.
 
-  They are counted in model space, before quantisation turns them into ordinary grey levels.
+  That is seen in model space, before quantisation turns them into ordinary grey levels.
   """
   x: np.ndarray
-  nonfinite: int
+  finite: np.ndarray
 
   @property
   def n(self):
     """Number of samples."""
     return len(self.x)
+
+  @property
+  def nonfinite(self):
+    """Number of samples with NaN or inf."""
+    return int((~self.finite).sum())
+
+  def first(self, n):
+    """The first `n` of them, which are what drawing so few would have given."""
+    return Samples(self.x[:n], self.finite[:n])
 
 
 def make_sampler(sample_fn, invert=None, *, batch_size, temperature=None, allow_nonfinite=False,
@@ -55,22 +64,22 @@ def make_sampler(sample_fn, invert=None, *, batch_size, temperature=None, allow_
     # Shares are of one size; what of the last ones lies beyond n is drawn too, and left out.
     size = -(-n // jax.process_count()) if shared else n
     own = np.arange(size) + (jax.process_index() * size if shared else 0)
-    x, nonfinite = None, 0
+    x, finite = None, np.empty(n, bool)
     for where, found in batching.map_rows(
         mapped, (variables, key), size, batch_size, first=first + int(own[0]),
         arrays=() if cond is None else (np.asarray(cond)[own.clip(max=n - 1)],)):
-      for i, (block, finite) in enumerate(parallel.all_processes(found) if shared else [found]):
+      for i, (block, are_finite) in enumerate(parallel.all_processes(found) if shared else [found]):
         rows = slice(i * size + where.start, min(i * size + where.stop, n))
         count = max(0, rows.stop - rows.start)
         if x is None:
           x = np.empty((n, *block.shape[1:]), block.dtype)
-        x[rows] = block[:count]
-        nonfinite += int((~finite[:count]).sum())
-    if nonfinite and not allow_nonfinite:
+        x[rows], finite[rows] = block[:count], are_finite[:count]
+    samples = Samples(x, finite)
+    if samples.nonfinite and not allow_nonfinite:
       raise FloatingPointError(
-        f'{nonfinite} of {n} samples are not finite; lower the temperature, or pass '
+        f'{samples.nonfinite} of {n} samples are not finite; lower the temperature, or pass '
         'allow_nonfinite=True and report the count.')
-    return Samples(x, nonfinite)
+    return samples
 
   return sampler
 
