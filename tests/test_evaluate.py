@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from mollification import measure, metrics, rng, score
-from mollification.evaluation import features, frechet, likelihood, records, statistics_file
+from mollification.evaluation import (
+  features,
+  frechet,
+  likelihood,
+  records,
+  sampling,
+  statistics_file,
+)
 from mollification.training import loop, workdir
 from tests.evaluation.toy import Toy, passes
 from tests.test_score import binary
@@ -25,6 +32,38 @@ def _importance_bound(run, num_samples, chunk):
   return likelihood.log_likelihood(
     fn, variables, evaluation.dataset.test.x, evaluation.prepare,
     rng.purpose_key(run.config.seed, 'evaluate'), batch_size=90).mean
+
+
+def test_a_checkpoint_is_restored_and_sampled_once(tmp_path):
+  loop.train(tiny.build.build(tiny.config(checkpoint__every=4)), tmp_path)
+  (tmp_path / 'config.json').write_text(json.dumps(tiny.config().to_dict()))
+  run = measure.open_run(tmp_path)
+  last = measure.restore(run, 8)
+  assert measure.restore(run, 8) is last
+  assert measure.restore(run, 4).step == 4
+  assert measure.restore(run, 8) is not last    # one at a time
+  assert measure.restore(run, None).step == 8   # which one that is may change
+  assert measure.restore(run, None) is not measure.restore(run, None)
+  drawn = []
+
+  def sample(variables, n, allow_nonfinite):
+    drawn.append((n, allow_nonfinite))
+    return run.evaluation.sample(variables, n, allow_nonfinite)
+
+  evaluation = dataclasses.replace(run.evaluation, sample=sample)
+  restored = measure.Checkpoint(evaluation, tiny.newest(tmp_path / 'checkpoints')[1])
+  many = restored.samples(7, True)
+  few = restored.samples(5, True)   # what drawing so few gives
+  np.testing.assert_array_equal(few.x, run.evaluation.sample(restored.variables, 5, True).x)
+  assert (many.n, few.n, few.nonfinite) == (7, 5, 0)
+  assert restored.samples(9, True).n == 9
+  assert restored.samples(5, False).n == 5   # those that count need not be those that may fail
+  assert drawn == [(7, True), (9, True), (5, False)]
+
+
+def test_samples_that_are_not_finite_are_counted_among_the_first():
+  samples = sampling.Samples(np.zeros((4, 2)), np.array([True, False, True, False]))
+  assert (samples.nonfinite, samples.first(3).nonfinite, samples.first(1).nonfinite) == (2, 1, 0)
 
 
 def test_evaluation_needs_the_workdir_alone(tmp_path):

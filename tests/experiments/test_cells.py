@@ -153,7 +153,6 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
 
 
 def test_what_is_measured_in_other_features_and_over_training(tmp_path):
-  """The records of the last update come last: that they are there says that all are."""
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
   # A size of its own: a network is kept in the process, compiled for the devices of its first test.
   other = cell_records.InFeatures(('pr',), 'efficientnet_lite0_40', 20, 'validation')
@@ -185,6 +184,11 @@ def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   again = {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()}
   assert again.keys() == written.keys()
   assert sum(again[p] != written[p] for p in written) == 1
+  measured_again = json.loads((tmp_path / 'seconds.json').read_text())
+  assert measured_again['training'] == seconds['training']
+  own = cell_records.InFeatures(('pr',))   # what there is in a network by name is not meant
+  assert cell_records.holds(tmp_path, 8, (own,))
+  assert not cell_records.holds(tmp_path, 8, (own,), among=(own, other))
 
 
 def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypatch):
@@ -196,7 +200,7 @@ def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypat
     cells.train_and_measure(cell)
 
 
-def test_a_signal_cuts_measuring_short_and_the_records_of_the_end_come_last(tmp_path, monkeypatch):
+def test_a_signal_cuts_measuring_short_and_what_it_had_saved_is_no_point_of_a_curve(tmp_path, monkeypatch):
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
   cell = cells.Cell(config, tmp_path, ('mmd',), 'tiny',
                     over_training=(cell_records.InFeatures(('mmd',)),))
@@ -206,10 +210,10 @@ def test_a_signal_cuts_measuring_short_and_the_records_of_the_end_come_last(tmp_
   monkeypatch.setattr(measure, 'measure', lambda run, metrics, step=None, **_: steps.append(step))
   stop, state = preemption.Stop(), types.SimpleNamespace(step=8)
   assert cell.measure(state, stop)
-  assert steps == [4, None]   # what a signal had saved at 3 is in no other run's curve
+  assert steps == [4, 8]   # what a signal had saved at 3 is in no other run's curve
   stop.requested = True
   assert not cell.measure(state, stop)
-  assert steps == [4, None]
+  assert steps == [4, 8]
 
 
 def test_one_cell_that_fails_leaves_the_others_theirs(tmp_path):
