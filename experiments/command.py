@@ -102,14 +102,19 @@ def _print(text):
   print(('\r\x1b[K' if sys.stdout.isatty() else '') + text, flush=True)
 
 
+def check_record():
+  """Raise ValueError where what is no result would be recorded."""
+  if FLAGS.record and FLAGS.smoke:
+    raise ValueError('--record is for whole runs; leave --smoke out.')
+
+
 def run(experiment):
   """Parse the flags and call `experiment(workdir)`."""
 
   def main(argv):
     del argv
     with cli.one_line_errors(FLAGS.debug):
-      if FLAGS.record and FLAGS.smoke:
-        raise ValueError('--record is for whole runs; leave --smoke out.')
+      check_record()
       experiment(pathlib.Path(FLAGS.workdir))
 
   app.run(main, flags_parser=cli.parse_flags)

@@ -24,7 +24,7 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
 def define_flags(table, scale):
   """Those of the command of one of `image_cells.TABLES`, `scale` the size by default."""
   command.define_flags('images', cells='Runs, or DATASET[/MODEL[/ARM]] of several')
-  flags.DEFINE_enum('scale', scale, list(image_cells.TABLES[table]), 'Size of the table.')
+  define_scale(scale, list(image_cells.TABLES[table]))
   flags.DEFINE_integer('seeds', 0, 'Seeds an arm; 0: as many as the table has.', lower_bound=0)
   flags.DEFINE_string('shard', '1/1', 'i/n: every n-th run from the i-th on.')
   flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
@@ -34,12 +34,20 @@ def define_flags(table, scale):
                      upper_bound=1.)
 
 
+def define_scale(scale, known):
+  """--scale, `scale` by default; 'smoke' is that one with --smoke."""
+  flags.DEFINE_enum('scale', scale, [*known, 'smoke'], f'Size; smoke: {scale} with --smoke.')
+
+
 def settle(root):
   """The folder of the runs, --smoke apart from the others; decides what the workers run on.
 
   At the paper's scale one process drives all devices of a host: a second one would find their
   memory taken. Smaller runs are several on the cores of a CPU, unless JAX_PLATFORMS says otherwise.
   """
+  if FLAGS.scale == 'smoke':
+    FLAGS.scale, FLAGS.smoke = FLAGS['scale'].default, True
+    command.check_record()
   if FLAGS.scale != 'paper':
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   elif not FLAGS['workers'].present:

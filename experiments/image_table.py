@@ -48,8 +48,10 @@ def text(root, table, scale):
   parts = []
   for dataset, found in read(root, table, scale).items():
     of_set = rows([cell for cell, _ in found])
-    parts += [f'{dataset}:', comparison.text_table(of_set),
-              *image_findings.sentences(found, of_set, _folder(root, scale, dataset))]
+    for network, own in _by_network(of_set):
+      parts += [f'{dataset}, in the features of {network}:' if network else f'{dataset}:',
+                comparison.text_table(own)]
+    parts += image_findings.sentences(found, of_set, _folder(root, scale, dataset))
   return '\n\n'.join(parts) or 'no records yet'
 
 
@@ -70,11 +72,16 @@ def _folder(root, scale, dataset):
 
 def as_markdown(of_set):
   """A table for each network whose features are looked at, that of the data set's own first."""
-  networks = sorted({row.metric.partition('@')[2] for row in of_set})
   return '\n\n'.join(
-    (f'In the features of {network}:\n\n' if network else '') + comparison.as_markdown(table_lines(
-      [row for row in of_set if row.metric.partition('@')[2] == network]))
-    for network in networks)
+    (f'In the features of {network}:\n\n' if network else '')
+    + comparison.as_markdown(table_lines(own)) for network, own in _by_network(of_set))
+
+
+def _by_network(of_set):
+  """(network, its Rows), that of the data set's own, called '', first."""
+  networks = sorted({row.metric.partition('@')[2] for row in of_set})
+  return [(network, [row for row in of_set if row.metric.partition('@')[2] == network])
+          for network in networks]
 
 
 def table_lines(of_set):

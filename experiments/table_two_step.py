@@ -99,6 +99,6 @@ def text(root, scale):
 
 if __name__ == '__main__':
   command.define_flags('images')
-  flags.DEFINE_enum('scale', 'digits', SCALES, 'Size of the table.')
+  image_command.define_scale('digits', SCALES)
   flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
   command.run(run)

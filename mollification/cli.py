@@ -25,7 +25,12 @@ def fail(message):
 
 
 def parse_flags(argv):
-  """Parse flags for `app.run`; a wrong flag or config key ends the process with one line."""
+  """Parse flags for `app.run`; a wrong flag or config key ends the process with one line.
+
+  --dry-run is --dry_run, as elsewhere.
+  """
+  argv = [re.sub('^--[a-z]+(-[a-z]+)+', lambda flag: '--' + flag[0][2:].replace('-', '_'), given)
+          for given in argv]
   for name, value in _QUIET_TENSORFLOW.items():
     os.environ.setdefault(name, value)
   try:

@@ -2,6 +2,7 @@
 import warnings
 
 import pytest
+from absl import flags
 
 from mollification import cli
 
@@ -39,3 +40,12 @@ def test_warnings_are_one_line():
   with cli.one_line_errors():
     assert show() == 'warning: mind the gap\n'
   assert show() == before
+
+
+def test_flags_may_be_spelled_with_dashes(monkeypatch):
+  own = flags.FlagValues()
+  flags.DEFINE_bool('dry_run', False, '', flag_values=own)
+  flags.DEFINE_string('out', '', '', flag_values=own)
+  monkeypatch.setattr(cli.flags, 'FLAGS', own)
+  assert cli.parse_flags(['name', '--dry-run', '--out=--a-b', 'some-file']) == ['name', 'some-file']
+  assert (own.dry_run, own.out) == (True, '--a-b')

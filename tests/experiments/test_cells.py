@@ -200,7 +200,7 @@ def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypat
     cells.train_and_measure(cell)
 
 
-def test_a_signal_cuts_measuring_short_and_what_it_had_saved_is_no_point_of_a_curve(tmp_path, monkeypatch):
+def test_a_signal_cuts_measuring_short_and_adds_no_point_to_a_curve(tmp_path, monkeypatch):
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
   cell = cells.Cell(config, tmp_path, ('mmd',), 'tiny',
                     over_training=(cell_records.InFeatures(('mmd',)),))

@@ -12,6 +12,7 @@ import pytest
 
 from experiments import (
   cells,
+  command,
   comparison,
   image_cells,
   image_command,
@@ -69,16 +70,23 @@ def test_small_runs_take_the_cores_and_those_of_the_paper_one_process(monkeypatc
 
   class Flags(types.SimpleNamespace):
     def __getitem__(self, name):
-      return types.SimpleNamespace(present=False)
+      return types.SimpleNamespace(present=False, default='cpu')
 
-  flags = Flags(scale='cpu', smoke=False, workers=2)
-  monkeypatch.setattr(image_command, 'FLAGS', flags)
+  flags = Flags(scale='cpu', smoke=False, record=False, workers=2)
+  for module in (command, image_command):
+    monkeypatch.setattr(module, 'FLAGS', flags)
   image_command.settle(tmp_path)
   assert (os.environ['JAX_PLATFORMS'], flags.workers) == (given or 'cpu', 2)
   monkeypatch.delenv('JAX_PLATFORMS')
   flags.scale = 'paper'
   image_command.settle(tmp_path)
   assert ('JAX_PLATFORMS' in os.environ, flags.workers) == (False, 1)
+  flags.scale = 'smoke'
+  assert image_command.settle(tmp_path) == tmp_path / 'smoke'
+  assert (flags.scale, flags.smoke) == ('cpu', True)
+  flags.scale, flags.record = 'smoke', True
+  with pytest.raises(ValueError, match='--record is for whole runs'):
+    image_command.settle(tmp_path)
 
 
 def test_runs_are_chosen_by_the_parts_of_their_names():
