@@ -107,7 +107,7 @@ class Flow(Model, kw_only=True):
     return self.gain_penalty * sum((v**2).sum() for path, v in params.items() if path[-1] == 'gain')
 
   def _condition(self, cond, size):
-    """`cond` as f takes it, for `size` examples."""
+    """`cond` as f takes it, for `size` examples: float32, since whole numbers have no gradient."""
     if self.of_level and cond is None:
       return jnp.zeros((size, 1))
     if not self.conditions and cond is not None:
@@ -117,7 +117,7 @@ class Flow(Model, kw_only=True):
       raise ValueError(f'this flow has a condition of {self.conditions} numbers: pass cond [B, '
                        f'{self.conditions}], got {None if cond is None else cond.shape} for B = '
                        f'{size}.')
-    return cond
+    return None if cond is None else cond.astype(jnp.float32)
 
   def _largest_error(self, x, cond, mask, axis_name):
     """Largest |f^-1(f(x)) - x| [] of the batch's first `inverse_error` examples; no gradient.

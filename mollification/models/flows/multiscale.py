@@ -139,7 +139,7 @@ def latent_shapes(event_shape, levels, *, squeezes, name='levels'):
     most = _most_levels(height, width) + levels - squeezes
     raise ValueError(f'{levels} {name} need sides that are multiples of {factor}, got {height}×'
                      f'{width}; take {_nearest(height, factor)}×{_nearest(width, factor)}, or '
-                     + (f'at most {most} {name}.' if most else 'a tabular flow.'))
+                     + (f'{name}={most} or less.' if most else 'a tabular flow.'))
   shapes = []
   for level in range(levels):
     if level < squeezes:

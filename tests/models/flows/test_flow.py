@@ -14,7 +14,7 @@ from mollification.models.flows.maf import MaskedAutoregressive
 from mollification.models.flows.multiscale import GaussianBase
 from mollification.models.flows.permutation import Reverse
 from mollification.models.flows.realnvp import realnvp_tabular
-from tests.models.support import jit, random_variables
+from tests.models.support import draw, jit, random_variables
 
 
 def _flow(event, name='realnvp_tabular', **options):
@@ -124,6 +124,20 @@ def test_the_layers_of_tables_stand_in_their_order(name, block):
                       ({'classes': 3}, [GaussianBase(3)])):
     flow = models.create(name, (2, 2, 1), 'batch', **options, **extra)
     assert list(flow.bijector.bijectors) == expected + base
+
+
+def test_a_one_hot_condition_may_be_of_whole_numbers():
+  """Also where the backward pass inverts, which has a gradient by the condition."""
+  flow = models.create('glow', (4, 4, 1), None, levels=1, steps=2, hidden=4, classes=3,
+                       memory='invertible')
+  x, cond = draw(3, 4, 4, 1), jnp.eye(3)
+  variables = random_variables(lambda: flow.init(jax.random.key(1), x, cond, method='log_prob'))
+
+  @jit
+  def gradient(cond):
+    return jax.grad(lambda params: flow.apply(
+      {**variables, 'params': params}, x, cond, method='log_prob').sum())(variables['params'])
+  jax.tree.map(np.testing.assert_array_equal, gradient(cond.astype(int)), gradient(cond))
 
 
 def test_events_without_a_second_number_are_an_error():

@@ -137,8 +137,8 @@ def test_a_coupling_by_channels_needs_an_even_number_of_them():
 
 @pytest.mark.parametrize(('name', 'event', 'options', 'message'), [
     ('glow', (28, 28, 1), {'levels': 3},
-     '3 levels need sides that are multiples of 8, got 28×28; take 32×32, or at most 2 levels'),
-    ('glow', (32, 30, 3), {}, 'multiples of 8, got 32×30; take 32×32, or at most 1 levels'),
+     '3 levels need sides that are multiples of 8, got 28×28; take 32×32, or levels=2 or less'),
+    ('glow', (32, 30, 3), {}, 'multiples of 8, got 32×30; take 32×32, or levels=1 or less'),
     ('glow', (31, 31, 3), {'levels': 1}, 'of 2, got 31×31; take 32×32, or a tabular flow'),
     ('glow', (8, 8, 0), {}, r'images that are not empty, got \(8, 8, 0\)'),
     ('glow', (8, 8, 1), {'levels': 1, 'hidden': 0}, 'hidden must be at least 1, got 0'),
@@ -147,7 +147,7 @@ def test_a_coupling_by_channels_needs_an_even_number_of_them():
     ('glow', (64,), {}, r'needs images \[H, W, C\], got \(64,\); use a tabular flow'),
     ('glow', (8, 8, 1), {'levels': 0}, 'levels must be at least 1, got 0'),
     ('realnvp_image', (28, 28, 1), {'scales': 4},
-     '4 scales need sides that are multiples of 8, got 28×28; take 32×32, or at most 3 scales')])
+     '4 scales need sides that are multiples of 8, got 28×28; take 32×32, or scales=3 or less')])
 def test_events_that_do_not_fit_name_the_sizes_that_do(name, event, options, message):
   with pytest.raises(ValueError, match=message):
     models.create(name, event, **options)
