@@ -93,10 +93,13 @@ def replacing(folder, place):
   """A copy of the records, config and seconds of the run in `folder`, to be added to.
 
   It takes the place of `place` once the block ends, and of nothing if that raises. Raises
-  ValueError where a run of another config is recorded there.
+  ValueError where a run of another config, or of none that is known, is recorded there.
   """
   from mollification.training import workdir
   old, new = (workdir.read_config(path) for path in (place, folder))
+  if old is None and (place / 'records').exists():
+    raise ValueError(f'{place} holds records of a config that nobody knows; move them away to '
+                     f'record {folder}.')
   if old is not None and workdir.identity(old) != workdir.identity(new):
     raise ValueError(f'{place} holds the record of another config; move it away to record '
                      f'{folder}.')

@@ -43,13 +43,21 @@ class Cell:
     return *self.more, *self.over_training
 
   def build(self):
-    """The run to train, and the config that its workdir is held to."""
+    """The run to train."""
     from mollification import build
-    return build.build(self.config), self.config.to_dict()
+    return build.build(self.config)
+
+  def claimed(self):
+    """The config that its workdir is held to."""
+    return self.config.to_dict()
 
   def is_done(self):
     """Whether it is trained to its end and measured, without looking at its data or model."""
-    return _is_of(self) is True and self._holds(self.config.total_steps, self._of_last)
+    return is_of(self) is True and self.is_measured()
+
+  def is_measured(self):
+    """Whether its folder has all records of its last update; nothing else is looked at."""
+    return self._holds(self.config.total_steps, self._of_last)
 
   def measure(self, state, stop):
     """The records that it has not yet; False where a signal cut that short."""
@@ -98,8 +106,8 @@ def train_and_measure(cell):
     stop.armed = True   # a worker that ends on the spot would take the others with it
     for wanted in cell.networks:
       wanted.extractor()   # weights that are not there are missed before hours are spent
-    run, claimed = cell.build()
-    workdir.claim(cell.folder, claimed, run.data)
+    run = cell.build()
+    workdir.claim(cell.folder, cell.claimed(), run.data)
     if stop.requested:
       return None
     outcome = loop.train(run, cell.folder, stop=stop, label=f'{cell.label}: ')
@@ -235,11 +243,11 @@ def _start(compiled, shares):
   jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
 
 
-def _is_of(cell):
+def is_of(cell):
   """Whether the folder of a Cell holds a run of its config; None where it holds no run."""
   from mollification.training import workdir
   kept = workdir.read_config(cell.folder)
-  return None if kept is None else workdir.identity(kept) == workdir.identity(cell.config.to_dict())
+  return None if kept is None else workdir.identity(kept) == workdir.identity(cell.claimed())
 
 
 def updates_done(cell):
@@ -252,7 +260,7 @@ def state(cell):
   """How far a Cell is, in words."""
   if cell.is_done():
     return 'done'
-  if _is_of(cell) is False:
+  if is_of(cell) is False:
     return 'a run of another config is there, and would be refused'
   done, total = updates_done(cell), cell.config.total_steps
   if done == total:

@@ -11,6 +11,7 @@ import pathlib
 
 from mollification.evaluation import features, records
 from mollification.metrics import Moments
+from mollification.training import workdir
 
 # Two-sided 95 % quantiles of Student's t by degrees of freedom.
 T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -68,7 +69,8 @@ def read(root):
   in the features of another network than the data set's own are called METRIC@NET, and may be
   against any split.
 
-  Raises ValueError where two records are of one figure (with other numbers of samples, say).
+  Raises ValueError where two records are of one figure (with other numbers of samples, say), and
+  where one is of another config than that of its run.
   """
   found = []
   for folder in sorted(pathlib.Path(root).glob('*/*/*/records')):
@@ -76,6 +78,7 @@ def read(root):
     wanted = [r for r in records.read_all(folder)
               if r.reference['split'] == 'test' or '@' in _named(r)]
     wanted = [r for r in wanted if r.params == 'raw'] or wanted
+    _check_config(folder.parent, wanted)
     last = _last_step(folder.parent, wanted)
     wanted = [r for r in wanted if r.step == last]
     metrics = [_named(r) for r in wanted]
@@ -86,6 +89,16 @@ def read(root):
     found += [(Cell(_label(model, r), arm, r.seed, metric, r.value), r)
               for metric, r in zip(metrics, wanted)]
   return found
+
+
+def _check_config(run, wanted):
+  """Raise ValueError where a record is of another config than the one beside it."""
+  config = workdir.read_config(run)
+  strange = [r for r in wanted if config is not None
+             and r.config_sha256 != workdir.identity(config)]
+  if strange:
+    raise ValueError(f'{run}/records holds a {strange[0].metric} of another config than '
+                     f'{run}/config.json; move it away.')
 
 
 def _last_step(run, wanted):
@@ -191,10 +204,14 @@ def write_csv(path, header, rows):
 
 def text_table(rows):
   """The table for a terminal."""
-  cells = [HEADER, *lines(rows)]
-  widths = [max(len(row[i]) for row in cells) for i in range(len(HEADER))]
-  text = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
-          for row in cells]
+  return as_text([HEADER, *lines(rows)])
+
+
+def as_text(lines):
+  """Tuples of text, the header first, as a table for a terminal."""
+  widths = [max(map(len, column)) for column in zip(*lines)]
+  text = ['  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+          for line in lines]
   return '\n'.join([text[0], '-' * len(text[0]), *text[1:]])
 
 
@@ -210,8 +227,13 @@ def as_markdown(lines):
 
 
 def verdicts(rows):
-  """Counter of the verdicts; bits_per_dim is log_likelihood in other units: one, not two."""
-  return collections.Counter(row.verdict for row in rows if row.metric != 'bits_per_dim')
+  """Counter of the verdicts, of what could differ.
+
+  bits_per_dim is log_likelihood in other units: one, not two. What is the same in all runs of both
+  arms, such as a precision of 0, is no comparison.
+  """
+  return collections.Counter(row.verdict for row in rows if row.metric != 'bits_per_dim'
+                             and (row.difference.mean or row.difference.sem))
 
 
 def sentence(rows):

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 
-from experiments import cells, comparison, estimate
+from experiments import cells, comparison, estimate, image_cells
 from mollification import files
 
 NOT_COUNTED = ('likelihoods, features of data and compilation are not counted, nor samples in the '
@@ -56,7 +56,7 @@ def listing(todo, device, programs):
     left += training * (1 - cells.updates_done(cell) / cost.updates)
     left += 0. if state == 'done' else measured
     where = f' on each of {cost.devices} devices' if cost.devices > 1 else ''
-    where += '' if cost.memory < device.accelerator.memory else ', does not fit'
+    where += '' if cost.memory < device.accelerator.memory else ', may not fit'
     yield (f'{cell.label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
            f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{where}, '
            f'{training:.2g} h, samples and their features {measured:.2g} h')
@@ -95,7 +95,7 @@ def write(path, device, programs):
 
 
 def markdown(path):
-  """The record at `path` as a table, a program a line, and the sentence that it needs."""
+  """The record at `path` as a table, a program a line, and the sentences that it needs."""
   found = json.loads(path.read_text())
   lines = [('data', 'model', 'parameters', 'batch', 'updates', 'GFLOP an update', 'memory',
             'training', 'samples and features'), ('---',) * 9]
@@ -103,5 +103,17 @@ def markdown(path):
     lines.append((*name.split('/'), f'{own["parameters"] / 1e6:.1f} M', f'{own["batch"]}',
                   f'{own["updates"]:,}', f'{own["gflop"]:,.0f}', f'{own["memory_gb"]:.2g} GB',
                   f'{own["training_hours"]:.2g} h', f'{own["measuring_hours"]:.2g} h'))
-  return (f'{comparison.as_markdown(lines)}\n\nHours a run on {Device(**found["device"])}; '
-          f'{NOT_COUNTED}.')
+  return (f'{comparison.as_markdown(lines)}\n\nHours a run on {Device(**found["device"])}, in '
+          f'float32; {NOT_COUNTED}.{_whole(found["programs"])}')
+
+
+def _whole(programs):
+  """What the tables at the paper's size take in all, of the programs that are recorded."""
+  said = []
+  for table, scales in image_cells.TABLES.items():
+    if 'paper' in scales:
+      runs = [programs.get(name.rsplit('/', 2)[0]) for name in image_cells.names(table, 'paper')]
+      if all(runs):
+        hours = sum(own['training_hours'] + own['measuring_hours'] for own in runs)
+        said.append(f'{table} {hours:,.0f} h ({len(runs)} runs)')
+  return f' In all, with one seed an arm: {"; ".join(said)}.' if said else ''

@@ -8,7 +8,7 @@ committed records, into experiments/results/images.
 """
 import pathlib
 
-from experiments import command, figures, image_cells, image_command, image_findings
+from experiments import command, figures, image_cells, image_command, image_runs
 
 FLAGS = command.FLAGS
 COLUMNS = 4   # of panels
@@ -50,7 +50,7 @@ def draw(folder, path):
 
 def of_model(folder):
   """{arm: [(update, distance)]} of the first seed."""
-  found = {arm: image_findings.distances_of(folder / arm / '0') for arm in image_cells.ARMS}
+  found = {arm: image_runs.distances_of(folder / arm / '0') for arm in image_cells.ARMS}
   return {arm: curve for arm, curve in found.items() if len(curve) > 1}
 
 

@@ -148,16 +148,15 @@ def cell(table, scale, name, root, *, data_dir='', smoke=False):
                              over_training=())
 
 
-def chosen(table, scale, patterns, shard, seeds=0):
-  """Those of `names` that start with one of `patterns` (all for none), of them the share 'i/n'.
+def chosen(found, patterns, shard):
+  """Of the names `found` those that start with one of `patterns` (all for none), the share 'i/n'.
 
   Shares are mixed: where there are as many as models, none has all runs of the dearest. Raises
   ValueError for a pattern that nothing starts with, and for a share that is none.
   """
-  found = names(table, scale, seeds)
   for pattern in patterns:
     if not any(_starts(name, pattern) for name in found):
-      raise ValueError(f'no run of the scale {scale!r} starts with {pattern!r}; runs are called '
+      raise ValueError(f'no run of this scale starts with {pattern!r}; runs are called '
                        f'DATASET/MODEL/ARM/SEED, like {found[0]}.')
   found = [name for name in found if not patterns or any(_starts(name, p) for p in patterns)]
   i, _, n = shard.partition('/')

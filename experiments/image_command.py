@@ -1,11 +1,12 @@
 """What the commands of the tables of images share: which runs, training, listing, recording.
 
---scale=paper is a table as published, for accelerators: full size, FID (Inception weights and data
-are looked for before anything is trained). --scale=cpu is the same narrower and shorter, some nine
-minutes of a core a run; --scale=digits seconds to minutes. Runs live in runs/images, belong to
-every table that names them, and are not trained again once they are finished, so that machines that
-share a folder may each take a --shard. --dry_run lists the runs, how far each is, and what it will
-take on --accelerator; --record copies the records, or of a dry run those estimates, to
+--scale=paper is a table as published, for accelerators: full size, FID (Inception weights are
+looked for before anything is trained, data before a run is). --scale=cpu is the same narrower and
+shorter, some nine minutes of a core a run; --scale=digits seconds to minutes; --scale=smoke a few
+updates of the command's own size, to see whether it runs at all. Runs live in runs/images, belong
+to every table that names them, and are not trained again once they are finished, so that machines
+that share a folder may each take a --shard. --dry_run lists the runs, how far each is, and what it
+will take on --accelerator; --record copies the records, or of a dry run those estimates, to
 experiments/results/images.
 """
 import json
@@ -13,7 +14,7 @@ import os
 import pathlib
 import shutil
 
-from absl import flags
+from absl import flags, logging
 
 from experiments import cell_records, command, dry_run, estimate, image_cells
 
@@ -24,19 +25,16 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
 def define_flags(table, scale):
   """Those of the command of one of `image_cells.TABLES`, `scale` the size by default."""
   command.define_flags('images', cells='Runs, or DATASET[/MODEL[/ARM]] of several')
-  define_scale(scale, list(image_cells.TABLES[table]))
+  flags.DEFINE_enum('scale', scale, [*image_cells.TABLES[table], 'smoke'],
+                    f'Size of the table; smoke: {scale} with --smoke.')
   flags.DEFINE_integer('seeds', 0, 'Seeds an arm; 0: as many as the table has.', lower_bound=0)
   flags.DEFINE_string('shard', '1/1', 'i/n: every n-th run from the i-th on.')
   flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
   flags.DEFINE_bool('dry_run', False, 'List the runs, their state, and what they will take.')
-  flags.DEFINE_enum('accelerator', 'a100', list(estimate.ACCELERATORS), 'Of --dry_run.')
+  flags.DEFINE_enum('accelerator', None, list(estimate.ACCELERATORS),
+                    "Of --dry_run; by default a100 at the paper's size, else a core.")
   flags.DEFINE_float('utilisation', .3, 'Share of its peak, of --dry_run.', lower_bound=1e-3,
                      upper_bound=1.)
-
-
-def define_scale(scale, known):
-  """--scale, `scale` by default; 'smoke' is that one with --smoke."""
-  flags.DEFINE_enum('scale', scale, [*known, 'smoke'], f'Size; smoke: {scale} with --smoke.')
 
 
 def settle(root):
@@ -86,18 +84,14 @@ def print_drawn(drawn, folder, root):
 def run(table, root):
   """Train what is missing, measure, print the table; or say what that would take."""
   root = settle(root)
-  names = image_cells.chosen(table, FLAGS.scale, FLAGS.cells, FLAGS.shard, FLAGS.seeds)
+  names = image_cells.chosen(image_cells.names(table, FLAGS.scale, FLAGS.seeds), FLAGS.cells,
+                             FLAGS.shard)
   todo = [image_cells.cell(table, FLAGS.scale, name, root, data_dir=FLAGS.data_dir,
                            smoke=FLAGS.smoke) for name in names]
   if FLAGS.dry_run:
-    import jax
-    jax.config.update('jax_compilation_cache_dir', str(root / 'compiled'))   # that of the runs
-    device, programs = dry_run.Device(FLAGS.accelerator, FLAGS.utilisation), {}
-    for line in dry_run.listing(todo, device, programs):
-      print(line, flush=True)
-    if FLAGS.record:
-      dry_run.write(estimates(FLAGS.scale), device, programs)
+    list_runs(todo, root)
     return
+  find_networks([cell for cell in todo if not cell.is_done()])
   failed = command.run_all(todo, root)
   for cell in todo if FLAGS.record else ():
     if cell.is_done():
@@ -106,6 +100,29 @@ def run(table, root):
   print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
   if failed:
     raise SystemExit(1)
+
+
+def list_runs(todo, root):
+  """Print how far runs are and what they will take; with --record keep the latter."""
+  import jax
+  logging.set_verbosity(logging.ERROR)   # that there is no TPU is no news
+  jax.config.update('jax_compilation_cache_dir', str(root / 'compiled'))   # that of the runs
+  name = FLAGS.accelerator or ('a100' if FLAGS.scale == 'paper' else 'core')
+  device, programs = dry_run.Device(name, FLAGS.utilisation), {}
+  for line in dry_run.listing(todo, device, programs):
+    print(line, flush=True)
+  try:
+    find_networks(todo)
+  except FileNotFoundError as error:
+    print(f'Before they can begin: {error}')
+  if FLAGS.record:
+    dry_run.write(estimates(FLAGS.scale), device, programs)
+
+
+def find_networks(todo):
+  """Raise FileNotFoundError, once for all runs, where the weights of a network are not there."""
+  for network in {own.network: own for cell in todo for own in cell.networks}.values():
+    network.extractor()
 
 
 def estimates(scale):

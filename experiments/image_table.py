@@ -3,11 +3,11 @@ import dataclasses
 import functools
 import pathlib
 
-from experiments import comparison, image_cells, image_findings
+from experiments import comparison, image_cells, image_findings, image_runs, image_verdicts
 
 # Of all that is recorded, what a page shows, in the data set's own features and in another
 # network's (METRIC@NET); the rest is in the records.
-SHOWN = ('log_likelihood', 'bits_per_dim', 'fid', 'frechet', 'kid', 'kernel_distance', 'precision',
+SHOWN = ('log_likelihood', 'fid', 'frechet', 'kid', 'kernel_distance', 'precision',
          'recall', 'density', 'coverage', 'far_share')
 _UNITS = {'log_likelihood': ' (nats)'}
 
@@ -18,7 +18,7 @@ def read(root, table, scale):
   for dataset, grid in image_cells.TABLES[table][scale].items():
     found[dataset] = [
       (cell, record) for cell, record in comparison.read(pathlib.Path(root) / scale / dataset)
-      if image_findings.model_of(cell) in grid.models and cell.arm in grid.arms]
+      if image_runs.model_of(cell) in grid.models and cell.arm in grid.arms]
   return {dataset: cells for dataset, cells in found.items() if cells}
 
 
@@ -51,7 +51,10 @@ def text(root, table, scale):
     for network, own in _by_network(of_set):
       parts += [f'{dataset}, in the features of {network}:' if network else f'{dataset}:',
                 comparison.text_table(own)]
-    parts += image_findings.sentences(found, of_set, _folder(root, scale, dataset))
+    folder = _folder(root, scale, dataset)
+    header, _, *lines = image_verdicts.lines(found, of_set, folder)
+    parts += [comparison.as_text([header, *lines]),
+              *image_findings.sentences(found, of_set, folder)]
   return '\n\n'.join(parts) or 'no records yet'
 
 
@@ -61,9 +64,22 @@ def markdown(root, table, scale, dataset):
   A difference that exceeds its interval is bold where the arm is better, struck out where worse.
   """
   found = read(root, table, scale)[dataset]
-  of_set = rows([cell for cell, _ in found])
-  sentences = image_findings.sentences(found, of_set, _folder(root, scale, dataset))
-  return as_markdown(of_set) + '\n\n' + '\n'.join(f'- {line}' for line in sentences)
+  of_set, folder = rows([cell for cell, _ in found]), _folder(root, scale, dataset)
+  verdicts = comparison.as_markdown(image_verdicts.lines(found, of_set, folder))
+  sentences = '\n'.join(f'- {line}' for line in image_findings.sentences(found, of_set, folder))
+  return f'{as_markdown(of_set)}\n\nBy model:\n\n{verdicts}\n\n{sentences}'
+
+
+def hours(root, table, scale):
+  """A sentence on what the runs of a table took, all data sets together."""
+  places = [place for dataset, found in read(root, table, scale).items()
+            for place in image_findings.places_of(found, _folder(root, scale, dataset))]
+  taken = [time for place in places if (time := image_runs.time_of(place))]
+  whole = sum(time.whole for time in taken) / 3600
+  quiet = sum(time.quiet_training + time.measuring for time in taken) / 3600
+  return (f'The {len(taken)} of {len(places)} runs that were timed took {whole:.1f} hours of a '
+          f'core in all, {whole / 2:.1f} hours of two, which other work shared; at the pace of '
+          f'their quietest updates it would have been {quiet / 2:.1f} hours of two.')
 
 
 def _folder(root, scale, dataset):
@@ -108,5 +124,5 @@ def _place(metric):
 
 def difference(row):
   """`mean ± interval` of the paired difference, marked where it is decided."""
-  text = image_findings.signed(row)
+  text = image_verdicts.signed(row)
   return {'better': f'**{text}**', 'worse': f'~~{text}~~'}.get(row.verdict, text)

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from experiments import figures, image_findings
+from experiments import figures, image_runs
 
 INK = '#010203'   # stands for the colour of the text
 TWO_STEP = 'two_step'   # model whose likelihood is that of an autoencoder's latents
@@ -24,13 +24,13 @@ def of_model(folder, arms):
 
 def _likelihood(folder):
   for path in sorted(folder.glob('*/curve.jsonl')):
-    yield image_findings.curve_of(path.parent)
+    yield image_runs.curve_of(path.parent)
 
 
 def _distance(folder):
   """Of the seeds that were measured over training."""
   for place in sorted(folder.glob('*/records')):
-    curve = image_findings.distances_of(place.parent)
+    curve = image_runs.distances_of(place.parent)
     if len(curve) > 1:
       yield curve
 

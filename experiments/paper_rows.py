@@ -6,7 +6,7 @@ from experiments import (
   comparison,
   image_cells,
   image_command,
-  image_findings,
+  image_runs,
   image_table,
   table_two_step,
   uci,
@@ -18,6 +18,7 @@ RESULTS = pathlib.Path(__file__).parent / 'results'
 NAMES = {'realnvp': 'RealNVP', 'glow': 'GLOW', 'vae': 'VAE', 'vae_iaf': 'VAE-IAF', 'iwae': 'IWAE',
          'beta_vae': 'β-VAE', 'hvae': 'HVAE', 'nvae': 'NVAE', 'maf': 'MAF'}
 NOT_RUN = 'needs an accelerator'
+_FASHION = 'narrow nets, [Fashion-MNIST](#fashion-mnist)'
 
 
 def markdown():
@@ -43,7 +44,7 @@ def _measured(table, *models):
   def found(scale, metric):
     for dataset, rows in _rows(table, scale).items():
       for model in models:
-        own = [row for row in _of(rows, metric) if image_findings.model_of(row) == model]
+        own = [row for row in _of(rows, metric) if image_runs.model_of(row) == model]
         # Noise, the schedule of Table 1, is in all of them: it alone is not what this one is about.
         if table != 'table_schedules' or len(own) > 1:
           yield dataset, own
@@ -97,9 +98,9 @@ def _others():
   yield ('two-step models', 'cifar10_vae, celeba64_vae',
          '`experiments.table_two_step --scale=paper`', _two_step())
   yield ('FID over training', 'cifar10_*', '`experiments.fig_fid_over_training --scale=paper`',
-         NOT_RUN)
+         f'{NOT_RUN}; {_FASHION}')
   yield ('intermediate samples', 'cifar10_*',
-         '`experiments.fig_intermediate_samples --scale=paper`', NOT_RUN)
+         '`experiments.fig_intermediate_samples --scale=paper`', f'{NOT_RUN}; {_FASHION}')
   yield ('densities and scores in the plane', 'synthetic_realnvp', '`experiments.synthetic`',
          'below, in full')
 

@@ -39,7 +39,7 @@ from experiments import (
   uci,
   uci_table,
 )
-from mollification import files
+from mollification import cli, files
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / 'README.md'
@@ -127,6 +127,10 @@ def _images(table, scale, dataset):
   return image_table.markdown(RESULTS / 'images', table, scale, dataset)
 
 
+def _hours():
+  return image_table.hours(RESULTS / 'images', 'table1', 'cpu')
+
+
 def _estimates():
   return dry_run.markdown(image_command.estimates('paper'))
 
@@ -141,6 +145,7 @@ BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': pap
           'fashion': functools.partial(_images, 'table1', 'cpu', 'fashion_mnist'),
           'patches': functools.partial(_images, 'table1', 'cpu', 'photo_patches'),
           'schedules': functools.partial(_images, 'table_schedules', 'cpu', 'fashion_mnist'),
+          'hours': _hours,
           'two step digits': functools.partial(_two_step, 'digits'),
           'two step cpu': functools.partial(_two_step, 'cpu'),
           'synthetic': _synthetic, 'uci': _uci,
@@ -196,6 +201,11 @@ def draw(place):
 def main(argv):
   """Render README.md, or check it."""
   del argv
+  with cli.one_line_errors():
+    _report()
+
+
+def _report():
   old = README.read_text()
   new = render(old)
   if _CHECK.value:
@@ -206,6 +216,7 @@ def main(argv):
   path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as part:
     part.write_text(page.build(new, RESULTS) if _HTML.value else new)
+  print(path)
 
 
 if __name__ == '__main__':

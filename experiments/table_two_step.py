@@ -1,19 +1,19 @@
 """Two steps, an autoencoder and then a flow on its latents, against one mollified step.
 
-  python -m experiments.table_two_step --scale=digits|cpu|paper [--data_dir=DIR] [--record]
+  python -m experiments.table_two_step --scale=digits|cpu|paper [--cells=...] [--shard=1/4]
+    [--data_dir=DIR] [--dry_run] [--record]
 
 The autoencoders are the vanilla VAEs of `experiments.table1`, which are trained where they are
 missing; the flow is trained as it is and mollified. Everything is held against the vanilla VAE that
-samples from its prior. --record copies the records to experiments/results/images.
+samples from its prior. What the flags do: experiments/image_command.py.
 """
 import dataclasses
 import itertools
 import pathlib
 
-from absl import flags
-
 from experiments import (
   cell_records,
+  cells,
   command,
   comparison,
   image_cells,
@@ -25,7 +25,6 @@ from experiments import (
 from mollification import build
 
 FLAGS = command.FLAGS
-SCALES = tuple(image_cells.TABLES['table1'])
 MODEL, ARMS = page_charts.TWO_STEP, ('vanilla', 'gaussian')
 # What an arm of a row of the table is: (model, arm) of the runs.
 ROWS = {'vanilla': ('vae', 'vanilla'), 'mollified': ('vae', 'gaussian'),
@@ -33,14 +32,21 @@ ROWS = {'vanilla': ('vae', 'vanilla'), 'mollified': ('vae', 'gaussian'),
 
 
 def run(root):
-  """Train what is missing, measure, print the table."""
+  """Train what is missing, measure, print the table; or say what that would take."""
   root = image_command.settle(root)
-  todo = [cell(FLAGS.scale, dataset, arm, seed, root)
-          for dataset, grid in _grids(FLAGS.scale).items()
-          for seed, arm in itertools.product(range(grid.seeds), ARMS)]
-  first = {own.autoencoder.label: own.autoencoder for own in todo}   # one serves both arms
-  failed = command.run_all(list(first.values()), root)
-  failed |= command.run_all([own for own in todo if own.autoencoder.label not in failed], root)
+  names = [f'{dataset}/{MODEL}/{arm}/{seed}' for dataset, grid in _grids(FLAGS.scale).items()
+           for seed, arm in itertools.product(range(FLAGS.seeds or grid.seeds), ARMS)]
+  todo = [cell(FLAGS.scale, name, root)
+          for name in image_cells.chosen(names, FLAGS.cells, FLAGS.shard)]
+  # One serves both arms.
+  first = list({own.autoencoder.label: own.autoencoder for own in todo}.values())
+  if FLAGS.dry_run:
+    image_command.list_runs(first, root)
+    for own in todo:
+      print(f'{own.label}: {cells.state(own)}; {own.config.total_steps:,} updates of a small flow')
+    return
+  image_command.find_networks([own for own in (*first, *todo) if not own.is_done()])
+  failed = _train(first, todo, root)
   for own in todo if FLAGS.record else ():
     if own.is_done():
       for done in (own.autoencoder, own):
@@ -48,6 +54,17 @@ def run(root):
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
   if failed:
     raise SystemExit(1)
+
+
+def _train(first, todo, root):
+  """Both steps, the second where the first is done; {label: what went wrong}."""
+  failed = command.run_all(first, root)
+  waiting = [own for own in todo if not own.autoencoder.is_done()]
+  for own in waiting:
+    if own.autoencoder.label not in failed:
+      print(f'{own.label} waits for {own.autoencoder.label}, which another process is at; give the '
+            'same command once that is done')
+  return failed | command.run_all([own for own in todo if own not in waiting], root)
 
 
 def datasets(scale):
@@ -60,16 +77,16 @@ def _grids(scale):
           if dataset != 'photo_patches'}   # of two photographs; left to one step
 
 
-def cell(scale, dataset, arm, seed, root):
-  """The `two_step.Cell` of one run under the folder `root`."""
+def cell(scale, name, root):
+  """The `two_step.Cell` of DATASET/two_step/ARM/SEED under the folder `root`."""
+  dataset, _, arm, seed = name.split('/')
   first = image_cells.cell('table1', scale, f'{dataset}/vae/vanilla/{seed}', root,
                            data_dir=FLAGS.data_dir, smoke=FLAGS.smoke)
-  config = two_step.density_config(seed, image_cells.ARMS[arm])
+  config = two_step.density_config(int(seed), image_cells.ARMS[arm])
   in_own = tuple(m for m in first.metrics if m in ('frechet', 'kid', 'pr'))
   return two_step.Cell(
     first, build.smoke(config, image_cells.SMOKE_BATCH) if FLAGS.smoke else config,
-    pathlib.Path(root) / scale / dataset / MODEL / arm / str(seed),
-    f'{dataset}/{MODEL}/{arm}/{seed}',
+    pathlib.Path(root) / scale / name, name,
     (*first.more, *([cell_records.InFeatures(in_own)] if in_own else ())))
 
 
@@ -98,7 +115,5 @@ def text(root, scale):
 
 
 if __name__ == '__main__':
-  command.define_flags('images')
-  image_command.define_scale('digits', SCALES)
-  flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
+  image_command.define_flags('table1', 'digits')
   command.run(run)

@@ -50,18 +50,14 @@ class Cell:
     return self._first.latents()
 
   def build(self):
-    """The run to train, and the config that its workdir is held to: also whose latents these are.
-
-    Raises ValueError where the first step is not done.
-    """
+    """The run to train; raises ValueError where the first step is not done."""
     if not self.autoencoder.is_done():
       raise ValueError(f'{self.autoencoder.label} must be trained and measured first.')
-    return build.build(self.config, self._latents), self._claimed()
+    return build.build(self.config, self._latents)
 
   def is_done(self):
     """Whether the density is trained to its end and measured."""
-    kept = workdir.read_config(self.folder)
-    return (kept is not None and workdir.identity(kept) == workdir.identity(self._claimed())
+    return (cells.is_of(self) is True
             and cell_records.holds(self.folder, self.config.total_steps, self.wanted))
 
   def measure(self, state, stop):
@@ -75,7 +71,7 @@ class Cell:
     config = first.opened.config   # it is what samples are drawn and quantised by
     common = {'params': 'raw', 'step': step, 'seed': self.config.seed,
               'settings': measure.settings_of(config),
-              'config_sha256': workdir.identity(self._claimed())}
+              'config_sha256': workdir.identity(self.claimed())}
     for wanted in self.wanted:
       if stop.requested:
         return False
@@ -91,7 +87,8 @@ class Cell:
                     self.folder / 'samples' / f'measured-raw-{step:08d}.png')
     return True
 
-  def _claimed(self):
+  def claimed(self):
+    """The config that its workdir is held to: also whose latents these are."""
     own = self.autoencoder.config.to_dict()
     return self.config.to_dict() | {'autoencoder': {'config_sha256': workdir.identity(own)}}
 

@@ -73,9 +73,9 @@ def find(path=''):
     if candidate.is_file():
       return candidate
   raise FileNotFoundError(
-    f'the Inception weights are not here; download {TORCH_URL} (sha256 {TORCH_SHA256}) and pass '
-    f'--weights=FILE, set {VARIABLE}, or put it in one of the places searched: '
-    f'{", ".join(map(str, tried))}.')
+    f'the Inception weights are not here; download {TORCH_URL} (sha256 {TORCH_SHA256}) and set '
+    f'{VARIABLE} to its path (mollification.evaluate has --weights=FILE), or put it in one of the '
+    f'places searched: {", ".join(map(str, tried))}.')
 
 
 def load(path='', *, allow_unverified=False):

@@ -152,6 +152,19 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
   assert {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()} == written
 
 
+@pytest.mark.slow
+def test_an_arm_of_another_seed_compiles_nothing_that_is_not_there_already(tmp_path):
+  """Programs are on disk, and neither a seed nor what the noise is like stands in one of them."""
+  compiled, there = tmp_path / 'compiled', []
+  for seed, fraction in ((0, .5), (1, .25)):
+    config = tiny.config('conv', seed=seed, mollify__fraction=fraction, eval__every=0)
+    cell = cells.Cell(config, tmp_path / str(seed), ('nll', 'mmd'), f'{seed}')
+    assert [taken > 0 for _, taken in cells.run([cell], workers=1, compiled=compiled)] == [True]
+    there.append({path.name for path in compiled.glob('*-cache')})
+  assert there[0] == there[1]
+  assert len(there[0]) > 3   # an update, statistics, likelihoods, samples
+
+
 def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
   # A size of its own: a network is kept in the process, compiled for the devices of its first test.
@@ -249,3 +262,7 @@ def test_a_record_is_replaced_whole_and_never_by_one_of_another_config(tmp_path)
   (run / 'config.json').write_text(json.dumps(tiny.config(seed=2).to_dict()))
   with pytest.raises(ValueError, match='holds the record of another config; move it away'):
     cell_records.record(run, place)
+  (place / 'config.json').unlink()   # of which config these records are nobody knows
+  with pytest.raises(ValueError, match='of a config that nobody knows; move them away'):
+    cell_records.record(run, place)
+  assert (place / 'records' / 'a.json').read_text() == '2'

@@ -25,7 +25,7 @@ def test_a_listing_adds_up(monkeypatch, tmp_path):
   *lines, total = dry_run.listing(todo, device, programs)
   training, measuring = (flops / 275e12 / .5 / 3600 for flops in (3e12 * 2_000, 5e5 * 2e10))
   assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
-                      f'GFLOP an update, 90 GB, does not fit, {training:.2g} h, samples and their '
+                      f'GFLOP an update, 90 GB, may not fit, {training:.2g} h, samples and their '
                       f'features {measuring:.2g} h')
   assert total.startswith(f'3 runs, {2.75 * training + 3 * measuring:.2g} h left on one tpu_v4 '
                           "(275 TFLOP/s at 50%, products of precision 'highest' 6 times)")
@@ -47,7 +47,7 @@ def test_estimates_are_kept_by_program_and_those_of_another_device_replaced(tmp_
   *_, glow, vae, _, said = dry_run.markdown(path).splitlines()
   assert glow == '| cifar10 | glow | 31.0 M | 64 | 100,000 | 1,235 | 2.3 GB | 5.9 h | 0.12 h |'
   assert vae.split('|')[7] == ' 3 GB '
-  assert said.startswith('Hours a run on one a100 (19.5 TFLOP/s at 30%); likelihoods, features')
+  assert said.startswith('Hours a run on one a100 (19.5 TFLOP/s at 30%), in float32; likelihoods')
   dry_run.write(path, dry_run.Device('h100', .3), {'cifar10/vae': own})
   assert set(json.loads(path.read_text())['programs']) == {'cifar10/vae'}
 
@@ -58,6 +58,9 @@ def test_the_committed_estimates_are_of_all_programs_of_the_paper(tmp_path):
   wanted = {name.rsplit('/', 2)[0] for table in image_cells.TABLES
             for name in image_cells.names(table, 'paper')}
   assert set(kept) == wanted
+  nvae = 3 * sum(kept[f'{dataset}/nvae'][part] for dataset in ('cifar10', 'celeba64')
+                 for part in ('training_hours', 'measuring_hours'))
+  assert f'table_nvae {nvae:,.0f} h (6 runs)' in dry_run.markdown(image_command.estimates('paper'))
   for name, own in kept.items():
     dataset, model = name.split('/')
     config = importlib.import_module(f'configs.{dataset}_{model}').get_config()

@@ -32,19 +32,21 @@ GRIDS = [(table, scale) for table, scales in image_cells.TABLES.items() for scal
 @pytest.mark.parametrize('table, scale', GRIDS)
 @pytest.mark.parametrize('n', [1, 3, 4])
 def test_each_run_is_in_one_shard(table, scale, n):
-  shards = [image_cells.chosen(table, scale, [], f'{i}/{n}') for i in range(1, n + 1)]
-  assert sorted(itertools.chain(*shards)) == sorted(set(image_cells.names(table, scale)))
+  names = image_cells.names(table, scale)
+  shards = [image_cells.chosen(names, [], f'{i}/{n}') for i in range(1, n + 1)]
+  assert sorted(itertools.chain(*shards)) == sorted(set(names))
   assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 def test_a_shard_for_each_model_has_runs_of_several():
   for i in range(1, 8):
-    found = image_cells.chosen('table1', 'paper', [], f'{i}/7')
+    found = image_cells.chosen(image_cells.names('table1', 'paper'), [], f'{i}/7')
     assert len({name.split('/')[1] for name in found}) > 2
 
 
 def test_more_seeds_than_a_table_has():
-  found = image_cells.chosen('table1', 'paper', ['cifar10/vae/blur'], '1/1', seeds=3)
+  names = image_cells.names('table1', 'paper', seeds=3)
+  found = image_cells.chosen(names, ['cifar10/vae/blur'], '1/1')
   assert found == [f'cifar10/vae/blur/{seed}' for seed in range(3)]
 
 
@@ -90,14 +92,15 @@ def test_small_runs_take_the_cores_and_those_of_the_paper_one_process(monkeypatc
 
 
 def test_runs_are_chosen_by_the_parts_of_their_names():
-  found = image_cells.chosen('table1', 'digits', ['digits/vae', 'digits/glow/blur/'], '1/1')
+  names = image_cells.names('table1', 'digits')
+  found = image_cells.chosen(names, ['digits/vae', 'digits/glow/blur/'], '1/1')
   assert {name.rsplit('/', 1)[0] for name in found} == {
     'digits/vae/vanilla', 'digits/vae/gaussian', 'digits/vae/blur', 'digits/glow/blur'}
-  with pytest.raises(ValueError, match="no run of the scale 'digits' starts with 'digits/va'"):
-    image_cells.chosen('table1', 'digits', ['digits/va'], '1/1')
+  with pytest.raises(ValueError, match="no run of this scale starts with 'digits/va'"):
+    image_cells.chosen(names, ['digits/va'], '1/1')
   for shard in ('0/2', '3/2', '1', 'a/b', '-1/2'):
     with pytest.raises(ValueError, match=f"must be i/n with i from 1 to n, got '{shard}'"):
-      image_cells.chosen('table1', 'digits', [], shard)
+      image_cells.chosen(names, [], shard)
 
 
 @pytest.mark.parametrize('table, scale', GRIDS)
@@ -138,7 +141,7 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
   (tmp_path / 'checkpoints' / '8').mkdir()
   assert cells.state(cell) == 'trained, not measured'
   (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
-  monkeypatch.setattr(cells.Cell, '_measured', lambda cell, step: step == 8)
+  monkeypatch.setattr(cells.Cell, 'is_measured', lambda cell: True)
   assert cells.state(cell) == 'done'
   monkeypatch.setattr(build, 'build', None)
   assert cells.train_and_measure(cell) is None
@@ -177,14 +180,19 @@ def test_the_page_shows_vanilla_means_and_marks_what_is_decided():
 def test_only_runs_that_reached_their_end_count(tmp_path):
   """One that is under way may have been measured at a checkpoint before its last."""
   place = tmp_path / 'vae' / 'vanilla' / '0'
+  config = tiny.config(total_steps=80).to_dict()
   fields = dict(metric='frechet', standard_error=None, n=20, unit='1', params='raw', seed=0,
                 reference={'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a'},
-                config_sha256='c', seconds=1.)
+                config_sha256=workdir.identity(config), seconds=1.)
   records.write(records.Record(value=2., step=40, **fields), place / 'records')
-  (place / 'config.json').write_text('{"total_steps": 80}')
+  (place / 'config.json').write_text(json.dumps(config))
   assert comparison.read(tmp_path) == []
   records.write(records.Record(value=1., step=80, **fields), place / 'records')
   assert [cell.value for cell, _ in comparison.read(tmp_path)] == [1.]
+  other = {**fields, 'metric': 'recall', 'config_sha256': 'another'}
+  records.write(records.Record(value=1., step=80, **other), place / 'records')
+  with pytest.raises(ValueError, match=r'holds a recall of another config than .*; move it away'):
+    comparison.read(tmp_path)
 
 
 RECORDED = sorted(place for place in image_command.RESULTS.glob('*/*/*/*/*')
@@ -203,7 +211,7 @@ def test_committed_records_are_of_todays_configs(tmp_path):
     found = records.read_all(place / 'records')
     assert {record.config_sha256 for record in found} == {wanted}, place
     assert workdir.identity(workdir.read_config(place)) == wanted
-    assert dataclasses.replace(cell, folder=place)._measured(cell.config.total_steps), place
+    assert dataclasses.replace(cell, folder=place).is_measured(), place
 
 
 @pytest.mark.parametrize('scale, dataset, distance, least', [

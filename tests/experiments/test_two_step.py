@@ -32,6 +32,20 @@ def done(tmp_path_factory):
   return cell
 
 
+def test_a_density_waits_for_an_autoencoder_that_another_process_is_at(monkeypatch, capsys):
+  first = [types.SimpleNamespace(label=label, is_done=lambda done=done: done)
+           for label, done in (('ours', True), ('theirs', False), ('broken', False))]
+  todo = [types.SimpleNamespace(label=f'density on {own.label}', autoencoder=own) for own in first]
+  asked = []
+  monkeypatch.setattr(table_two_step.command, 'run_all', lambda todo, root: (
+    asked.append([own.label for own in todo]) or {'broken': 'ValueError'}))
+  assert table_two_step._train(first, todo, None) == {'broken': 'ValueError'}
+  assert asked == [['ours', 'theirs', 'broken'], ['density on ours']]
+  assert capsys.readouterr().out == (
+    'density on theirs waits for theirs, which another process is at; give the same command once '
+    'that is done\n')
+
+
 def test_latents_are_the_standardised_means_of_the_encoder(done):
   with jax.debug_key_reuse(False):
     first = two_step.Autoencoder.open(done.autoencoder.folder)

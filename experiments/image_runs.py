@@ -1,0 +1,71 @@
+"""What the folder MODEL/ARM/SEED of a run says: its curve, its distances, its time."""
+import json
+from typing import NamedTuple
+
+from mollification.evaluation import features, records
+
+CURVE = 'valid/log_likelihood'
+
+
+def model_of(cell):
+  """Folder of the model of a cell or row: without what data-dependent layers started from."""
+  return cell.model.split(' (')[0]
+
+
+def caught_up(vanilla, own):
+  """Share of its updates after which a run scores what the vanilla one does at its end, or None.
+
+  To within the standard error of that score over the validation data.
+  """
+  ends, curve = _scores(vanilla), _scores(own)
+  if not ends:
+    return None
+  _, goal, error = ends[-1]
+  return next((step / curve[-1][0] for step, score, _ in curve if score >= goal - error), None)
+
+
+def curve_of(place):
+  """[(update, clean validation log-likelihood)] of a recorded run."""
+  return [(step, score) for step, score, _ in _scores(place)]
+
+
+def _scores(place):
+  rows = [json.loads(line) for line in (place / 'curve.jsonl').read_text().splitlines()]
+  return [(row['step'], float(row[CURVE]), float(row.get(f'{CURVE}_sem', 0.))) for row in rows
+          if CURVE in row]
+
+
+def distances_of(place):
+  """[(update, distance)] of a run: FID, or a Fréchet distance in its data set's own features."""
+  of_set = lambda r: features.DATASETS.get(r.reference['dataset'])
+  return sorted((r.step, r.value) for r in records.read_all(place / 'records')
+                if r.metric == 'fid'
+                or (r.metric == 'frechet' and r.features['net'] == of_set(r)))
+
+
+def seconds(place):
+  """What seconds.json of a run says, {} where nobody wrote it."""
+  path = place / 'seconds.json'
+  return json.loads(path.read_text()) if path.exists() else {}
+
+
+class Time(NamedTuple):
+  """Seconds of a run: of its training, as they were and at its quietest pace, and of measuring."""
+  training: float
+  quiet_training: float
+  measuring: float
+
+  @property
+  def whole(self):
+    """Of all of it, as it was."""
+    return self.training + self.measuring
+
+
+def time_of(place):
+  """The Time of a run, None where nobody took it; of a run that was cut, what its updates took."""
+  taken = seconds(place)
+  if not taken.get('measuring') or not taken.get('update'):
+    return None
+  steps = json.loads((place / 'config.json').read_text())['total_steps']
+  training = taken.get('training') or steps * taken['update']
+  return Time(training, training * taken['quiet_update'] / taken['update'], taken['measuring'])

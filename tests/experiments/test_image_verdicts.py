@@ -1,0 +1,73 @@
+"""Whether an arm helped, by model: the verdict, what it costs, and the signs of failure."""
+import json
+import types
+
+import pytest
+
+from experiments import comparison, image_runs, image_table, image_verdicts
+
+
+def _row(metric, *differences):
+  return comparison.compare([
+    comparison.Cell('vae', arm, seed, metric, value) for seed, difference in enumerate(differences)
+    for arm, value in (('vanilla', 0.), ('mollified', difference))])[0]
+
+
+@pytest.mark.parametrize(('differences', 'verdict'), [
+  (((-1., -1.1), (.1, -.1)), 'better'), (((.1, -.1), (-1., -1.1)), 'worse'),
+  (((-1., -1.1), (-1., -1.1)), 'mixed'), (((.1, -.1), (.1, -.1)), 'undecided'),
+  (((-1.,), (1.,)), 'one seed')])
+def test_a_verdict_is_of_distances_and_the_likelihood_together(differences, verdict):
+  rows = [_row(metric, *own)
+          for metric, own in zip(('frechet', 'log_likelihood'), differences, strict=True)]
+  assert image_verdicts.verdict(rows) == verdict
+
+
+def test_gains_costs_and_signs_of_failure_stand_in_a_line(tmp_path):
+  values = {'vanilla': (5., 6., 7.), 'gaussian': (4., 5.1, 5.9), 'blur': (6., 7.1, 7.9)}
+  lost = {'vanilla': 0, 'gaussian': 0, 'blur': 5}
+  found = [(comparison.Cell('vae', arm, seed, metric, value),
+            types.SimpleNamespace(extra={'nonfinite_samples': lost[arm] * n // 10}, n=n))
+           for metric, n in (('frechet', 50), ('recall', 50), ('frechet@net', 10))
+           for arm, own in values.items() for seed, value in enumerate(own)]
+  pace = {'vanilla': .1, 'gaussian': .103, 'blur': .12}
+  scores = {'vanilla': (-3., -1.), 'gaussian': (-.9, -.5), 'blur': (-9., -2.)}
+  for arm in values:
+    place = tmp_path / 'vae' / arm / '0'
+    place.mkdir(parents=True)
+    (place / 'seconds.json').write_text(json.dumps(
+      {'quiet_update': pace[arm], 'training': 600 * pace[arm], 'measuring': 12.1}))
+    (place / 'curve.jsonl').write_text(''.join(json.dumps(
+      {'step': step, 'valid/log_likelihood': score}) + '\n'
+      for step, score in zip((50, 100), scores[arm], strict=True)))
+  rows = image_table.rows([cell for cell, _ in found])
+  assert image_verdicts.lines(found, rows, tmp_path) == [
+    ('model', 'arm', 'verdict', 'frechet ↓', 'frechet ↓ in net', 'log_likelihood (nats) ↑',
+     'an update', 's a run', "at vanilla's end", 'signs'), ('---',) * 10,
+    ('vae', 'gaussian', 'better', '-1.00 ± 0.25', '-1.00 ± 0.25', '', '+3%', '60 to 62', '50%',
+     'fewer modes (recall -1.00 ± 0.25)'),
+    ('vae', 'blur', 'worse', '+1.00 ± 0.25', '+1.00 ± 0.25', '', '+20%', '60 to 72', 'never',
+     'no gain; late; 50 % of the samples not finite')]
+
+
+def test_catching_up_is_to_the_standard_error_of_the_goal(tmp_path):
+  def run(name, *scores, error=0.):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'curve.jsonl').write_text(''.join(json.dumps(
+      {'step': 10 * i, 'valid/log_likelihood': score, 'valid/log_likelihood_sem': error}) + '\n'
+      for i, score in enumerate(scores, 1)))
+    return tmp_path / name
+  vanilla = run('vanilla', -3., -2., -1., -1., error=.2)
+  assert image_runs.caught_up(vanilla, vanilla) == .75
+  assert image_runs.caught_up(vanilla, run('a', -9., -1.1, 0., 0.)) == .5
+  assert image_runs.caught_up(vanilla, run('b', -9., -9., -1.3, -1.3)) is None
+  assert image_runs.caught_up(run('none'), vanilla) is None
+
+
+def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates(tmp_path):
+  assert image_runs.time_of(tmp_path) is None
+  (tmp_path / 'config.json').write_text('{"total_steps": 100}')
+  taken = {'update': .2, 'quiet_update': .1, 'measuring': 3., 'training': 30.}
+  for training, expected in ((30., (30., 15., 3.)), (None, (20., 10., 3.))):
+    (tmp_path / 'seconds.json').write_text(json.dumps(taken | {'training': training}))
+    assert image_runs.time_of(tmp_path) == pytest.approx(expected)
