@@ -1,5 +1,6 @@
 """Several processes train one run: alike, bit for bit when repeated, from anybody's checkpoint."""
 import json
+import resource
 import shutil
 import signal
 import time
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from mollification import build
+from mollification import build, metrics
 from tests import several
 from tests.training import tiny, topology
 
@@ -224,6 +225,39 @@ def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
   assert time.monotonic() - begun < 120
   assert status not in (0, 75)
   assert 'Gloo' in errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason='only Linux limits another process')
+def test_a_disk_that_is_full_to_the_second_process_ends_all(tmp_path):
+  """Soon after the save that finds it so, the last one too; it says why, and the first that it did.
+
+  A limit on the size of its files stands for the disk: the first writes its part as ever. What was
+  saved before stays, nothing else counts, and both go on from it once there is room.
+  """
+  command = several.long_run(tmp_path, '--config.checkpoint.every=10')
+  saved = lambda: sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('*[0-9]'))
+  for last in (False, True):
+    rows = len(metrics.read_rows(tmp_path / 'metrics.jsonl'))
+    with several.running(command, 2) as started:
+      several.wait_for_rows(started, tmp_path, rows + 20)   # the second save waits for the first
+      resource.prlimit(started[1].pid, resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+      before = saved()
+      if last:
+        started[0].send_signal(signal.SIGTERM)
+      (first, _, told), (second, _, errors) = several.ended(started, 60)
+    assert (first, second) == (1, 1), errors + told   # what hangs is ended by a signal
+    assert 'File too large' in errors
+    assert 'process 1 of 2 failed, and so the others stop' in told
+    assert saved()[-1] in before
+  with several.running(command, 2) as started:
+    several.wait_for_rows(started, tmp_path, len(tiny.rows(tmp_path)) + 3)
+    started[0].send_signal(signal.SIGTERM)
+    for status, _, errors in several.ended(started):
+      assert status == 75, errors
+  assert not (tmp_path / 'checkpoints.damaged').exists()
+  steps = [row['step'] for row in tiny.rows(tmp_path)]
+  assert steps == list(range(1, len(steps) + 1))
 
 
 @pytest.mark.slow
