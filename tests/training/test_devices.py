@@ -33,8 +33,8 @@ def _train(config, dataset, devices):
 
 
 @pytest.mark.parametrize('family, changes', [
-  ('vae', {}), ('conv', {}), ('flow', {}), ('flow', {'data__remainder': 'pad'})],
-  ids=['vae', 'conv', 'flow', 'padded'])
+  ('vae', {}), ('conv', {}), ('flow', {}), ('flow', {'data__remainder': 'pad'}),
+  ('flow', {'accumulate': 2})], ids=['vae', 'conv', 'flow', 'padded', 'accumulated'])
 def test_devices_do_not_change_training(family, changes):
   """SGD, float32, draws of dequantisation, mollifier and model, batch statistics included."""
   changes |= {'optimizer__name': 'sgd', 'optimizer__learning_rate': 1e-5}
@@ -71,10 +71,7 @@ def test_devices_do_not_change_losses_with_adam():
   ('vae', {}), ('vae', {'data__remainder': 'pad'}),
   pytest.param('glow', {}, marks=pytest.mark.slow)], ids=['vae', 'padded', 'glow'])
 def test_accumulation_equals_the_large_batch(family, changes):
-  """Of models without batch statistics, on one device and on two; 1e-6, as of devices.
-
-  Keys that were used twice would show, too; JAX's check takes each part's share of them for all.
-  """
+  """Of models without batch statistics, on one device and on two; 1e-6, as of devices."""
   changes |= {'optimizer__name': 'sgd', 'optimizer__learning_rate': 1e-5}
   whole = tiny.config(family, **changes)
   dataset = build.load_data(whole)
@@ -83,7 +80,7 @@ def test_accumulation_equals_the_large_batch(family, changes):
   wanted, losses = _train(whole, dataset, 1)
   assert np.isfinite(losses).all()
   for devices, parts in ((1, 4), (2, 2)):
-    with jax.debug_key_reuse(False):
+    with jax.debug_key_reuse(False):   # it takes the transpose for a use that vmap makes of a scan
       found, found_losses = _train(tiny.config(family, accumulate=parts, **changes), dataset,
                                    devices)
     np.testing.assert_allclose(found_losses, losses, rtol=1e-6)
