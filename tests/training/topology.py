@@ -23,7 +23,7 @@ _FAMILY = flags.DEFINE_string('family', 'vae', 'As `run` takes it.')
 
 OPTIMIZERS = {
   '': {'optimizer__name': 'sgd', 'optimizer__learning_rate': 1e-5, 'optimizer__momentum': .9},
-  'adam': {'optimizer__name': 'adam', 'optimizer__learning_rate': 5e-4, 'optimizer__eps': 1e-2}}
+  'adam': {'optimizer__name': 'adam', 'optimizer__learning_rate': 1e-5, 'optimizer__eps': 1e-2}}
 
 
 class StopAfter(preemption.Stop):
@@ -95,6 +95,16 @@ def halted(folder):
 def resume(folder, family):
   """Train `folder`/cut to its end."""
   return loop.train(run(family), folder / 'cut')
+
+
+def resume_each(folder, family):
+  """Train `folder`/cut-I to its end, for each I; the first process leaves its state in I.npz."""
+  built = run(family)
+  for path in sorted(folder.glob('cut-*')):
+    outcome = loop.train(built, path)
+    if parallel.is_first():
+      np.savez(folder / path.name.replace('cut-', ''), **leaves(outcome.state))
+  return outcome
 
 
 def endless(folder, family):
