@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 import traceback
 
 try:
@@ -80,14 +81,16 @@ def _train(config, folder):
 
 
 def _leave_others():
-  """Of several processes, end this one at once: Python's way out waits for them, and they for it.
+  """Of several processes, end this one soon: Python's way out waits for them, and they for it.
 
-  They notice, and do the same.
+  They notice, and do the same; JAX's runtime aborts them where the first, its coordinator, is gone
+  before they have said why.
   """
   import jax
   if jax.process_count() > 1:
     traceback.print_exc()
     sys.stderr.flush()
+    time.sleep(jax.process_index() == 0)
     os._exit(1)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import hashlib
 import pathlib
+import sys
 import time
 import warnings
 from typing import Any
@@ -20,14 +21,16 @@ import orbax.checkpoint as ocp
 from mollification import parallel
 
 DAMAGED = '.damaged'   # suffix of the folder beside a manager's, where what cannot be read is put
+_PAUSE = .01   # seconds between two looks at a save that is waited for
 _LOOKS = 90   # a second apart, until all processes list the same: NFS shows a change within 60 s
 
 
 def manager(folder, *, keep=None, keep_every=None, read_only=False):
   """A CheckpointManager for `folder`; `keep` newest, and each multiple of `keep_every`.
 
-  A context manager; leaving it waits for saves under way. Raises ValueError in all processes where
-  they do not come to list the same checkpoints.
+  A context manager; leaving it waits for saves under way. `failed` says whether one of this process
+  has failed, `wait` why. Raises ValueError in all processes where they do not come to list the same
+  checkpoints.
   """
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep, keep_period=keep_every or None, create=not read_only,
@@ -35,9 +38,28 @@ def manager(folder, *, keep=None, keep_every=None, read_only=False):
     # Two managers of a run may save at the same time: neither waits at a barrier of the other's.
     multiprocessing_options=ocp.options.MultiprocessingOptions(
       barrier_sync_key_prefix=pathlib.Path(folder).name))
-  made = ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options)
+  made = _Manager(pathlib.Path(folder).resolve(), options)
   _list_alike(made)
   return made
+
+
+class _Manager(ocp.CheckpointManager):
+  """Orbax' own, but that a process whose save has failed waits for no other one to hear of it.
+
+  The others wait for it before the checkpoint counts, for 20 minutes, unless they are told.
+  """
+  failed = False   # whether a save of this process has failed
+
+  def __init__(self, folder, options):
+    self._wait_for_others = ocp.multihost.get_barrier_sync_fn()
+    options.async_options = ocp.options.AsyncOptions(barrier_sync_fn=self._meet)
+    super().__init__(folder, options=options)
+
+  def _meet(self, **barrier):
+    if sys.exception() is None:
+      self._wait_for_others(**barrier)
+    else:   # in the `finally` of Orbax' thread that failed
+      self.failed = True
 
 
 def _list_alike(manager):
@@ -57,13 +79,30 @@ def _list_alike(manager):
 
 
 def save(manager, step, state):
-  """Start saving `state` after `step` updates, unless it is there; then it may be donated."""
+  """Start saving `state` after `step` updates, unless it is there; then it may be donated.
+
+  The save before is waited for.
+  """
   if step in manager.all_steps():
     return
+  wait(manager)
   # Host views hold their buffers, as Orbax' own do: where the update is given them, JAX copies.
   leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
   manager.save(step, force=True, args=ocp.args.Composite(
     state=ocp.args.StandardSave(parallel.to_global(state)), sha256=_Digest(leaves)))
+
+
+def wait(manager):
+  """Until a save under way is on disk; all processes leave it, or none: as `parallel.together`."""
+  saving, failed = True, False
+  while jax.process_count() > 1 and saving and not failed:
+    # In this order: where a process saves no more and has not failed, its save is on disk.
+    found = parallel.all_processes(np.array([manager.is_saving_in_progress(), manager.failed]))
+    saving, failed = np.any(found, axis=0)
+    time.sleep(_PAUSE)
+  with parallel.together():
+    if manager.failed or not failed:   # else it would wait for those that have failed
+      manager.wait_until_finished()
 
 
 def restore(manager, template, step=None, *, set_aside=False):

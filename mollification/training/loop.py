@@ -72,7 +72,7 @@ class _Training:
         self._stops.arm()
         journal.progress.restart(done)   # compiling is no part of the rate
 
-      preempted = self._stops.after(done, size)
+      preempted = self._stops.after(done, size, self._outputs.failed)
       if preempted or any(_due_now(run, done)):
         jax.block_until_ready(state)   # so that the pause counts nothing of the update
         with journal.progress.paused():

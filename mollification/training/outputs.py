@@ -37,11 +37,16 @@ class Outputs:
     return self
 
   def __exit__(self, kind, *exception):
-    if kind is not None and jax.process_count() > 1:
-      return   # what is done here all processes do together, and the others are elsewhere
-    with self._stack:
-      self._checkpoints.wait_until_finished()
-      self._thin_out_best()
+    if jax.process_count() == 1:
+      with self._stack:
+        self._finish()
+    elif kind is None:   # else the others are elsewhere, and what is done here all do together
+      self._finish()
+      self._stack.close()
+
+  def _finish(self):
+    checkpoint.wait(self._checkpoints)
+    self._thin_out_best()
 
   def restore(self, state):
     """The newest checkpoint laid out like `state`, or `state` itself where there is none."""
@@ -110,8 +115,8 @@ class Outputs:
     # A checkpoint makes the rows before it final, and these say which step is the best: that one
     # must be on disk first, and the best of the checkpoint before until this one is complete.
     if self._best:
-      self._best.wait_until_finished()
-    self._checkpoints.wait_until_finished()
+      checkpoint.wait(self._best)
+    checkpoint.wait(self._checkpoints)
     self._thin_out_best()
     checkpoint.save(self._checkpoints, step, state)
 
@@ -121,10 +126,15 @@ class Outputs:
     final = [step for step in self._best.all_steps() if step <= newest] if self._best else []
     self._drop_best(lambda step: step in final and step < max(final))
 
+  @property
+  def failed(self):
+    """Whether a save of this process has failed; the next `save` says why."""
+    return self._checkpoints.failed or (self._best is not None and self._best.failed)
+
   def save_best(self, step, state):
     """Start saving the best checkpoint so far."""
     checkpoint.save(self._best, step, state)
 
   def wait_for_best(self):
     """Until what `save_best` has started is on disk."""
-    self._best.wait_until_finished()
+    checkpoint.wait(self._best)

@@ -111,9 +111,9 @@ class Preemption(Stop):
 class Agreement:
   """When the processes of a run leave the loop: after the same update, all of them.
 
-  A request in one process (`stop.requested`), or a notice to JAX's pre-emption service, which a
-  cluster's scheduler may send, is one of all: they hear of it with the call after. One process
-  leaves with the call that was under way.
+  A request in one process (`stop.requested`), a save that failed there, or a notice to JAX's
+  pre-emption service, which a cluster's scheduler may send, is one of all: they hear of it with the
+  call after. One process leaves with the call that was under way.
   """
 
   def __init__(self, stop):
@@ -123,9 +123,12 @@ class Agreement:
     """From here on there is something new to save."""
     self._stop.armed = True
 
-  def after(self, step, updates):
-    """Whether to save and leave after `step`, the end of a call of so many `updates`."""
-    requested = self._stop.requested
+  def after(self, step, updates, failed=False):
+    """Whether to save and leave after `step`, the end of a call of so many `updates`.
+
+    `failed`: whether a save of this process has; the one that is due then says why, in all.
+    """
+    requested = self._stop.requested or failed
     if jax.process_count() == 1:
       return requested
     # JAX names one update after which all have the notice; it counts those that it is asked about.

@@ -23,7 +23,8 @@ def train_step(state, batch, data_keys, noise_keys, model_keys, level, cond=None
   prepare: (batch, keys) -> x in model units. mollify: (x, level, keys) -> x.
   loss_fn: (params, model_state, x, keys, progress, cond, mask)
     -> (loss [B] in nats, {name: [B]}, model_state, penalty []).
-  accumulate: number of equal parts whose gradients are summed before the one update.
+  accumulate: number of equal parts whose gradients are summed before the one update; part i is of
+    the examples i, i + accumulate, ... of the global batch.
   Metrics are means over the global batch. An update whose loss or gradient is not finite keeps
   params, model_state, opt_state and EMA as they were; `step` still advances.
   """
@@ -90,8 +91,9 @@ def _gradients(loss_fn, state, inputs, progress, accumulate):
     grads, (terms, model_state) = gradient(state.params, model_state, part)
     return (jax.tree.map(jnp.add, total, grads), model_state), terms
 
-  parts = jax.tree.map(lambda a: a.reshape(accumulate, batch_size // accumulate, *a.shape[1:]),
-                       inputs)
+  # Every so manyth example: a part is of the same ones on any number of devices.
+  order = jnp.arange(batch_size).reshape(-1, accumulate).T
+  parts = jax.tree.map(lambda a: a[order], inputs)
   zeros = jax.tree.map(jnp.zeros_like, state.params)
   (grads, model_state), terms = jax.lax.scan(add, (zeros, state.model_state), parts)
   return grads, jax.tree.map(lambda v: v.sum(0), terms), model_state

@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
 import jax
@@ -15,7 +16,7 @@ import pytest
 from configs import synthetic_realnvp
 from mollification import build, metrics
 from mollification.evaluation import batching
-from mollification.training import loop, watchdog, workdir
+from mollification.training import checkpoint, loop, watchdog, workdir
 from tests.training import tiny
 
 # Orbax drops the writes that it had begun when one fails, and Python says so.
@@ -83,6 +84,24 @@ def test_a_run_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(
   resumed = loop.train(run, folder)
   jax.tree.map(np.testing.assert_array_equal, resumed.state, straight.state)
   assert tiny.rows(folder) == tiny.rows(tmp_path / 'straight')
+
+
+def test_a_save_that_fails_ends_the_run_with_the_call_after(tmp_path, monkeypatch):
+  """What comes until the next save would be lost."""
+  def no_room(arrays):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+  run = tiny.run(eval__every=0, checkpoint__every=4)
+
+  def after_the_save(first, count):
+    while first == 6 and any(thread.name == 'save_finalize' for thread in threading.enumerate()):
+      time.sleep(.01)
+    return run.batch(first, count)
+
+  monkeypatch.setattr(checkpoint, '_sha256', no_room)
+  with pytest.raises(OSError, match='No space left'):
+    loop.train(dataclasses.replace(run, batch=after_the_save), tmp_path)
+  assert 5 <= tiny.rows(tmp_path)[-1]['step'] <= 7   # the next save is due after 8
 
 
 def test_a_run_without_room_for_a_row_goes_on_once_there_is_some(tmp_path, monkeypatch):

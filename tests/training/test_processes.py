@@ -1,5 +1,6 @@
 """Several processes train one run: alike, bit for bit when repeated, from anybody's checkpoint."""
 import json
+import resource
 import shutil
 import signal
 import time
@@ -8,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from mollification import build
+from mollification import build, metrics
 from tests import several
 from tests.training import tiny, topology
 
@@ -227,6 +228,39 @@ def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason='only Linux limits another process')
+def test_a_disk_that_is_full_to_the_second_process_ends_all(tmp_path):
+  """Soon after the save that finds it so, the last one too; it says why, and the first that it did.
+
+  A limit on the size of its files stands for the disk: the first writes its part as ever. What was
+  saved before stays, nothing else counts, and both go on from it once there is room.
+  """
+  command = several.long_run(tmp_path, '--config.checkpoint.every=10')
+  saved = lambda: sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('*[0-9]'))
+  for last in (False, True):
+    rows = len(metrics.read_rows(tmp_path / 'metrics.jsonl'))
+    with several.running(command, 2) as started:
+      several.wait_for_rows(started, tmp_path, rows + 20)   # the second save waits for the first
+      resource.prlimit(started[1].pid, resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+      before = saved()
+      if last:
+        started[0].send_signal(signal.SIGTERM)
+      (first, _, told), (second, _, errors) = several.ended(started, 60)
+    assert (first, second) == (1, 1), errors + told   # what hangs is ended by a signal
+    assert 'File too large' in errors
+    assert 'process 1 of 2 failed, and so the others stop' in told
+    assert saved()[-1] <= before[-1] + 10   # the one under way may have had all that it needed
+  with several.running(command, 2) as started:
+    several.wait_for_rows(started, tmp_path, len(tiny.rows(tmp_path)) + 3)
+    started[0].send_signal(signal.SIGTERM)
+    for status, _, errors in several.ended(started):
+      assert status == 75, errors
+  assert not (tmp_path / 'checkpoints.damaged').exists()
+  steps = [row['step'] for row in tiny.rows(tmp_path)]
+  assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.slow
 def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_property):
   """kill -9 of the first and the second in turn; each time both are started again.
 
@@ -269,20 +303,23 @@ MATRIX = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2)]   # (processes, devices of eac
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('family', ['vae', 'flow', 'glow'])
+@pytest.mark.parametrize('family', ['vae', 'flow', 'flow-adam', 'glow'])
 def test_any_topology_goes_on_from_any_other(family, tmp_path, record_property):
   """Each cuts a run that every one resumes; losses and states are those of the straight run."""
   wanted = topology.leaves(topology.straight(tmp_path, family).state)
   rows, largest = tiny.rows(tmp_path / 'straight'), 0.
-  for i, (processes, devices) in enumerate(MATRIX):
-    source = tmp_path / f'from-{i}'
+  sources = [tmp_path / f'from-{i}' for i in range(len(MATRIX))]
+  for source, (processes, devices) in zip(sources, MATRIX):
     source.mkdir()
     _topology('cut', source, processes, devices, family)
-    for j, other in enumerate(MATRIX):
-      target = tmp_path / f'{i}-{j}'
-      shutil.copytree(source, target)
-      _assert_alike(_topology('resume', target, *other, family), wanted)
-      found = tiny.rows(target / 'cut')
+  for j, (processes, devices) in enumerate(MATRIX):
+    target = tmp_path / f'on-{j}'
+    for i, source in enumerate(sources):
+      shutil.copytree(source / 'cut', target / f'cut-{i}')
+    _topology('resume_each', target, processes, devices, family)   # in one start of the processes
+    for i in range(len(MATRIX)):
+      _assert_alike(_saved(target / f'{i}.npz'), wanted)
+      found = tiny.rows(target / f'cut-{i}')
       _assert_rows_alike(found, rows)
       largest = max(largest, *(abs(a['train/loss'] / b['train/loss'] - 1)
                                for a, b in zip(found, rows)))

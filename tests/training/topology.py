@@ -19,7 +19,11 @@ from tests.training import tiny
 
 _TASK = flags.DEFINE_string('task', '', 'Name of a function below.')
 _FOLDER = flags.DEFINE_string('folder', '', 'Where it works.')
-_FAMILY = flags.DEFINE_string('family', 'vae', 'Of tiny.py.')
+_FAMILY = flags.DEFINE_string('family', 'vae', 'As `run` takes it.')
+
+OPTIMIZERS = {
+  '': {'optimizer__name': 'sgd', 'optimizer__learning_rate': 1e-5, 'optimizer__momentum': .9},
+  'adam': {'optimizer__name': 'adam', 'optimizer__learning_rate': 1e-5, 'optimizer__eps': 1e-2}}
 
 
 class StopAfter(preemption.Stop):
@@ -35,13 +39,14 @@ class StopAfter(preemption.Stop):
 
 
 def run(family='vae', **changes):
-  """Eight updates by SGD (what Adam makes of rounding differs), the best of them kept.
+  """Eight updates of a family of tiny.py, an average of the parameters kept, and the best of them.
 
-  Momentum and an average of the parameters are carried on as Adam's moments would be.
+  By SGD with momentum; of FAMILY-adam by Adam, whose `eps` is above rounding: with its own of 1e-8
+  it makes full steps of gradients that are zero but for that (test_devices.py).
   """
-  return tiny.run(family, optimizer__name='sgd', optimizer__learning_rate=1e-5,
-                  optimizer__momentum=.9, ema_decay=.9, eval__best_metric='log_likelihood',
-                  mollify__fraction=.25, log__stdout=False, **changes)
+  family, _, optimizer = family.partition('-')
+  return tiny.run(family, ema_decay=.9, eval__best_metric='log_likelihood', mollify__fraction=.25,
+                  log__stdout=False, **OPTIMIZERS[optimizer], **changes)
 
 
 def leaves(state):
@@ -90,6 +95,16 @@ def halted(folder):
 def resume(folder, family):
   """Train `folder`/cut to its end."""
   return loop.train(run(family), folder / 'cut')
+
+
+def resume_each(folder, family):
+  """Train `folder`/cut-I to its end, for each I; the first process leaves its state in I.npz."""
+  built = run(family)
+  for path in sorted(folder.glob('cut-*')):
+    outcome = loop.train(built, path)
+    if parallel.is_first():
+      np.savez(folder / path.name.replace('cut-', ''), **leaves(outcome.state))
+  return outcome
 
 
 def endless(folder, family):
