@@ -90,7 +90,8 @@ def _leave_others():
   if jax.process_count() > 1:
     traceback.print_exc()
     sys.stderr.flush()
-    time.sleep(jax.process_index() == 0)
+    if jax.process_index() == 0:
+      time.sleep(1)
     os._exit(1)
 
 
