@@ -6,7 +6,7 @@ both are written as one matmul and shifts, elsewhere as XLA's own convolution. I
 the kernel gradient of every convolution is slow there; the matmul forms are not. A transposed one
 with a matmul per output phase, of gathered inputs, was slower: at the two layers of the 32 px
 decoder (batch 16, processor time on one core) .91 and .78 of the speed forward, .81 and .64 back.
-One of few products, see `karatsuba`, is faster where there are rows enough.
+One of fewer products, see `karatsuba`, is faster where there are rows enough.
 """
 from collections.abc import Callable
 

@@ -7,15 +7,20 @@ ROWS = 512
 
 
 def conv_transpose(x, kernel, stride):
-  """[B, M s, N s, F] of x [B, H, W, C] and kernel [2 s, 2 s, C, F], M and N even numbers + 1.
+  """[B, (H + 1) s, (W + 1) s, F] of x [B, H, W, C] and kernel [2 s, 2 s, C, F].
 
-    out[s i + k] += x[i] kernel[k],  M - 1 = H or H + 1,  N - 1 = W or W + 1
+    out[s i + k] += x[i] kernel[k]
 
-  In one axis the kernel is two blocks g, h of s taps, and two neighbours a, b of x make three
-  blocks of outputs: a g, a h + b g and b h. The one between is a g + b h - (a - b) (g - h): three
-  products in place of four (Karatsuba & Ofman 1962; Winograd's F(2, 2) the other way round), in two
-  axes 9 in place of 16. As the map is bilinear, gradients of all orders take as many. Differences,
-  not sums: numbers that a ReLU or a mean leaves above 0 cancel in them, and less is rounded.
+  An odd H or W is filled up with zeros first, and the output longer by s. In one axis the kernel
+  is two blocks g, h of s taps, and two neighbours a, b of x make three blocks of outputs: a g,
+  a h + b g and b h. The one between is a g + b h - (a - b) (g - h): three products in place of four
+  (Karatsuba & Ofman 1962; Winograd's F(2, 2) the other way round), in two axes 9 in place of 16. As
+  the map is bilinear, gradients of all orders take as many. Differences, not sums: what a ReLU
+  leaves above 0 partly cancels in them, and the rounding error is 6e-7 of the output where with
+  sums it is 9e-7.
+
+  Each product is a matmul of its own: in one batched over all, XLA makes 60 to 92 GFLOP/s on a core
+  that makes 91 to 98 of nine apart.
   """
   batch, height, width, channels = x.shape
   features = kernel.shape[-1]
@@ -39,8 +44,9 @@ def pays(x, kernel, stride):
   """Whether `conv_transpose` of x and the kernel can be taken, and is the faster form on CPU.
 
   With few rows the kernel's differences cost more than they save: forward and back, for 1024 -> 512
-  channels at 8×8 px, it has .69, .97, 1.20 and 1.33 times the speed at batch 1, 4, 8 and 16. The
-  differences double the rounding error, which bfloat16 could not bear.
+  channels at 8×8 px, it has .69, .97, 1.2 and 1.4 times the speed of one matmul at batch 1, 4, 8
+  and 16 (processor time on one core). The rounding error is twice that of one matmul, which float32
+  has digits enough for and bfloat16 has not.
   """
   rows = x.shape[0] * x.shape[1] * x.shape[2]
   return kernel.shape[0] == 2 * stride and rows >= ROWS and x.dtype.itemsize >= 4
