@@ -7,7 +7,6 @@ import functools
 import subprocess
 import sys
 import tempfile
-import time
 
 import jax
 import numpy as np
@@ -96,15 +95,9 @@ def _compare_networks():
   found = []
   for layout in (torch.contiguous_format, torch.channels_last):
     timed = rows.interleaved(functools.partial(theirs, layout), ours, 9, seconds=60,
-                             clock=_cpu_seconds)
+                             clock=rows.processor_seconds_of)
     found += [timed.a, timed.b, timed.ratio, timed.pairs]
   return found
-
-
-def _cpu_seconds(fn):
-  start = time.process_time()
-  fn()
-  return time.process_time() - start
 
 
 def _commuting(d):

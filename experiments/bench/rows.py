@@ -51,6 +51,13 @@ def seconds_of(fn):
   return time.perf_counter() - start
 
 
+def processor_seconds_of(fn):
+  """Processor seconds of one call of `fn`, of all threads; what else runs does not count."""
+  start = time.process_time()
+  fn()
+  return time.process_time() - start
+
+
 def interleaved(fn_a, fn_b, pairs=9, *, seconds=0., clock=seconds_of):
   """Comparison of two functions called in turn, a first in one pair and b in the next.
 

@@ -6,6 +6,7 @@ both are written as one matmul and shifts, elsewhere as XLA's own convolution. I
 the kernel gradient of every convolution is slow there; the matmul forms are not. A transposed one
 with a matmul per output phase, of gathered inputs, was slower: at the two layers of the 32 px
 decoder (batch 16, processor time on one core) .91 and .78 of the speed forward, .81 and .64 back.
+One of fewer products, see `karatsuba`, is faster where there are rows enough.
 """
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mollification.models import karatsuba
 from mollification.models.matmul import matmul
 
 
@@ -71,7 +73,9 @@ def conv_transpose(x, kernel, *, stride, padding, output_padding=0):
                      f'{stride}; a larger one pads the output with values that no input reaches.')
 
   def multiplied(x, kernel):
-    return matmul_conv_transpose(x, kernel, stride, padding, output_padding)
+    pays = karatsuba.pays(x, kernel, stride)
+    form = karatsuba_conv_transpose if pays else matmul_conv_transpose
+    return form(x, kernel, stride, padding, output_padding)
 
   def dilated(x, kernel):
     return dilated_conv_transpose(x, kernel, stride, padding, output_padding)
@@ -117,8 +121,13 @@ def matmul_conv_transpose(x, kernel, stride, padding, output_padding):
   taps = _sum_shifted(taps, axis=2, blocks=4)                               # [B, M, N, s, s, F]
   out = taps.transpose(0, 1, 3, 2, 4, 5)
   out = out.reshape(batch, out.shape[1] * stride, -1, features)
-  return _crop(out, [(n - 1) * stride - 2 * padding + size + output_padding
-                     for n in (height, width)], padding)
+  return _crop_transposed(out, x, kernel, stride, padding, output_padding)
+
+
+def karatsuba_conv_transpose(x, kernel, stride, padding, output_padding):
+  """`conv_transpose` of a kernel of twice the stride by `karatsuba.conv_transpose`."""
+  out = karatsuba.conv_transpose(x, kernel, stride)
+  return _crop_transposed(out, x, kernel, stride, padding, output_padding)
 
 
 def _sum_shifted(x, axis, blocks):
@@ -136,6 +145,12 @@ def _sum_shifted(x, axis, blocks):
     added, after = jax.lax.split(part, [common, 1], axis=axis)
     total = jnp.concatenate([before, both + added, after], axis=axis)
   return total
+
+
+def _crop_transposed(out, x, kernel, stride, padding, output_padding):
+  """What `conv_transpose` of x and the kernel is to return, cut out of all that they reach."""
+  return _crop(out, [(n - 1) * stride - 2 * padding + kernel.shape[0] + output_padding
+                     for n in x.shape[1:3]], padding)
 
 
 def _crop(x, size, start):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mollification import models
-from mollification.models import hvae
+from mollification.models import convolution, hvae, karatsuba
 from mollification.models.posteriors import Potential
 from tests.models import linear_gaussian
-from tests.models.support import jit
+from tests.models.support import jit, random_variables
 
 FIXED = dict(latent_dim=2, learn_dynamics=False)
 
@@ -132,6 +132,28 @@ def test_held_forces_leave_the_loss_and_are_no_part_of_its_gradient():
   np.testing.assert_allclose(value, same, rtol=1e-6)
   np.testing.assert_allclose(held, raised + 8 * .5, rtol=1e-4)      # log q of 8 numbers
   assert abs(exact - held) > .01 * abs(exact)
+
+
+@pytest.mark.slow
+def test_gradient_through_forces_does_not_depend_on_the_form_of_the_convolutions(monkeypatch):
+  """Batch statistics and a learned variance included, against that of XLA's own convolutions."""
+  model = models.create('hvae', (8, 8, 1), latent_dim=2, net='conv', widths=(3, 4, 5),
+                        leapfrog_steps=2, step_size=.05, learn_variance=True)
+  x = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
+  variables = random_variables(lambda: model.init(
+      jax.random.key(1), x, jax.random.key(2), train=True, method='loss'))
+
+  def mean_loss(params):
+    loss, _ = model.apply({**variables, 'params': params}, x, jax.random.key(3), train=True,
+                          method='loss', mutable=['batch_stats'])[0]
+    return loss.mean()
+  monkeypatch.setattr(karatsuba, 'ROWS', 1)
+  found = jit(jax.grad(mean_loss))(variables['params'])
+  monkeypatch.setattr(convolution, '_by_platform',
+                      lambda x, kernel, cpu, default: default(x, kernel))
+  wanted = jit(jax.grad(lambda params: mean_loss(params)))(variables['params'])
+  for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted)):
+    assert jnp.linalg.norm(a - b) < 1e-4 * jnp.linalg.norm(b)
 
 
 @pytest.mark.slow

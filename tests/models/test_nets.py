@@ -42,18 +42,51 @@ def test_transposed_convolution_is_the_definition_with_equal_gradients(k, s, p, 
   x, kernel = _draw((2, 4, 5, 3), (k, k, 3, 2))
   expected = _scatter(np.asarray(x), np.asarray(kernel), s, p, op)
   (cotangent,) = _draw(expected.shape)
+  forms = [convolution.matmul_conv_transpose, convolution.dilated_conv_transpose]
+  if k == 2 * s:
+    forms.append(convolution.karatsuba_conv_transpose)
   found = []
-  for form in (convolution.matmul_conv_transpose, convolution.dilated_conv_transpose):
+  for form in forms:
     out, *gradients = _value_and_gradients(
         lambda a, b, form=form: form(a, b, s, p, op), x, kernel, cotangent)
     np.testing.assert_allclose(out, expected, atol=1e-5)
     found.append(gradients)
-  for ours, theirs in zip(*found):
-    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-5)
+  for ours, *others in zip(*found):
+    for theirs in others:
+      np.testing.assert_allclose(theirs, ours, atol=1e-5, rtol=1e-5)
   if op == 0:
     pads = [(k - 1 - p, k - 1 - p)] * 2
     lax_out = jax.lax.conv_transpose(x, kernel[::-1, ::-1], (s, s), pads)
     np.testing.assert_allclose(lax_out, expected, atol=1e-5)
+
+
+def test_fewer_products_have_the_gradients_of_forces():
+  """Second derivatives, of a curved function of the output; odd sides, which are filled up."""
+  x, direction, kernel = _draw((2, 5, 4, 3), (2, 5, 4, 3), (4, 4, 3, 2))
+
+  def along(form):
+    def energy(x, kernel):
+      return jnp.sum(nn.swish(form(x, kernel, 2, 1, 1)))
+    return lambda x, kernel: jnp.sum(direction * jax.grad(energy)(x, kernel))
+  wanted, found = (jit(jax.grad(along(form), (0, 1)))(x, kernel) for form in (
+      convolution.dilated_conv_transpose, convolution.karatsuba_conv_transpose))
+  for a, b in zip(found, wanted):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+@pytest.mark.parametrize(('rows', 'size', 'dtype', 'count'), [
+    (128, 4, 'float32', 9), (127, 4, 'float32', 1), (128, 5, 'float32', 1),
+    (128, 4, 'bfloat16', 1)])
+def test_fewer_products_are_taken_where_they_pay(rows, size, dtype, count):
+  """9 with a quarter of the rows each in place of 1 with four times the columns; on CPU alone."""
+  x, kernel = jnp.zeros((rows, 2, 2, 3), dtype), jnp.zeros((size, size, 3, 2), dtype)
+  traced = jax.jit(lambda x, kernel: convolution.conv_transpose(
+      x, kernel, stride=2, padding=1)).trace(x, kernel)
+  text = {platform: traced.lower(lowering_platforms=(platform,)).as_text()
+          for platform in ('cpu', 'cuda')}
+  assert text['cpu'].count('stablehlo.dot_general') == count
+  assert f'tensor<{rows if count == 9 else 4 * rows}x3x' in text['cpu']
+  assert text['cuda'].count('stablehlo.dot_general') == 0
 
 
 @pytest.mark.parametrize(('k', 's', 'p', 'shape'), [(4, 2, 1, (8, 6)), (4, 2, 1, (7, 7)),
