@@ -22,8 +22,7 @@ def started(config):
 
 def mapped(step, devices):
   """(state, batch [B, *event], key, level, mask) -> (state, metrics), over `devices` shards."""
-  body = jax.vmap(parallel.with_global_keys(step), axis_name='batch',
-                  in_axes=(None, 0, None, None, None, 0), out_axes=None)
+  body = parallel.vmap_step(parallel.with_global_keys(step))
 
   def update(state, batch, key, level, mask):
     split = lambda a: None if a is None else a.reshape(devices, -1, *a.shape[1:])

@@ -9,9 +9,10 @@ import numpy as np
 from mollification.models.dropout import dropout, part_keys
 from mollification.models.matmul import matmul, products
 
-# Units in a group of a hidden kernel. Smaller ones save more work and make smaller matmuls: at 128,
-# 66 % of a 512² kernel is left in place of 77 %, and on a CPU core both take the same time.
-GROUP_WIDTH = 256
+# Output units in a block of a hidden kernel as it is stored, and as it is multiplied. The narrower
+# the blocks, the less is left of a 512² kernel (77 % at 256, 66 % at 128, 55 % would do), but the
+# more products there are, each with slices and sums beside it: narrower ones gain nothing more.
+GROUP_WIDTH, TILE_WIDTH = 256, 128
 
 
 class MADE(nn.Module):
@@ -24,9 +25,9 @@ class MADE(nn.Module):
 
   Hidden units that are sorted by degree make the mask between two hidden layers block-triangular:
   such a kernel is stored in blocks (`Triangular`), and half of what the mask leaves out of it is
-  neither stored nor multiplied nor moved by the optimiser. The first and the last kernel are
-  small and masked in full. All kernels start orthogonal before masking, biases at zero. Where
-  `keys` [B] are given, hidden units drop out at the rate `dropout`.
+  neither stored nor moved by the optimiser, and three quarters are not multiplied. The first and
+  the last kernel are small and masked in full. All kernels start orthogonal before masking, biases
+  at zero. Where `keys` [B] are given, hidden units drop out at the rate `dropout`.
 
   Raises ValueError for an x that is not [B, D] with D at least 2, and for no hidden layer.
   """
@@ -66,26 +67,27 @@ def hidden_degrees(width, size):
 
 
 def below(inputs, outputs):
-  """Mask [I, O]: 1 where the output's degree is at least the input's."""
-  return (outputs[None] >= inputs[:, None]).astype(np.float32)
+  """Mask [I, O]: whether the output's degree is at least the input's."""
+  return outputs[None] >= inputs[:, None]
 
 
-def groups(inputs, outputs):
+def groups(inputs, outputs, width=None):
   """Blocks of a kernel between units of ascending degrees: ((inputs, start, end), ...).
 
-  Outputs start to end see no more than the first so many inputs. The numbers are multiples of 16,
-  the width of a CPU's vectors, where the kernel's own are.
+  Outputs start to end, `width` of them or else GROUP_WIDTH, see no more than the first so many
+  inputs. The numbers are multiples of 16, the width of a CPU's vectors, where the kernel's own are.
   """
+  width = GROUP_WIDTH if width is None else width
   blocks = []
-  for start in range(0, len(outputs), GROUP_WIDTH):
-    end = min(start + GROUP_WIDTH, len(outputs))
+  for start in range(0, len(outputs), width):
+    end = min(start + width, len(outputs))
     seen = int(np.searchsorted(inputs, outputs[end - 1] + 1))
     blocks.append((min(-(-seen // 16) * 16, len(inputs)), start, end))
   return tuple(blocks)
 
 
 class Masked(nn.Module):
-  """x @ (kernel * mask) + bias for x [B, I] and a constant `mask` [I, O]."""
+  """x @ (kernel where `mask`, or else 0) + bias for x [B, I] and a constant `mask` bool [I, O]."""
   mask: np.ndarray
   kernel_init: Callable
 
@@ -93,7 +95,8 @@ class Masked(nn.Module):
   def __call__(self, x):
     kernel = self.param('kernel', self.kernel_init, self.mask.shape)
     bias = self.param('bias', nn.initializers.zeros, self.mask.shape[1:])
-    return matmul(x, kernel * self.mask) + jnp.broadcast_to(bias, (x.shape[0], *bias.shape))
+    out = matmul(x, jnp.where(self.mask, kernel, 0.))
+    return out + jnp.broadcast_to(bias, out.shape)
 
 
 class Triangular(nn.Module):
@@ -114,9 +117,21 @@ class Triangular(nn.Module):
 
     kernel = self.param('kernel', init)
     bias = self.param('bias', nn.initializers.zeros, (len(self.outputs),))
-    masks = to_blocks(below(self.inputs, self.outputs), blocks)
-    out = products(x, tuple(kernel[name] * mask for name, mask in masks.items()))
-    return jnp.concatenate(out, axis=-1) + jnp.broadcast_to(bias, (x.shape[0], *bias.shape))
+    tiles = [tile for g, (_, start, end) in enumerate(blocks)
+             for tile in masked_tiles(kernel[f'group_{g}'], self.inputs, self.outputs[start:end])]
+    out = jnp.concatenate(products(x, tuple(tiles)), axis=-1)
+    return out + jnp.broadcast_to(bias, out.shape)
+
+
+def masked_tiles(block, inputs, outputs):
+  """A block [I, O] cut into tiles of TILE_WIDTH outputs and of the inputs that they may see.
+
+  Elsewhere in the tiles the mask is 0. As a mask of bytes it is read faster than one of floats.
+  """
+  cuts = groups(inputs, outputs, TILE_WIDTH)
+  columns = jnp.split(block, [end for _, _, end in cuts[:-1]], axis=1)
+  return [jnp.where(below(inputs[:seen], outputs[start:end]), part[:seen], 0.)
+          for (seen, start, end), part in zip(cuts, columns)]
 
 
 def to_blocks(kernel, blocks):

@@ -24,6 +24,12 @@ def _made(size, widths, outputs=2, condition=None):
   return net, random_variables(lambda: net.init(jax.random.key(2), x, cond)), x, cond
 
 
+def _set_widths(monkeypatch, width):
+  """Blocks that are stored of so many outputs, of two tiles or three: small nets have several."""
+  monkeypatch.setattr(made, 'GROUP_WIDTH', width)
+  monkeypatch.setattr(made, 'TILE_WIDTH', max(width // 2, 1))
+
+
 def _by_hand(variables, x, widths, outputs):
   """The network as the paper of Germain et al. has it: full kernels times full masks."""
   size, params = x.shape[1], jax.tree.map(np.asarray, variables['params'])
@@ -48,7 +54,7 @@ def _by_hand(variables, x, widths, outputs):
 @pytest.mark.parametrize(('size', 'widths', 'outputs', 'width'), [
     (2, (6, 5), 2, 128), (5, (12, 9), 3, 3), (11, (40, 30), 2, 8), (6, (3, 10, 4), 1, 4)])
 def test_made_is_the_masked_network(size, widths, outputs, width, monkeypatch):
-  monkeypatch.setattr(made, 'GROUP_WIDTH', width)
+  _set_widths(monkeypatch, width)
   net, variables, x, _ = _made(size, widths, outputs)
   found = jit(net.apply)(variables, x)
   np.testing.assert_allclose(found, _by_hand(variables, np.asarray(x), widths, outputs), atol=1e-5)
@@ -56,7 +62,7 @@ def test_made_is_the_masked_network(size, widths, outputs, width, monkeypatch):
 
 @pytest.mark.parametrize('condition', [None, 2])
 def test_output_i_depends_on_all_coordinates_before_i_and_on_no_other(condition, monkeypatch):
-  monkeypatch.setattr(made, 'GROUP_WIDTH', 16)   # groups of several degrees
+  _set_widths(monkeypatch, 16)   # blocks of several degrees
   net, variables, x, cond = _made(6, (40, 40), condition=condition)
   one = lambda v, c: net.apply(variables, v[None], None if c is None else c[None])[0]
   by_x = jit(jax.jacrev(one))(x[0], None if cond is None else cond[0])
@@ -68,7 +74,7 @@ def test_output_i_depends_on_all_coordinates_before_i_and_on_no_other(condition,
 
 
 def test_masked_weights_never_matter_and_get_no_gradient(monkeypatch):
-  monkeypatch.setattr(made, 'GROUP_WIDTH', 8)
+  _set_widths(monkeypatch, 8)
   net, variables, x, _ = _made(6, (20, 20))
   gradient = jit(jax.grad(lambda v: (net.apply(v, x)**2).sum()))(variables)
   flat = traverse_util.flatten_dict(gradient)
@@ -191,6 +197,21 @@ def test_matmul_has_the_derivatives_of_a_matmul():
     of = lambda f: jit(derivative(lambda a, b: (f(a, b)**2).sum(0), (0, 1)))(a, b)
     for found, known in zip(jax.tree.leaves(of(matmul)), jax.tree.leaves(of(jnp.matmul))):
       np.testing.assert_allclose(found, known, atol=1e-4)
+
+
+@pytest.mark.parametrize('shape', [(512, 40), (512, 24), (1_024, 70), (272, 40)],
+                         ids=['lengthened', 'turned', 'of 4 KB', 'plain'])
+def test_matmul_of_wide_rows_has_the_derivatives_of_a_matmul(shape):
+  rng = np.random.default_rng(0)
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  args, tangents = (draw(5, shape[0]), draw(*shape)), (draw(5, shape[0]), draw(*shape))
+
+  def derivatives(product):
+    gradient = jax.grad(lambda x, kernel: jnp.tanh(.1 * product(x, kernel)).sum(), (0, 1))
+    return jax.jvp(product, args, tangents), jax.jvp(gradient, args, tangents)
+
+  found, known = jit(lambda: derivatives(matmul))(), jit(lambda: derivatives(jnp.matmul))()
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, known)
 
 
 def test_bad_input_names_the_rule():
