@@ -16,6 +16,9 @@ WORDS = (
   'mollified arms reaches 0: from there on all arms train on clean data. The axis of a likelihood '
   'ends a little below the lower quartile of its lowest curve. How many samples are not finite '
   'stands below the pictures: what in them is no number is black, as in many tiles of GLOW.')
+NEAREST = (
+  'Nearest to training images, in the features of the data set, of all samples that were measured; '
+  'the image is below its sample:')
 
 
 def of_dataset(folder):
@@ -40,7 +43,7 @@ def _of_model(folder):
     f'<p>{html.escape(_runs(folder, arms))}</p>',
     grids and f'<div class="arms">{grids}</div>',
     charts and f'<div class="charts">{charts}</div>',
-    nearest and f'<div class="nearest">{nearest}</div>') if part)
+    nearest and f'<p>{NEAREST}</p>\n<div class="arms">{nearest}</div>') if part)
 
 
 def _runs(folder, arms):
@@ -64,13 +67,9 @@ def _of_arm(place, kind):
   if not paths:
     return ''
   step = int(re.search(r'-(\d+)\.png$', paths[-1].name)[1])
-  words = _NEAREST if kind == 'nearest' else _nonfinite(place, step)
+  words = '' if kind == 'nearest' else _nonfinite(place, step)
   return page_text.figure(
     paths[-1], f'{place.parent.name}, seed {place.name}, {step:,} updates{words}')
-
-
-_NEAREST = ('; above: of all samples that were measured, those nearest to a training image in the '
-            'features of the data set; below: that image')
 
 
 def _nonfinite(place, step):

@@ -52,7 +52,6 @@ figcaption { color: var(--soft); font-size: .85rem; max-width: 48rem; }
   max-width: 76rem; }
 .arms figure { margin: 0; max-width: 24rem; }
 .arms img { width: 100%; padding: 0; }
-.nearest img { padding: 0; }
 .charts { display: flex; flex-wrap: wrap; gap: 1.5rem; margin: 1rem 0; }
 .charts svg { max-width: 100%; height: auto; }
 @media (max-width: 40rem) {

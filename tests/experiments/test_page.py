@@ -58,17 +58,18 @@ def test_a_gallery_says_what_it_shows(runs):
   for words in ('same key', 'band of one standard error', 'reaches 0'):
     assert words in gallery
   assert '2 seeds of vanilla, gaussian; 80 updates; level 0 from update 40 on.' in gallery
+  mollified = 'gaussian, seed 0, 80 updates; 5 of 20 samples are not finite'
   assert re.findall('<figcaption>(.*?)</figcaption>', gallery) == [
-    'vanilla, seed 0, 80 updates',
-    'gaussian, seed 0, 80 updates; 5 of 20 samples are not finite']
+    'vanilla, seed 0, 80 updates', mollified]
+  assert 'Nearest to training images' not in gallery
   assert gallery.count('<svg') == 2
   sampling.save_png(folder / 'vanilla/0/samples/nearest-raw-00000080.png',
                     np.zeros((2, 2, 1), np.uint8))
   gallery = page.build(README, runs)
   gallery = gallery[gallery.index(f'{GALLERY}</h2>'):]
   captions = re.findall('<figcaption>(.*?)</figcaption>', gallery)
-  assert captions[0] == 'vanilla, seed 0, 80 updates'
-  assert captions[2].startswith('vanilla, seed 0, 80 updates; above: of all samples')
+  assert captions == ['vanilla, seed 0, 80 updates', mollified, 'vanilla, seed 0, 80 updates']
+  assert gallery.index('Nearest to training images') > gallery.index(captions[1])
 
 
 def test_verdicts_are_marks_and_not_lines_through_a_sign():
