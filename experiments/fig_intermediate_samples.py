@@ -9,7 +9,7 @@ pictures into experiments/results/images.
 import pathlib
 import re
 
-from experiments import command, figures, image_cells, image_command
+from experiments import command, figures, image_cells, image_command, over_training
 
 FLAGS = command.FLAGS
 SHOWN = 4   # samples in a row and a column, of each checkpoint
@@ -26,23 +26,26 @@ def run(root):
 
 def draw(folder, path):
   """The PNG `path` of the arms below MODEL; None where there are no two checkpoints."""
+  folder = pathlib.Path(folder)
   found = {arm: pictures(folder / arm / '0' / 'samples') for arm in image_cells.ARMS}
   found = {arm: own for arm, own in found.items() if len(own) > 1}
   if not found:
     return None
   plt, columns = figures.pyplot(), max(map(len, found.values()))
-  figure, axes = plt.subplots(len(found), columns, figsize=(1.9 * columns, 2.1 * len(found)),
-                              squeeze=False)
+  figure, axes = plt.subplots(len(found), columns, figsize=(1.9 * columns, 2.1 * len(found) + .4),
+                              squeeze=False, layout='constrained')
   for row, (arm, own) in zip(axes, found.items()):
+    end = over_training.end_of_noise(folder / arm / '0')
     for ax, (step, file) in zip(row, own.items()):
       image = plt.imread(file)
       side = image.shape[0] * SHOWN // 8   # of the 8 x 8 that a grid has
       ax.imshow(image[:side, :side], cmap='gray', vmin=0, vmax=1, interpolation='nearest')
-      ax.set_title(f'{step:,} updates', fontsize=8)
+      ax.set_title(f'{step:,} updates' + (', level > 0' if step < end else ''), fontsize=8)
       ax.set(xticks=[], yticks=[])
       ax.spines[:].set_visible(False)
     row[0].set_ylabel(arm)
-  figure.tight_layout()
+  figure.suptitle(f'{folder.parent.name}, {folder.name}: seed 0, from the same keys throughout',
+                  fontsize=10)
   figure.savefig(path, dpi=110)
   plt.close(figure)
   return path

@@ -8,6 +8,7 @@ from mollification import metrics
 # Of the arms, legible on white and on black.
 COLORS = {'vanilla': '#4c6a92', 'mollified': '#c8553d', 'gaussian': '#c8553d', 'blur': '#3f8f5b',
           'cosine': '#8e5fa8', 'linear': '#ab822c'}
+SOFT = '#808080'   # of what is beside the curves, on white and on black
 
 
 def pyplot():
@@ -55,13 +56,39 @@ def learning_curves(runs, name, path, *, ylabel):
 
 
 def clip_below(ax, means):
-  """End the axis a little below the lower quartile of the lowest of the curves `means` [[T]].
+  """Show what lies above the lower quartile of the lowest of the curves `means` [[T]].
 
-  While mollified a model is far from clean data; the end of training is what is to be seen.
+  While mollified a model is far from clean data; the end of training is what is to be seen. The
+  margins are shares of the range that is shown: of the values, they would be all of the axis where
+  these are large.
   """
-  low = min(np.sort(mean)[len(mean) // 4] for mean in means)
-  if np.isfinite(low):
-    ax.set_ylim(bottom=low - .1 * abs(low))
+  found = [np.asarray(mean, float)[np.isfinite(mean)] for mean in means]
+  found = [mean for mean in found if len(mean)]
+  if not found:
+    return
+  low, high = min(np.sort(mean)[len(mean) // 4] for mean in found), max(map(np.max, found))
+  if high > low:
+    ax.set_ylim(low - .1 * (high - low), high + .1 * (high - low))
+
+
+def mark_end_of_noise(ax, ends):
+  """A dotted line at each of the updates `ends` that is not 0; the first is in the legend."""
+  for i, end in enumerate(sorted(set(ends) - {0})):
+    ax.axvline(end, color=SOFT, ls=':', lw=1.2, label='_' if i else 'level 0 from here')
+
+
+def log_ticks(ax):
+  """Label round values of a logarithmic y axis, wherever in its decades they lie."""
+  low, high = ax.get_ylim()
+  if high < 5 * low:   # evenly, since such an axis holds one power of ten or none
+    ticks = pyplot().MaxNLocator(6, steps=(1, 2, 2.5, 5, 10)).tick_values(low, high)
+  else:
+    decades = 10. ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    ticks = np.outer(decades, (1, 2, 5)).ravel()
+  ticks = ticks[(low <= ticks) & (ticks <= high)]
+  ax.set_yticks(ticks, [f'{tick:g}' for tick in ticks])
+  ax.set_yticks([], minor=True)
+  ax.set_ylim(low, high)
 
 
 def side_by_side(grids, path, *, title):

@@ -138,9 +138,18 @@ def record(cell, place):
   with cell_records.replacing(cell.folder, place) as part:
     write_curve(cell.folder, part / 'curve.jsonl')
     if cell.config.seed == 0:
-      for path in sorted((cell.folder / 'samples').glob('measured-*.png')):
-        (part / 'samples').mkdir(exist_ok=True)
-        shutil.copy(path, part / 'samples')
+      _copy_pictures(cell.folder, part / 'samples')
+
+
+def _copy_pictures(folder, place):
+  """Grids of samples, and those of them that are nearest to training images."""
+  from experiments import nearest
+  if folder.parts[-3] in nearest.MODELS:
+    nearest.draw(folder)
+  for path in sorted((folder / 'samples').glob('*.png')):
+    if path.name.startswith(('measured-', 'nearest-')):
+      place.mkdir(exist_ok=True)
+      shutil.copy(path, place)
 
 
 def write_curve(folder, path):

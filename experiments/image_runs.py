@@ -1,8 +1,6 @@
-"""What the folder MODEL/ARM/SEED of a run says: its curve, its distances, its time."""
+"""What the folder MODEL/ARM/SEED of a run says: its curve and its time."""
 import json
 from typing import NamedTuple
-
-from mollification.evaluation import features, records
 
 CURVE = 'valid/log_likelihood'
 
@@ -33,14 +31,6 @@ def _scores(place):
   rows = [json.loads(line) for line in (place / 'curve.jsonl').read_text().splitlines()]
   return [(row['step'], float(row[CURVE]), float(row.get(f'{CURVE}_sem', 0.))) for row in rows
           if CURVE in row]
-
-
-def distances_of(place):
-  """[(update, distance)] of a run: FID, or a Fréchet distance in its data set's own features."""
-  of_set = lambda r: features.DATASETS.get(r.reference['dataset'])
-  return sorted((r.step, r.value) for r in records.read_all(place / 'records')
-                if r.metric == 'fid'
-                or (r.metric == 'frechet' and r.features['net'] == of_set(r)))
 
 
 def seconds(place):

@@ -71,10 +71,11 @@ def _signs(own, caught, lost):
 def _nonfinite_share(found, model, arm):
   """Per cent of the samples of all seeds that are not finite, of the most that were looked at."""
   counts = {}
-  for cell, record in sorted(found, key=lambda pair: pair[1].n):
+  for cell, record in found:
     if (cell.model, cell.arm) == (model, arm) and 'nonfinite_samples' in record.extra:
-      counts[cell.seed] = record.extra['nonfinite_samples'], record.n
-  lost, looked = (sum(of_seeds) for of_seeds in zip(*counts.values())) if counts else (0, 1)
+      counts[cell.seed] = max(counts.get(cell.seed, (0, 0)),
+                              (record.n, record.extra['nonfinite_samples']))
+  looked, lost = (sum(of_seeds) for of_seeds in zip(*counts.values())) if counts else (1, 0)
   return 100 * lost / looked
 
 

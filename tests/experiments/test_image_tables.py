@@ -16,7 +16,7 @@ from experiments import (
   comparison,
   image_cells,
   image_command,
-  image_findings,
+  image_runs,
   image_table,
   table_two_step,
 )
@@ -305,5 +305,5 @@ def test_a_run_of_the_table_is_trained_measured_and_recorded(tmp_path):
   assert {'frechet', 'kernel_distance', 'mmd2', 'log_likelihood', 'recall', 'coverage'} <= found
   assert sorted(path.name for path in place.iterdir()) == [
     'config.json', 'curve.jsonl', 'records', 'samples', 'seconds.json']
-  assert [step for step, _ in image_findings.curve_of(place)] == [4, 8]
+  assert [step for step, _ in image_runs.curve_of(place)] == [4, 8]
   assert measure.open_run(cell.folder).config.mollify.heat_blur.sigma_max == 5.
