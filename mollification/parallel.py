@@ -218,22 +218,6 @@ def pmap_step(train_step, *, steps_per_call=1):
                   out_axes=None, donate_argnums=0, devices=_all_devices())
 
 
-def vmap_step(body):
-  """(state, batch [n, B/n, ...], key, level, cond, mask) -> (state, metrics), over shards by vmap.
-
-  `body` is that of `with_global_keys`: the update of `pmap_step`, on however few devices.
-  """
-
-  def update(state, batch, key, level, cond=None, mask=None):
-    alone = len(jax.tree.leaves(batch)[0]) == 1
-    out = jax.vmap(body, axis_name=AXIS, in_axes=(None, 0, None, None, 0, 0),
-                   out_axes=0 if alone else None)(state, batch, key, level, cond, mask)
-    # What is a mean over the shards has no axis of theirs; of one shard, no mean is taken.
-    return jax.tree.map(lambda a: a[0], out) if alone else out
-
-  return update
-
-
 def pmap_examples(fn):
   """`fn(variables, *per_example arrays)` over all local devices, per-example outputs sharded.
 

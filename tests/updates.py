@@ -22,7 +22,8 @@ def started(config):
 
 def mapped(step, devices):
   """(state, batch [B, *event], key, level, mask) -> (state, metrics), over `devices` shards."""
-  body = parallel.vmap_step(parallel.with_global_keys(step))
+  body = jax.vmap(parallel.with_global_keys(step), axis_name='batch',
+                  in_axes=(None, 0, None, None, None, 0), out_axes=None)
 
   def update(state, batch, key, level, mask):
     split = lambda a: None if a is None else a.reshape(devices, -1, *a.shape[1:])

@@ -104,7 +104,8 @@ def _seconds_to_compile(config):
   """Seconds to trace, lower and compile the update, from shapes alone."""
   state = jax.eval_shape(lambda b: build.create_state(config, b, 256, step.LEVEL), _batch())
   update = build.train_step(config, EVENT, 256)
-  mapped = jax.jit(parallel.vmap_step(parallel.with_global_keys(update)))
+  mapped = jax.jit(jax.vmap(parallel.with_global_keys(update), axis_name=parallel.AXIS,
+                            in_axes=(None, 0, None, None, None, None), out_axes=None))
   args = (state, jax.ShapeDtypeStruct((1, BATCH, *EVENT), np.uint8),
           jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((), np.float32),
           None, None)

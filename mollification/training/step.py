@@ -104,8 +104,6 @@ def _sum(values, mask):
 
 
 def _mean_over_devices(tree):
-  if jax.lax.axis_size(AXIS) == 1:
-    return tree   # on CPU the mean over a single device would copy every gradient
   return jax.tree.map(
     lambda a: jax.lax.pmean(a, AXIS) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
 

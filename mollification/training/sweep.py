@@ -77,7 +77,8 @@ def train(sweep, folder=None, *, progress=None, stop=None):
 
 def _period(sweep):
   """(data, mask, state, key, levels [P, S], indices [P, S, B]) -> (state, {name: [P]}), one run."""
-  update = parallel.vmap_step(sweep.update)
+  update = jax.vmap(sweep.update, axis_name=parallel.AXIS,
+                    in_axes=(None, 0, None, None, None, 0), out_axes=None)
 
   def run(data, mask, state, key, levels, indices):
     def one(state, inputs):

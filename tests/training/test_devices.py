@@ -20,8 +20,9 @@ def _train(config, dataset, devices):
   """(state, losses) of some updates over so many shards."""
   batch, _, mask = build.host_batch(config, dataset.train, 0, UPDATES)
   state = build.create_state(config, batch[0], dataset.levels, 1.)
-  body = jax.jit(parallel.vmap_step(
-    parallel.with_global_keys(build.train_step(config, dataset.event_shape, dataset.levels))))
+  body = jax.jit(jax.vmap(
+    parallel.with_global_keys(build.train_step(config, dataset.event_shape, dataset.levels)),
+    axis_name='batch', in_axes=(None, 0, None, None, None, 0), out_axes=None))
   shards = lambda a: None if a is None else a.reshape(devices, -1, *a.shape[1:])
   losses = []
   for i in range(UPDATES):

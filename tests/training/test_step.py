@@ -35,7 +35,8 @@ def _step(tx=None, mollify=mollifiers.gaussian, **options):
 
 def _run(step, state, batch, level=.5, devices=1, mask=None, updates=1):
   """`updates` updates over so many vmapped shards; the state of the first is that of all."""
-  body = jax.jit(parallel.vmap_step(parallel.with_global_keys(step)))
+  body = jax.jit(jax.vmap(parallel.with_global_keys(step), axis_name='batch',
+                          in_axes=(None, 0, None, None, None, 0), out_axes=None))
   shards = lambda a: None if a is None else a.reshape(devices, -1, *a.shape[1:])
   for _ in range(updates):
     state, metrics = body(state, shards(batch), rng.purpose_key(0, 'train'), level, None,
