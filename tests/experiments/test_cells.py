@@ -3,6 +3,7 @@ import dataclasses
 import errno
 import functools
 import json
+import multiprocessing
 import os
 import pathlib
 import signal
@@ -172,6 +173,38 @@ def test_an_arm_of_another_seed_compiles_nothing_that_is_not_there_already(tmp_p
   assert len(there[0]) > 3   # an update, statistics, likelihoods, samples
 
 
+def _killed_at_its_second_record(cell):
+  """Runs in a process: train and measure, up to where the file of a record would get its name."""
+  jax.config.update('jax_debug_key_reuse', False)
+  rename, seen = os.replace, []
+
+  def replace(source, place):
+    seen.extend([place] * (pathlib.Path(place).parent.name == 'records'))
+    if len(seen) == 2:
+      os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, place)
+  os.replace = replace
+  cells.train_and_measure(cell)
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_killed_while_it_is_measured_is_no_result(tmp_path):
+  cell = cells.Cell(tiny.config(eval__every=0), tmp_path, ('nll', 'mmd'), 'tiny')
+  process = multiprocessing.get_context('spawn').Process(
+    target=_killed_at_its_second_record, args=(cell,))
+  process.start()
+  process.join()
+  assert process.exitcode == -signal.SIGKILL
+  assert len(records.read_all(tmp_path / 'records')) == 1
+  assert len(list((tmp_path / 'records').iterdir())) == 2   # the other one has no name yet
+  assert cells.state(cell) == 'trained, not measured'
+  with jax.debug_key_reuse(False):
+    assert cells.train_and_measure(cell) is None
+  assert cell.is_done()
+  assert {record.metric for record in records.read_all(tmp_path / 'records')} == {
+    'log_likelihood', 'bits_per_dim', 'mmd2'}
+
+
 def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
   # A size of its own: a network is kept in the process, compiled for the devices of its first test.
@@ -206,7 +239,8 @@ def test_what_is_measured_in_other_features_and_over_training(tmp_path):
   assert sum(again[p] != written[p] for p in written) == 1
   measured_again = json.loads((tmp_path / 'seconds.json').read_text())
   assert measured_again['training'] == seconds['training']
-  own = cell_records.InFeatures(('pr',))   # what there is in a network by name is not meant
+  # What there is in a network by name is not meant.
+  own = cell_records.InFeatures(('pr',), split='validation')
   assert cell_records.holds(tmp_path, 8, (own,))
   assert not cell_records.holds(tmp_path, 8, (own,), among=(own, other))
 
