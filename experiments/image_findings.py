@@ -27,13 +27,8 @@ def nonfinite(found):
   for key, what, words in (
       ('nonfinite_samples', 'samples', 'are not finite and count as the images that they become'),
       ('nonfinite', 'likelihoods', 'are not finite and left out')):
-    runs = {}   # of the same samples, the most that were looked at
-    for cell, record in sorted(found, key=lambda pair: pair[1].n):
-      if key in record.extra:
-        of_arm = runs.setdefault((cell.model, cell.arm), {})
-        of_arm[cell.seed] = record.extra[key], record.n
-    for (model, arm), seeds in sorted(runs.items()):
-      counts, sizes = zip(*(seeds[seed] for seed in sorted(seeds)))
+    for (model, arm), seeds in sorted(image_runs.counted(found, key).items()):
+      sizes, counts = zip(*(seeds[seed] for seed in sorted(seeds)))
       if sum(counts):
         shares = ', '.join(f'{count / n:.2%}' for count, n in zip(counts, sizes))
         yield (f'{model}, {arm}: {sum(counts):,} of {sum(sizes):,} {what} ({shares} by seed) '

@@ -10,6 +10,19 @@ def model_of(cell):
   return cell.model.split(' (')[0]
 
 
+def counted(found, key):
+  """{(model, arm): {seed: (n, count)}} of what the records' `extra` counts under `key`.
+
+  `found` is [(Cell, Record)]; of samples that several records look at, the most that one does.
+  """
+  runs = {}
+  for cell, record in found:
+    if key in record.extra:
+      seeds = runs.setdefault((cell.model, cell.arm), {})
+      seeds[cell.seed] = max(seeds.get(cell.seed, (0, 0)), (record.n, record.extra[key]))
+  return runs
+
+
 def caught_up(vanilla, own):
   """Share of its updates after which a run scores what the vanilla one does at its end, or None.
 

@@ -24,15 +24,17 @@ def lines(found, rows, folder):
   table = [('model', 'arm', 'verdict', *map(_titled, judged), 'an update', 's a run',
             "at vanilla's end", 'signs')]
   table.append(('---',) * len(table[0]))
+  nonfinite = image_runs.counted(found, 'nonfinite_samples')
   for model, arm in dict.fromkeys((row.model, row.arm) for row in rows):
     own = {row.metric: row for row in rows if (row.model, row.arm) == (model, arm)}
     pairs = _pairs(image_runs.model_of(next(iter(own.values()))), arm, folder)
     caught = [image_runs.caught_up(*pair) for pair in pairs
               if all((place / 'curve.jsonl').exists() for place in pair)]
-    lost = _nonfinite_share(found, model, arm)
+    looked, lost = map(sum, zip(*nonfinite.get((model, arm), {0: (1, 0)}).values()))
+    signs = _signs(own.values(), caught, lost / looked)
     table.append((model, arm, verdict([own[metric] for metric in judged if metric in own]),
                   *(signed(own[metric]) if metric in own else '' for metric in judged),
-                  *_costs(pairs), _looks(caught), '; '.join(_signs(own.values(), caught, lost))))
+                  *_costs(pairs), _looks(caught), '; '.join(signs)))
   return table
 
 
@@ -55,7 +57,7 @@ def _base(row):
 
 
 def _signs(own, caught, lost):
-  """The signs of failure of one arm of a model."""
+  """The signs of failure of one arm of a model; `lost` is the share of samples not finite."""
   if not any(row.verdict == 'better' for row in own if _base(row) in (*DISTANCES, LIKELIHOOD)):
     yield 'no gain'
   modes = [row for row in own if _base(row) in MODES and row.verdict == 'worse']
@@ -65,18 +67,7 @@ def _signs(own, caught, lost):
   if caught and statistics.median(math.inf if c is None else c for c in caught) >= 1.:
     yield 'late'
   if lost:
-    yield f'{lost:.2g} % of the samples not finite'
-
-
-def _nonfinite_share(found, model, arm):
-  """Per cent of the samples of all seeds that are not finite, of the most that were looked at."""
-  counts = {}
-  for cell, record in found:
-    if (cell.model, cell.arm) == (model, arm) and 'nonfinite_samples' in record.extra:
-      counts[cell.seed] = max(counts.get(cell.seed, (0, 0)),
-                              (record.n, record.extra['nonfinite_samples']))
-  looked, lost = (sum(of_seeds) for of_seeds in zip(*counts.values())) if counts else (1, 0)
-  return 100 * lost / looked
+    yield f'{100 * lost:.2g} % of the samples not finite'
 
 
 def _costs(pairs):

@@ -32,16 +32,19 @@ def _train(config, dataset, devices):
   return state, np.array(losses)
 
 
+def _by_sgd(family, changes):
+  """(config, data set); of an epoch of padded batches the third has 8 of 16 rows."""
+  config = tiny.config(family, optimizer__name='sgd', optimizer__learning_rate=1e-5, **changes)
+  dataset = build.load_data(config)
+  return config, tiny.shortened(dataset, 40) if 'data__remainder' in changes else dataset
+
+
 @pytest.mark.parametrize('family, changes', [
   ('vae', {}), ('conv', {}), ('flow', {}), ('flow', {'data__remainder': 'pad'}),
   ('flow', {'accumulate': 2})], ids=['vae', 'conv', 'flow', 'padded', 'accumulated'])
 def test_devices_do_not_change_training(family, changes):
   """SGD, float32, draws of dequantisation, mollifier and model, batch statistics included."""
-  changes |= {'optimizer__name': 'sgd', 'optimizer__learning_rate': 1e-5}
-  config = tiny.config(family, **changes)
-  dataset = build.load_data(config)
-  if 'data__remainder' in changes:   # the third batch of this epoch has 8 of 16 rows
-    dataset = tiny.shortened(dataset, 40)
+  config, dataset = _by_sgd(family, changes)
   one, losses = _train(config, dataset, 1)
   assert np.isfinite(losses).all()
   for devices in (2, 4):
@@ -72,16 +75,12 @@ def test_devices_do_not_change_losses_with_adam():
   pytest.param('glow', {}, marks=pytest.mark.slow)], ids=['vae', 'padded', 'glow'])
 def test_accumulation_equals_the_large_batch(family, changes):
   """Of models without batch statistics, on one device and on two; 1e-6, as of devices."""
-  changes |= {'optimizer__name': 'sgd', 'optimizer__learning_rate': 1e-5}
-  whole = tiny.config(family, **changes)
-  dataset = build.load_data(whole)
-  if 'data__remainder' in changes:   # the third batch of this epoch has 8 of 16 rows
-    dataset = tiny.shortened(dataset, 40)
+  whole, dataset = _by_sgd(family, changes)
   wanted, losses = _train(whole, dataset, 1)
   assert np.isfinite(losses).all()
   for devices, parts in ((1, 4), (2, 2)):
     with jax.debug_key_reuse(False):   # it takes the transpose for a use that vmap makes of a scan
-      found, found_losses = _train(tiny.config(family, accumulate=parts, **changes), dataset,
+      found, found_losses = _train(_by_sgd(family, changes | {'accumulate': parts})[0], dataset,
                                    devices)
     np.testing.assert_allclose(found_losses, losses, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
