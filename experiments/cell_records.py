@@ -59,14 +59,15 @@ def write_seconds(folder, **taken):
   """seconds.json of a run: `taken`, and what an update took by its metrics.jsonl.
 
   `update` is the mean; `quiet_update` the lower quartile over the intervals between rows, which
-  other work on the machine disturbed least. What was not timed in one go is None, or what is there.
+  other work on the machine disturbed least. What was not timed in one go is None, or what is there;
+  so is what is not named.
   """
   path = folder / 'seconds.json'
   before = json.loads(path.read_text()) if path.exists() else {}
   rows = [row for row in metrics.read_rows(folder / 'metrics.jsonl')
           if 'time/seconds_per_step' in row]
-  found = {name: before.get(name) if value is None else round(value, 1)
-           for name, value in taken.items()}
+  found = before | {name: before.get(name) if value is None else round(value, 1)
+                    for name, value in taken.items()}
   if rows:
     found['update'] = rows[-1]['time/seconds_per_step']
     found['quiet_update'] = quiet_pace([(row['step'], row['time/seconds_per_step'])

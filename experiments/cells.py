@@ -24,23 +24,21 @@ class Cell:
   """One run: what is trained, where, which metrics of `measure` are recorded, what it is called.
 
   Those of `more` are recorded besides, each `cell_records.InFeatures` of a network other than
-  the data set's own, and those `over_training`, of any, of every kept checkpoint but the last. What
-  the networks find of data is kept in the folder `kept`, the run's own for None. Samples that are
-  not finite are an error, or with `allow_nonfinite` counted in the records.
+  the data set's own. What the networks find of data is kept in the folder `kept`, the run's own for
+  None. Samples that are not finite are an error, or with `allow_nonfinite` counted in the records.
   """
   config: ConfigDict
   folder: pathlib.Path
   metrics: tuple
   label: str
   more: tuple = ()
-  over_training: tuple = ()
   kept: pathlib.Path | None = None
   allow_nonfinite: bool = False
 
   @property
   def networks(self):
     """What is measured in features of networks [cell_records.InFeatures]."""
-    return *self.more, *self.over_training
+    return self.more
 
   def build(self):
     """The run to train."""
@@ -57,22 +55,22 @@ class Cell:
 
   def is_measured(self):
     """Whether its folder has all records of its last update; nothing else is looked at."""
-    return self._holds(self.config.total_steps, self._of_last)
+    return self.holds(self.config.total_steps, self._of_last)
 
   def measure(self, state, stop):
-    """The records that it has not yet; False where a signal cut that short."""
+    """The records of its last update that it has not yet; False where a signal cut that short."""
+    return self.measure_at([int(state.step)], self._of_last, stop)
+
+  def measure_at(self, steps, wanted, stop):
+    """Records of its checkpoints at `steps` of all that is `wanted` [InFeatures], as `measure`."""
     from mollification import measure
-    run, last = measure.open_run(self.folder), int(state.step)
-    every = self.config.checkpoint.keep_every
-    over = [step for step in measure.steps(self.folder)
-            if every and step % every == 0 and step != last]
-    for step, wanted in [*itertools.product(over, self.over_training),
-                         *((last, own) for own in self._of_last)]:
+    run = measure.open_run(self.folder)
+    for step, own in itertools.product(steps, wanted):
       if stop.requested:
         return False
-      if not self._holds(step, (wanted,)):
-        measure.measure(run, wanted.metrics, step=step, split=wanted.split, groups=wanted.groups,
-                        extractor=wanted.extractor(), num_samples=wanted.num_samples,
+      if not self.holds(step, (own,)):
+        measure.measure(run, own.metrics, step=step, split=own.split, groups=own.groups,
+                        extractor=own.extractor(), num_samples=own.num_samples,
                         kept=self.kept, allow_nonfinite=self.allow_nonfinite)
     return not stop.requested
 
@@ -82,7 +80,7 @@ class Cell:
     from mollification.evaluation import frechet
     return cell_records.InFeatures(self.metrics, groups=frechet.GROUPS), *self.more
 
-  def _holds(self, step, wanted):
+  def holds(self, step, wanted):
     """Whether the records of `step` have all of `wanted` [InFeatures]."""
     return cell_records.holds(self.folder, step, wanted, self._of_last)
 

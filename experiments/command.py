@@ -58,13 +58,14 @@ def run_cells(todo, root):
   return [seconds for _, seconds in _outcomes(todo, root, cells.train_and_measure)]
 
 
-def run_all(todo, root):
+def run_all(todo, root, work=None):
   """The same of cells that do not need each other; {label: what went wrong} of those that failed.
 
-  One that another process is at just now is left to it: it is named, and no failure.
+  One that another process is at just now is left to it: it is named, and no failure. `work` is
+  done for each, None: `cells.train_and_measure`.
   """
   from experiments import cells
-  attempt = functools.partial(cells.attempt, cells.train_and_measure)
+  attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
   left = [cell for cell in todo if not cell.is_done()]
   if len(left) < len(todo):
     print(f'{len(todo) - len(left)} of {len(todo)} runs are done already')
@@ -89,7 +90,7 @@ def _outcomes(todo, root, work):
       left = elapsed / done * (len(todo) - done)
       how = (f'failed: {found.text}' if isinstance(found, cells.Failure)
              else 'left to the process that is at it' if isinstance(found, cells.Elsewhere)
-             else 'trained and measured')
+             else 'done')
       _print(f'[{done}/{len(todo)}, {elapsed:.0f} s, {left:.0f} s left in all] {cell.label}: {how}')
       yield cell, found
   except cells.Stopped:

@@ -71,13 +71,10 @@ def _costs(config, passes):
 
 def samples_of(cell):
   """{network: samples of a run that are looked at in it}, of those whose number is a cell's own."""
-  every = cell.config.checkpoint.keep_every
-  kept = (cell.config.total_steps - 1) // every if every else 0   # all but the last
   found = collections.Counter()
-  each = *((own, 1) for own in cell.more), *((own, kept) for own in cell.over_training)
-  for own, times in each:
+  for own in cell.more:
     if own.network and own.num_samples:
-      found[own.network] += times * own.num_samples
+      found[own.network] += own.num_samples
   return found
 
 

@@ -1,27 +1,50 @@
-"""Figure: distance to real images over training, arm by arm, of the runs of Table 1.
+"""Figure: distance to real images over training, arm by arm, of the runs of the tables.
 
-  python -m experiments.fig_fid_over_training --scale=cpu|paper [--workdir=DIR] [--record]
+  python -m experiments.fig_fid_over_training --scale=cpu|paper [--cells=...] [--shard=1/4]
+    [--workdir=DIR] [--data_dir=DIR] [--dry_run] [--record]
 
-A panel per model of what `experiments.table1` measured of the kept checkpoints of the first seed:
-FID (paper), or the Fréchet distance in the data set's own features (cpu). Nothing is trained.
---record draws the committed records, into experiments/results/images.
+Measures what trained runs of the first seed keep of their training (`experiments.looks`), where it
+is not measured yet, then draws a panel per model: FID (paper), or the Fréchet distance in the data
+set's own features (cpu). Nothing is trained. --record adds what was measured to the committed
+records, and draws those, into experiments/results/images.
 """
 import pathlib
 
-from experiments import command, figures, image_cells, image_command, over_training
+from experiments import command, figures, image_cells, image_command, looks, over_training
 
 FLAGS = command.FLAGS
 COLUMNS = 4   # of panels
-SEED = '0'    # the one that is measured over training
 
 
 def run(root):
-  """Draw a figure per data set that has records."""
+  """Measure what is missing, draw a figure per data set that has records."""
+  runs = image_command.settle(root)
+  todo = looks.of_scale(FLAGS.scale, runs, data_dir=FLAGS.data_dir)
+  names = image_cells.chosen([own.label for own in todo], FLAGS.cells, FLAGS.shard)
+  todo = [own for own in todo if own.label in names]
+  if FLAGS.dry_run:
+    for line in looks.listing(todo, image_command.device_of_flags()):
+      print(line, flush=True)
+    return
+  failed = _measure([own for own in todo if own.is_trained()], runs)
   folder = image_command.drawn_from(root)
   drawn = [draw(folder / dataset, folder / f'{dataset}-over_training.png')
            for dataset, grid in image_cells.TABLES['table1'][FLAGS.scale].items()
            if grid.over_training]
   image_command.print_drawn(drawn, folder, root)
+  if failed:
+    raise SystemExit(1)
+
+
+def _measure(trained, root):
+  """Look at the runs that are `trained` [Look]; {label: what went wrong}."""
+  left = [own for own in trained if not own.is_done()]
+  image_command.find_networks(left)
+  failed = command.run_all(left, root, looks.look) if left else {}
+  for own in trained if FLAGS.record else ():
+    if own.is_done() and own.cell.is_done():
+      image_command.record(own.cell, image_command.RESULTS / own.cell.folder.relative_to(root))
+  return failed
 
 
 def draw(folder, path):
@@ -37,10 +60,11 @@ def draw(folder, path):
   for ax in axes.flat[len(curves):]:
     ax.set_axis_off()
   for ax, (model, arms) in zip(axes.flat, curves.items()):
-    _panel(ax, arms, [over_training.end_of_noise(folder / model / arm / SEED) for arm in arms])
+    _panel(ax, arms, [over_training.end_of_noise(folder / model / arm / looks.SEED)
+                      for arm in arms])
     ax.set(title=model)
   figure.suptitle(f'{folder.name}: {distance.title} (log scale)\n'
-                  f'seed {SEED}, n = {distance.n:,} samples', fontsize=11)
+                  f'seed {looks.SEED}, n = {distance.n:,} samples', fontsize=11)
   handles = {label: handle for ax in axes.flat
              for handle, label in zip(*ax.get_legend_handles_labels())}
   figure.legend(handles.values(), handles, loc='outside lower center', ncols=len(handles),
@@ -67,7 +91,7 @@ def of_dataset(folder):
 
   One distance for all panels: that of the data set's own features, where there is one.
   """
-  found = {model.name: {arm: over_training.distances(model / arm / SEED)
+  found = {model.name: {arm: over_training.distances(model / arm / looks.SEED)
                         for arm in image_cells.ARMS}
            for model in sorted(folder.glob('*')) if model.is_dir()}
   known = {key for arms in found.values() for curves in arms.values() for key in curves}
@@ -80,5 +104,5 @@ def of_dataset(folder):
 
 
 if __name__ == '__main__':
-  image_command.define_figure_flags()
+  image_command.define_flags_of_runs(('cpu', 'paper'), 'cpu', 'Size of the tables.')
   command.run(run)

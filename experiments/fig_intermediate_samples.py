@@ -2,12 +2,14 @@
 
   python -m experiments.fig_intermediate_samples --scale=cpu|paper [--workdir=DIR] [--record]
 
-A picture per model of Table 1, of the first seed: `experiments.table1` draws samples of each
-checkpoint that it measures. Nothing is trained. --record shows the committed samples, and puts the
-pictures into experiments/results/images.
+A picture per model of Table 1, of the first seed, of the checkpoints that
+`experiments.fig_fid_over_training` has measured, which draws their samples. Nothing is trained.
+--record shows the committed samples, and puts the pictures into experiments/results/images.
 """
 import pathlib
 import re
+
+from absl import flags
 
 from experiments import command, figures, image_cells, image_command, over_training
 
@@ -58,5 +60,6 @@ def pictures(folder):
 
 
 if __name__ == '__main__':
-  image_command.define_figure_flags()
+  command.define_flags('images')
+  flags.DEFINE_enum('scale', 'cpu', ('cpu', 'paper'), 'Size of the tables.')
   command.run(run)

@@ -28,8 +28,9 @@ SMOKE_BATCH = 16   # of --smoke: it divides over 8 devices, whatever the workers
 class Grid:
   """Runs of one data set: models, arms, seeds, and what is measured of each.
 
-  `more` and `over_training` are those of `cells.Cell`, the latter of the first seed alone;
-  `changes` are keys of every config, and `by_model` those of single ones.
+  `more` is that of `cells.Cell`. Of every kept checkpoint but the last of the first seed
+  `over_training` [InFeatures] is measured, by `experiments.fig_fid_over_training`; it may be of any
+  network. `changes` are keys of every config, and `by_model` those of single ones.
   """
   models: tuple
   arms: tuple
@@ -139,13 +140,11 @@ def cell(table, scale, name, root, *, data_dir='', smoke=False):
   config = config_of(grid, dataset, model, arm, int(seed))
   config.data.data_dir, config.log.stdout = data_dir, False
   made = cells.Cell(config, root / scale / name, grid.metrics, name, grid.more,
-                    grid.over_training if seed == '0' else (),
                     kept=root / scale / dataset / 'data', allow_nonfinite=True)
   if not smoke:
     return made
   # Other networks than the data set's own take minutes, or weights that are not there.
-  return dataclasses.replace(made, config=build.smoke(config, SMOKE_BATCH), more=(),
-                             over_training=())
+  return dataclasses.replace(made, config=build.smoke(config, SMOKE_BATCH), more=())
 
 
 def chosen(found, patterns, shard):

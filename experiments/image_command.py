@@ -24,10 +24,15 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
 
 def define_flags(table, scale):
   """Those of the command of one of `image_cells.TABLES`, `scale` the size by default."""
-  command.define_flags('images', cells='Runs, or DATASET[/MODEL[/ARM]] of several')
-  flags.DEFINE_enum('scale', scale, [*image_cells.TABLES[table], 'smoke'],
-                    f'Size of the table; smoke: {scale} with --smoke.')
+  define_flags_of_runs([*image_cells.TABLES[table], 'smoke'], scale,
+                       f'Size of the table; smoke: {scale} with --smoke.')
   flags.DEFINE_integer('seeds', 0, 'Seeds an arm; 0: as many as the table has.', lower_bound=0)
+
+
+def define_flags_of_runs(scales, scale, what):
+  """Those of every command that does something to runs of one of `scales`, `scale` by default."""
+  command.define_flags('images', cells='Runs, or DATASET[/MODEL[/ARM]] of several')
+  flags.DEFINE_enum('scale', scale, scales, what)
   flags.DEFINE_string('shard', '1/1', 'i/n: every n-th run from the i-th on.')
   flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
   flags.DEFINE_bool('dry_run', False, 'List the runs, their state, and what they will take.')
@@ -58,12 +63,6 @@ def _apart(root):
   return root / 'smoke' if FLAGS.smoke else root
 
 
-def define_figure_flags():
-  """Those of a figure that is drawn of the runs of Table 1."""
-  command.define_flags('images')
-  flags.DEFINE_enum('scale', 'cpu', ('cpu', 'paper'), 'Size of the table.')
-
-
 def drawn_from(root):
   """The folder of the runs that a figure is of: the committed records, or those of --smoke."""
   return (RESULTS if FLAGS.record else _apart(root)) / FLAGS.scale
@@ -77,7 +76,8 @@ def print_drawn(drawn, folder, root):
   if not any(drawn):
     raise FileNotFoundError(
       f'{folder} has no run with several measured checkpoints; '
-      f'python -m experiments.table1 --scale={FLAGS.scale} --workdir={root} makes them.')
+      f'python -m experiments.table1 --scale={FLAGS.scale} --workdir={root} makes runs, and '
+      'experiments.fig_fid_over_training with the same flags measures what they keep.')
   print('\n'.join(str(path) for path in drawn if path))
 
 
@@ -105,10 +105,8 @@ def run(table, root):
 def list_runs(todo, root):
   """Print how far runs are and what they will take; with --record keep the latter."""
   import jax
-  logging.set_verbosity(logging.ERROR)   # that there is no TPU is no news
   jax.config.update('jax_compilation_cache_dir', str(root / 'compiled'))   # that of the runs
-  name = FLAGS.accelerator or ('a100' if FLAGS.scale == 'paper' else 'core')
-  device, programs = dry_run.Device(name, FLAGS.utilisation), {}
+  device, programs = device_of_flags(), {}
   for line in dry_run.listing(todo, device, programs):
     print(line, flush=True)
   try:
@@ -117,6 +115,13 @@ def list_runs(todo, root):
     print(f'Before they can begin: {error}')
   if FLAGS.record:
     dry_run.write(estimates(FLAGS.scale), device, programs)
+
+
+def device_of_flags():
+  """What --dry_run says the hours of."""
+  logging.set_verbosity(logging.ERROR)   # that there is no TPU is no news
+  name = FLAGS.accelerator or ('a100' if FLAGS.scale == 'paper' else 'core')
+  return dry_run.Device(name, FLAGS.utilisation)
 
 
 def find_networks(todo):

@@ -3,7 +3,6 @@ import math
 import statistics
 
 from experiments import comparison, image_runs
-from mollification.evaluation import records
 
 
 def sentences(found, rows, folder):
@@ -49,26 +48,19 @@ def _copies(found):
 def _taken(found, folder):
   """A line on the time of the runs in `found`."""
   places = places_of(found, folder)
-  taken = {place: own for place in places if (own := image_runs.time_of(place))}
+  taken = [own for place in places if (own := image_runs.time_of(place))]
   if not taken:
     return
-  minutes = [own.whole / 60 for own in taken.values()]
-  shares = [[own.measuring / own.training for place, own in taken.items()
-             if _is_watched(place) == watched] for watched in (False, True)]
-  said = [f'{statistics.median(own):.0%} of the training{what}, more than 20 % in '
-          f'{sum(share > .2 for share in own)} of {len(own)} runs'
-          for own, what in zip(shares, ('', ' where it is looked at over the updates')) if own]
+  minutes = [own.whole / 60 for own in taken]
+  shares = [own.measuring / own.training for own in taken]
   yield (f'time: {statistics.median(minutes):.1f} minutes of a core a run ({min(minutes):.1f} to '
          f'{max(minutes):.1f}), {sum(minutes) / 60:.1f} hours in all, of {len(taken)} of '
-         f'{len(places)} runs that were timed; measuring takes {", and ".join(said)}.')
+         f'{len(places)} runs that were timed; measuring takes {statistics.median(shares):.0%} of '
+         f'the training, more than 20 % in {sum(share > .2 for share in shares)} of '
+         f'{len(shares)} runs.')
 
 
 def places_of(found, folder):
   """The folders of the runs of `found` [(Cell, Record)]."""
   return sorted({folder / image_runs.model_of(cell) / cell.arm / str(cell.seed)
                  for cell, _ in found})
-
-
-def _is_watched(place):
-  """Whether a run was measured at other updates than its last."""
-  return len({record.step for record in records.read_all(place / 'records')}) > 1

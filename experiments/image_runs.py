@@ -53,10 +53,14 @@ def seconds(place):
 
 
 class Time(NamedTuple):
-  """Seconds of a run: of its training, as they were and at its quietest pace, and of measuring."""
+  """Seconds of a run: of its training, as they were and at its quietest pace, and of measuring.
+
+  What looks at its kept checkpoints took (`experiments.looks`) is no part of the run.
+  """
   training: float
   quiet_training: float
   measuring: float
+  looking: float
 
   @property
   def whole(self):
@@ -71,4 +75,5 @@ def time_of(place):
     return None
   steps = json.loads((place / 'config.json').read_text())['total_steps']
   training = taken.get('training') or steps * taken['update']
-  return Time(training, training * taken['quiet_update'] / taken['update'], taken['measuring'])
+  return Time(training, training * taken['quiet_update'] / taken['update'], taken['measuring'],
+              taken.get('looking') or 0.)

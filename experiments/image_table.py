@@ -77,9 +77,11 @@ def hours(root, table, scale):
   taken = [time for place in places if (time := image_runs.time_of(place))]
   whole = sum(time.whole for time in taken) / 3600
   quiet = sum(time.quiet_training + time.measuring for time in taken) / 3600
+  looking = sum(time.looking for time in taken) / 3600
   return (f'The {len(taken)} of {len(places)} runs that were timed took {whole:.1f} hours of a '
           f'core in all, {whole / 2:.1f} hours of two, which other work shared; at the pace of '
-          f'their quietest updates it would have been {quiet / 2:.1f} hours of two.')
+          f'their quietest updates it would have been {quiet / 2:.1f} hours of two. Looks at what '
+          f'runs of the first seed keep of their training took {looking:.1f} hours of a core more.')
 
 
 def _folder(root, scale, dataset):

@@ -56,6 +56,7 @@ def _pausing_step(state, batch, data_keys, noise_keys, model_keys, level, cond, 
 
 
 def _pause(seen):
+  """Python, for whose interpreter it has to wait: hence the short switch interval of `main`."""
   time.sleep(PAUSE)
   return np.int32(0)
 
@@ -113,6 +114,7 @@ def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--batch', type=int, default=256)
   args = parser.parse_args()
+  sys.setswitchinterval(1e-4)
   update = functools.cache(lambda: vae_update(args.batch))
   answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
              'input': input_seconds, 'bare': lambda: paused_loop(False),

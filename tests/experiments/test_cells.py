@@ -205,16 +205,16 @@ def test_a_cell_that_is_killed_while_it_is_measured_is_no_result(tmp_path):
     'log_likelihood', 'bits_per_dim', 'mmd2'}
 
 
-def test_what_is_measured_in_other_features_and_over_training(tmp_path):
+def test_what_is_measured_in_other_features_too(tmp_path):
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
   # A size of its own: a network is kept in the process, compiled for the devices of its first test.
   other = cell_records.InFeatures(('pr',), 'efficientnet_lite0_40', 20, 'validation')
   cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,),
-                    (cell_records.InFeatures(('mmd',)),), kept=tmp_path / 'kept')
+                    kept=tmp_path / 'kept')
   with jax.debug_key_reuse(False):
     assert cells.train_and_measure(cell) > 0
   found = records.read_all(tmp_path / 'records')
-  assert {(r.metric, r.step) for r in found if r.features is None} == {('mmd2', 4), ('mmd2', 8)}
+  assert {(r.metric, r.step) for r in found if r.features is None} == {('mmd2', 8)}
   inside = {r.metric: r for r in found if r.features}
   assert set(inside) == {'precision', 'recall', 'density', 'coverage'}
   assert {(r.step, r.n, r.features['net'], r.reference['split']) for r in inside.values()} == {
@@ -254,20 +254,20 @@ def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypat
     cells.train_and_measure(cell)
 
 
-def test_a_signal_cuts_measuring_short_and_adds_no_point_to_a_curve(tmp_path, monkeypatch):
-  config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
-  cell = cells.Cell(config, tmp_path, ('mmd',), 'tiny',
-                    over_training=(cell_records.InFeatures(('mmd',)),))
-  steps = []
+def test_a_signal_cuts_measuring_short(tmp_path, monkeypatch):
+  cell = cells.Cell(tiny.config(), tmp_path, ('mmd',), 'tiny')
+  wanted = [cell_records.InFeatures((metric,)) for metric in ('mmd', 'pr')]
+  stop, done = preemption.Stop(), []
+
+  def measured(run, metrics, **_):
+    done.append(metrics)
+    stop.requested = len(done) == 3
   monkeypatch.setattr(measure, 'open_run', lambda folder: None)
-  monkeypatch.setattr(measure, 'steps', lambda folder: [3, 4, 8])
-  monkeypatch.setattr(measure, 'measure', lambda run, metrics, step=None, **_: steps.append(step))
-  stop, state = preemption.Stop(), types.SimpleNamespace(step=8)
-  assert cell.measure(state, stop)
-  assert steps == [4, 8]   # what a signal had saved at 3 is in no other run's curve
-  stop.requested = True
-  assert not cell.measure(state, stop)
-  assert steps == [4, 8]
+  monkeypatch.setattr(measure, 'measure', measured)
+  assert not cell.measure_at([4, 8], wanted, stop)
+  assert done == [('mmd',), ('pr',), ('mmd',)]
+  assert not cell.measure(types.SimpleNamespace(step=8), stop)
+  assert len(done) == 3
 
 
 def test_one_cell_that_fails_leaves_the_others_theirs(tmp_path):

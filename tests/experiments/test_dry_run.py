@@ -23,7 +23,7 @@ def test_a_listing_adds_up(monkeypatch, tmp_path):
   assert todo[0].config.total_steps == 10 * todo[0].config.checkpoint.keep_every
   device, programs = dry_run.Device('tpu_v4', .5), {}
   *lines, total = dry_run.listing(todo, device, programs)
-  training, measuring = (flops / 275e12 / .5 / 3600 for flops in (3e12 * 2_000, 5e5 * 2e10))
+  training, measuring = (flops / 275e12 / .5 / 3600 for flops in (3e12 * 2_000, 5e4 * 2e10))
   assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
                       f'GFLOP an update, 90 GB, may not fit, {training:.2g} h, samples and their '
                       f'features {measuring:.2g} h')

@@ -68,6 +68,9 @@ def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates(tmp_path):
   assert image_runs.time_of(tmp_path) is None
   (tmp_path / 'config.json').write_text('{"total_steps": 100}')
   taken = {'update': .2, 'quiet_update': .1, 'measuring': 3., 'training': 30.}
-  for training, expected in ((30., (30., 15., 3.)), (None, (20., 10., 3.))):
-    (tmp_path / 'seconds.json').write_text(json.dumps(taken | {'training': training}))
-    assert image_runs.time_of(tmp_path) == pytest.approx(expected)
+  for training, looking, expected in ((30., {}, (30., 15., 3., 0.)),
+                                      (None, {'looking': 7.}, (20., 10., 3., 7.))):
+    (tmp_path / 'seconds.json').write_text(json.dumps(taken | {'training': training} | looking))
+    found = image_runs.time_of(tmp_path)
+    assert found == pytest.approx(expected)
+    assert found.whole == pytest.approx(sum(expected[::2]))   # looks are no part of a run
