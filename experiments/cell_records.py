@@ -59,8 +59,8 @@ def write_seconds(folder, **taken):
   """seconds.json of a run: `taken`, and what an update took by its metrics.jsonl.
 
   `update` is the mean; `quiet_update` the lower quartile over the intervals between rows, which
-  other work on the machine disturbed least. What was not timed in one go is None, or what is there;
-  so is what is not named.
+  other work on the machine disturbed least, None of a run that was cut. What was not timed in one
+  go is None, or what is there; so is what is not named.
   """
   path = folder / 'seconds.json'
   before = json.loads(path.read_text()) if path.exists() else {}
@@ -70,8 +70,8 @@ def write_seconds(folder, **taken):
                     for name, value in taken.items()}
   if rows:
     found['update'] = rows[-1]['time/seconds_per_step']
-    found['quiet_update'] = quiet_pace([(row['step'], row['time/seconds_per_step'])
-                                        for row in rows])
+    paces = [(row['step'], row['time/seconds_per_step']) for row in rows]
+    found['quiet_update'] = quiet_pace(paces) if found.get('training') else None
   with files.replacing(path) as part:
     part.write_text(json.dumps(found) + '\n')
 
@@ -79,13 +79,11 @@ def write_seconds(folder, **taken):
 def quiet_pace(rows):
   """Seconds per update, the lower quartile over intervals, of [(update, mean pace so far)].
 
-  A row says the mean since the run was started or resumed; what lies between two rows of one start
-  is the difference of their sums.
+  Of a run that was done in one go: a row says the mean since its start, and what lies between two
+  rows is the difference of their sums.
   """
-  paces = [rows[0][1]]
-  for (before, mean), (step, new) in itertools.pairwise(rows):
-    between = (new * step - mean * before) / (step - before)
-    paces.append(between if between > 0 else new)   # after a resume the mean begins anew
+  paces = [rows[0][1], *((new * step - mean * before) / (step - before)
+                         for (before, mean), (step, new) in itertools.pairwise(rows))]
   return statistics.quantiles(paces, n=4)[0] if len(paces) > 1 else paces[0]
 
 
@@ -94,7 +92,8 @@ def replacing(folder, place):
   """A copy of the records, config and seconds of the run in `folder`, to be added to.
 
   It takes the place of `place` once the block ends, and of nothing if that raises. Raises
-  ValueError where a run of another config, or of none that is known, is recorded there.
+  ValueError where a run of another config, or of none that is known, is recorded there, and where
+  more is recorded there than the run in `folder` has.
   """
   from mollification.training import workdir
   old, new = (workdir.read_config(path) for path in (place, folder))
@@ -104,6 +103,12 @@ def replacing(folder, place):
   if old is not None and workdir.identity(old) != workdir.identity(new):
     raise ValueError(f'{place} holds the record of another config; move it away to record '
                      f'{folder}.')
+  lacks = sorted({path.name for path in (place / 'records').glob('*.json')}
+                 - {path.name for path in (folder / 'records').glob('*.json')})
+  if lacks:
+    raise ValueError(f'{place} has {len(lacks)} records that {folder} lacks, like {lacks[0]}, '
+                     'which would be lost; measure them there too (those of earlier updates: '
+                     'experiments.fig_fid_over_training), or move them away.')
   with files.replacing_folder(place) as part:
     shutil.copytree(folder / 'records', part / 'records')
     for name in ('config.json', 'seconds.json'):

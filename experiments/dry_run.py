@@ -83,8 +83,9 @@ def write(path, device, programs):
   known = json.loads(path.read_text()) if path.exists() else {}
   said = dataclasses.asdict(device)
   old = known['programs'] if known.get('device') == said else {}
+  new = {name: old.get(name, {}) | program for name, program in programs.items()}
   rounded = {name: {key: float(f'{value:.4g}') if isinstance(value, float) else value
-                    for key, value in program.items()} for name, program in programs.items()}
+                    for key, value in program.items()} for name, program in new.items()}
   path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as part:
     part.write_text(json.dumps({'device': said, 'programs': old | rounded}, indent=1,
@@ -113,4 +114,8 @@ def _whole(programs):
       if all(runs):
         hours = sum(own['training_hours'] + own['measuring_hours'] for own in runs)
         said.append(f'{table} {hours:,.0f} h ({len(runs)} runs)')
+  looks = [programs.get(name.rsplit('/', 2)[0], {}).get('looking_hours')
+           for name in image_cells.watched('paper')]
+  if None not in looks:
+    said.append(f'fig_fid_over_training {sum(looks):,.0f} h ({len(looks)} runs)')
   return f' In all, with one seed an arm: {"; ".join(said)}.' if said else ''

@@ -10,7 +10,17 @@ records, and draws those, into experiments/results/images.
 """
 import pathlib
 
-from experiments import command, figures, image_cells, image_command, looks, over_training
+from experiments import (
+  cells,
+  command,
+  dry_run,
+  figures,
+  image_cells,
+  image_command,
+  looks,
+  over_training,
+)
+from mollification import files
 
 FLAGS = command.FLAGS
 COLUMNS = 4   # of panels
@@ -19,14 +29,13 @@ COLUMNS = 4   # of panels
 def run(root):
   """Measure what is missing, draw a figure per data set that has records."""
   runs = image_command.settle(root)
-  todo = looks.of_scale(FLAGS.scale, runs, data_dir=FLAGS.data_dir)
+  todo = looks.of_scale(FLAGS.scale, runs, data_dir=FLAGS.data_dir, smoke=FLAGS.smoke)
   names = image_cells.chosen([own.label for own in todo], FLAGS.cells, FLAGS.shard)
   todo = [own for own in todo if own.label in names]
   if FLAGS.dry_run:
-    for line in looks.listing(todo, image_command.device_of_flags()):
-      print(line, flush=True)
+    _list(todo)
     return
-  failed = _measure([own for own in todo if own.is_trained()], runs)
+  failed = _measure(todo, runs)
   folder = image_command.drawn_from(root)
   drawn = [draw(folder / dataset, folder / f'{dataset}-over_training.png')
            for dataset, grid in image_cells.TABLES['table1'][FLAGS.scale].items()
@@ -36,14 +45,34 @@ def run(root):
     raise SystemExit(1)
 
 
-def _measure(trained, root):
-  """Look at the runs that are `trained` [Look]; {label: what went wrong}."""
+def _list(todo):
+  """Print how far looks are and what they will take; with --record keep the latter."""
+  device, programs = image_command.device_of_flags(), {}
+  for line in looks.listing(todo, device, programs):
+    print(line, flush=True)
+  if FLAGS.record:
+    dry_run.write(image_command.estimates(FLAGS.scale), device, programs)
+
+
+def _measure(todo, root):
+  """Look at those of `todo` [Look] that are trained, say of the others why not.
+
+  Returns {label: what went wrong}.
+  """
+  trained = [own for own in todo if own.is_trained()]
+  for own in todo:
+    if own not in trained and own.label in FLAGS.cells:
+      print(f'{own.label} is not looked at: {own.state()}')
+  if len(trained) < len(todo):
+    print(f'{len(trained)} of {len(todo)} runs are trained and can be looked at')
   left = [own for own in trained if not own.is_done()]
   image_command.find_networks(left)
   failed = command.run_all(left, root, looks.look) if left else {}
   for own in trained if FLAGS.record else ():
     if own.is_done() and own.cell.is_done():
       image_command.record(own.cell, image_command.RESULTS / own.cell.folder.relative_to(root))
+    else:
+      print(f'{own.label} is not recorded: {cells.state(own.cell)}, {own.state()}')
   return failed
 
 
@@ -69,7 +98,8 @@ def draw(folder, path):
              for handle, label in zip(*ax.get_legend_handles_labels())}
   figure.legend(handles.values(), handles, loc='outside lower center', ncols=len(handles),
                 frameon=False)
-  figure.savefig(path, dpi=110)
+  with files.replacing(path) as part:   # shards may draw it at a time
+    figure.savefig(part, dpi=110, format='png')
   plt.close(figure)
   return path
 

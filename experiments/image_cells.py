@@ -133,6 +133,17 @@ def names(table, scale, seeds=0):
                                                     grid.models)]
 
 
+def watched(scale):
+  """{name: (table, over_training)} of the runs that are looked at over their training."""
+  found = {}
+  for table, scales in TABLES.items():
+    for name in names(table, scale) if scale in scales else ():
+      wanted = scales[scale][name.split('/')[0]].over_training
+      if wanted and name.endswith('/0'):   # several tables may name it
+        found[name] = table, wanted
+  return found
+
+
 def cell(table, scale, name, root, *, data_dir='', smoke=False):
   """The `cells.Cell` of one of `names` under the folder `root`."""
   dataset, model, arm, seed = name.split('/')
@@ -155,7 +166,7 @@ def chosen(found, patterns, shard):
   """
   for pattern in patterns:
     if not any(_starts(name, pattern) for name in found):
-      raise ValueError(f'no run of this scale starts with {pattern!r}; runs are called '
+      raise ValueError(f'no run of this command starts with {pattern!r}; they are called '
                        f'DATASET/MODEL/ARM/SEED, like {found[0]}.')
   found = [name for name in found if not patterns or any(_starts(name, p) for p in patterns)]
   i, _, n = shard.partition('/')

@@ -24,7 +24,7 @@ def counted(found, key):
 
 
 def caught_up(vanilla, own):
-  """Share of its updates after which a run scores what the vanilla one does at its end, or None.
+  """Updates after which a run is first seen to score what the vanilla one does at its end, or None.
 
   To within the standard error of that score over the validation data.
   """
@@ -32,7 +32,7 @@ def caught_up(vanilla, own):
   if not ends:
     return None
   _, goal, error = ends[-1]
-  return next((step / curve[-1][0] for step, score, _ in curve if score >= goal - error), None)
+  return next((step for step, score, _ in curve if score >= goal - error), None)
 
 
 def curve_of(place):
@@ -55,6 +55,7 @@ def seconds(place):
 class Time(NamedTuple):
   """Seconds of a run: of its training, as they were and at its quietest pace, and of measuring.
 
+  Of a run that was cut, training is its updates at their mean pace; no quieter one is known.
   What looks at its kept checkpoints took (`experiments.looks`) is no part of the run.
   """
   training: float
@@ -69,11 +70,11 @@ class Time(NamedTuple):
 
 
 def time_of(place):
-  """The Time of a run, None where nobody took it; of a run that was cut, what its updates took."""
+  """The Time of a run, None where nobody took it."""
   taken = seconds(place)
   if not taken.get('measuring') or not taken.get('update'):
     return None
   steps = json.loads((place / 'config.json').read_text())['total_steps']
   training = taken.get('training') or steps * taken['update']
-  return Time(training, training * taken['quiet_update'] / taken['update'], taken['measuring'],
-              taken.get('looking') or 0.)
+  quiet = (taken.get('quiet_update') or taken['update']) / taken['update']
+  return Time(training, training * quiet, taken['measuring'], taken.get('looking') or 0.)

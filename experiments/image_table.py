@@ -71,17 +71,23 @@ def markdown(root, table, scale, dataset):
 
 
 def hours(root, table, scale):
-  """A sentence on what the runs of a table took, all data sets together."""
-  places = [place for dataset, found in read(root, table, scale).items()
-            for place in image_findings.places_of(found, _folder(root, scale, dataset))]
-  taken = [time for place in places if (time := image_runs.time_of(place))]
+  """What the runs of a table took, all data sets together, and what else of the scale did."""
+  root = pathlib.Path(root)
+  places = {place for dataset, found in read(root, table, scale).items()
+            for place in image_findings.places_of(found, _folder(root, scale, dataset))}
+  timed = {path.parent: time for path in sorted((root / scale).glob('*/*/*/*/seconds.json'))
+           if (time := image_runs.time_of(path.parent))}
+  taken = [time for place, time in timed.items() if place in places]
+  others = [time for place, time in timed.items() if place not in places]
   whole = sum(time.whole for time in taken) / 3600
   quiet = sum(time.quiet_training + time.measuring for time in taken) / 3600
-  looking = sum(time.looking for time in taken) / 3600
+  looking = sum(time.looking for time in timed.values()) / 3600
+  more = sum(time.whole for time in others) / 3600
   return (f'The {len(taken)} of {len(places)} runs that were timed took {whole:.1f} hours of a '
           f'core in all, {whole / 2:.1f} hours of two, which other work shared; at the pace of '
-          f'their quietest updates it would have been {quiet / 2:.1f} hours of two. Looks at what '
-          f'runs of the first seed keep of their training took {looking:.1f} hours of a core more.')
+          f'their quietest updates it would have been {quiet / 2:.1f} hours of two. Not in it: '
+          f'{len(others)} runs of other tables, {more:.1f} hours of a core, and looks at what runs '
+          f'of the first seed keep of their training, {looking:.1f}.')
 
 
 def _folder(root, scale, dataset):

@@ -2,8 +2,8 @@
 
 A difference is decided where it exceeds its 95 % interval; of twenty that are none, one does by
 chance. The signs of failure are no gain over vanilla training, recall or coverage that falls (lost
-modes), late convergence (of most seeds, clean validation data do not score what vanilla training
-ends with before the last look), and samples that are not finite.
+modes), late convergence (of most seeds, clean validation data score later than in vanilla training,
+or never, what that ends with), and more samples that are not finite than vanilla training has.
 """
 import math
 import statistics
@@ -22,20 +22,27 @@ def lines(found, rows, folder):
   """
   judged = [*sorted({row.metric for row in rows if _base(row) in DISTANCES}), LIKELIHOOD]
   table = [('model', 'arm', 'verdict', *map(_titled, judged), 'an update', 's a run',
-            "at vanilla's end", 'signs')]
+            "updates to vanilla's end (its own)", 'signs')]
   table.append(('---',) * len(table[0]))
   nonfinite = image_runs.counted(found, 'nonfinite_samples')
   for model, arm in dict.fromkeys((row.model, row.arm) for row in rows):
     own = {row.metric: row for row in rows if (row.model, row.arm) == (model, arm)}
     pairs = _pairs(image_runs.model_of(next(iter(own.values()))), arm, folder)
-    caught = [image_runs.caught_up(*pair) for pair in pairs
-              if all((place / 'curve.jsonl').exists() for place in pair)]
-    looked, lost = map(sum, zip(*nonfinite.get((model, arm), {0: (1, 0)}).values()))
-    signs = _signs(own.values(), caught, lost / looked)
+    caught = [(image_runs.caught_up(vanilla, vanilla), image_runs.caught_up(vanilla, own))
+              for vanilla, own in pairs
+              if all((place / 'curve.jsonl').exists() for place in (vanilla, own))]
+    signs = _signs(own.values(), caught, *(_share(nonfinite.get((model, which), {}))
+                                           for which in ('vanilla', arm)))
     table.append((model, arm, verdict([own[metric] for metric in judged if metric in own]),
                   *(signed(own[metric]) if metric in own else '' for metric in judged),
-                  *_costs(pairs), _looks(caught), '; '.join(signs)))
+                  *_costs(pairs), _updates(caught), '; '.join(signs)))
   return table
+
+
+def _share(seeds):
+  """Share of what is counted, of {seed: (n, count)}."""
+  looked, lost = map(sum, zip(*seeds.values())) if seeds else (1, 0)
+  return lost / looked
 
 
 def verdict(judged):
@@ -56,18 +63,23 @@ def _base(row):
   return row.metric.partition('@')[0]
 
 
-def _signs(own, caught, lost):
-  """The signs of failure of one arm of a model; `lost` is the share of samples not finite."""
+def _signs(own, caught, lost_before, lost):
+  """The signs of failure of one arm of a model, as the module says.
+
+  `caught` are updates of vanilla training and of the arm, by seed; the shares of samples `lost` are
+  of both, too.
+  """
   if not any(row.verdict == 'better' for row in own if _base(row) in (*DISTANCES, LIKELIHOOD)):
     yield 'no gain'
   modes = [row for row in own if _base(row) in MODES and row.verdict == 'worse']
   if modes:
     yield 'fewer modes (' + ', '.join(
       f'{row.metric.replace("@", " in ")} {signed(row)}' for row in modes) + ')'
-  if caught and statistics.median(math.inf if c is None else c for c in caught) >= 1.:
+  late = [updates is None or updates > vanilla for vanilla, updates in caught if vanilla]
+  if sum(late) > len(late) / 2:
     yield 'late'
-  if lost:
-    yield f'{100 * lost:.2g} % of the samples not finite'
+  if lost > lost_before:
+    yield f'{100 * lost:.2g} % of the samples not finite (vanilla {100 * lost_before:.2g} %)'
 
 
 def _costs(pairs):
@@ -78,14 +90,16 @@ def _costs(pairs):
     return '', ''
   ratios = [new['quiet_update'] / old['quiet_update'] - 1 for old, new in taken]
   spread = f' ({min(ratios):+.0%} to {max(ratios):+.0%})' if len(ratios) > 1 else ''
-  runs = [[run['training'] for run in arm if run.get('training')] for arm in zip(*taken)]
+  runs = [[own['training'] for own in pair] for pair in taken
+          if all(own.get('training') for own in pair)]
   return (f'{statistics.median(ratios):+.0%}{spread}',
-          '{:,.0f} to {:,.0f}'.format(*map(statistics.median, runs)) if all(runs) else '')
+          '{:,.0f} to {:,.0f}'.format(*map(statistics.median, zip(*runs))) if runs else '')
 
 
-def _looks(caught):
-  """When each seed came to the score that vanilla training ends with."""
-  return ', '.join('never' if c is None else f'{c:.0%}' for c in caught)
+def _updates(caught):
+  """Updates after which each seed came to the score that vanilla training ends with, of its own."""
+  return ', '.join(f'{"never" if own is None else f"{own:,}"} ({vanilla:,})'
+                   for vanilla, own in caught if vanilla)
 
 
 def _pairs(model, arm, folder):

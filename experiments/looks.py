@@ -8,7 +8,7 @@ import time
 
 from experiments import cell_records, cells, dry_run, estimate, image_cells
 
-SEED = '0'   # of the runs that are looked at
+SEED = '0'   # of the runs that are looked at, `image_cells.watched`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,13 @@ class Look:
     """What is measured in features of networks [cell_records.InFeatures]."""
     return self.wanted
 
+  def state(self):
+    """How far it is, in words: 'done', what is missing, or why nothing is looked at yet."""
+    if cells.is_of(self.cell) is not True or not self.is_trained():
+      return cells.state(self.cell)
+    left = len(self.missing())
+    return f'{left} of {len(self.steps())} checkpoints to look at' if left else 'done'
+
   def is_trained(self):
     """Whether the run is of this config and has its last checkpoint."""
     cell = self.cell
@@ -38,54 +45,69 @@ class Look:
     every = config.checkpoint.keep_every
     return list(range(every, config.total_steps, every)) if every else []
 
+  def missing(self):
+    """Those of `steps` that lack a record; no checkpoint is looked for."""
+    return [step for step in self.steps() if not self.cell.holds(step, self.wanted)]
+
   def is_done(self):
-    """Whether all records are there; no checkpoint is looked for."""
-    return all(self.cell.holds(step, self.wanted) for step in self.steps())
+    """Whether all records are there."""
+    return not self.missing()
 
 
 def look(own):
   """Measure what a Look lacks; its seconds, or None if there was some of it, or a signal came."""
   from mollification.training import preemption, workdir
-  start, fresh = time.monotonic(), not any(own.cell.holds(step, own.wanted)
-                                           for step in own.steps())
+  start, steps = time.monotonic(), own.steps()
+  fresh = not any(own.cell.holds(step, (one,)) for step in steps for one in own.wanted)
   with preemption.Preemption() as stop, workdir.lock(own.cell.folder):
     stop.armed = True   # a worker that ends on the spot would take the others with it
-    if not own.cell.measure_at(own.steps(), own.wanted, stop):
+    if not own.cell.measure_at(steps, own.wanted, stop):
       return None
     taken = time.monotonic() - start if fresh else None
     cell_records.write_seconds(own.cell.folder, looking=taken)
   return taken
 
 
-def of_scale(scale, root, *, data_dir=''):
-  """[Look] at the runs of the first seed of all tables of a scale, under the folder `root`."""
-  found = {}
-  for table, scales in image_cells.TABLES.items():
-    for name in image_cells.names(table, scale) if scale in scales else ():
-      wanted = scales[scale][name.split('/')[0]].over_training
-      if wanted and name.endswith(f'/{SEED}'):   # several tables may name it
-        found[name] = Look(image_cells.cell(table, scale, name, root, data_dir=data_dir), wanted)
-  return list(found.values())
+def of_scale(scale, root, *, data_dir='', smoke=False):
+  """[Look] at the runs of the first seed of all tables of a scale, under the folder `root`.
+
+  Of `smoke` runs in the features of their own data set alone: other networks may have no weights.
+  """
+  found = []
+  for name, (table, wanted) in image_cells.watched(scale).items():
+    wanted = tuple(own for own in wanted if not (smoke and own.network))
+    if wanted:
+      cell = image_cells.cell(table, scale, name, root, data_dir=data_dir, smoke=smoke)
+      found.append(Look(cell, wanted))
+  return found
 
 
-def listing(todo, device):
-  """Lines: each of `todo` [Look] with its state, and the hours of looks on a `dry_run.Device`."""
-  passes, whole = device.accelerator.passes, 0.
-  configs = {_program(own): own.cell.config for own in todo}   # arms share what a sample takes
-  of_sample = functools.cache(
-    lambda program, network: estimate.of_sample(configs[program], network, passes))
+def listing(todo, device, programs):
+  """Lines: each of `todo` [Look] with its state and what it will take on a `dry_run.Device`.
+
+  Samples in the number of a split are not counted, as in the listing of a table. The hours of a
+  program, which arms share, go into the dict `programs`, for `dry_run.write`.
+  """
+  hours, left = hours_of(todo, device), 0.
   for own in todo:
-    steps = own.steps()
-    # Samples in the number of a split are not counted, as in the listing of a table.
-    hours = device.hours(len(steps) * sum(
-      wanted.num_samples * of_sample(_program(own), wanted.network)
-      for wanted in own.wanted if wanted.network and wanted.num_samples))
-    whole += hours
-    measured = sum(own.cell.holds(step, own.wanted) for step in steps)
-    state = (f'{measured} of {len(steps)} checkpoints measured' if own.is_trained()
-             else 'not trained yet')
-    yield f'{own.label}: {state}; {hours:.2g} h'
-  yield f'{len(todo)} runs, {whole:,.2g} h in all on {device}; {dry_run.NOT_COUNTED}'
+    state = own.state()
+    share = len(own.missing()) / len(own.steps())
+    left += share * (hours[own.label] or 0.)
+    programs[_program(own)] = {'looking_hours': hours[own.label]}
+    what = 'not counted' if hours[own.label] is None else f'{hours[own.label]:.2g} h'
+    yield f'{own.label}: {state}; samples and their features {what}'
+  yield f'looks at {len(todo)} runs, {left:,.2g} h left on {device}; {dry_run.NOT_COUNTED}'
+
+
+def hours_of(todo, device):
+  """{label: hours of samples and their features, None where their number is a split's}."""
+  configs = {_program(own): own.cell.config for own in todo}   # arms share what a sample takes
+  of_sample = functools.cache(lambda program, network: estimate.of_sample(
+    configs[program], network, device.accelerator.passes))
+  return {own.label: device.hours(len(own.steps()) * sum(
+    wanted.num_samples * of_sample(_program(own), wanted.network) for wanted in own.wanted))
+    if all(wanted.network and wanted.num_samples for wanted in own.wanted) else None
+    for own in todo}
 
 
 def _program(own):

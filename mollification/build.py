@@ -259,7 +259,7 @@ def smoke(config, batch_size=0):
   config.log.every = size
   config.eval.every = config.checkpoint.every = 2 * size
   config.eval.sample_every = 2 * size if config.eval.sample_every else 0
-  config.checkpoint.keep_every = 0
+  config.checkpoint.keep_every = 2 * size if config.checkpoint.keep_every else 0
   config.eval.num_samples = min(config.eval.num_samples, 4)
   config.eval.refresh_examples = min(config.eval.refresh_examples, 64)
   config.eval.importance_samples = min(config.eval.importance_samples,

@@ -56,8 +56,11 @@ def _ours(name, hidden):
   return call, config
 
 
-def torch_loop(name, hidden, count):
-  """(name, () -> None: so many updates) of the faster loop in PyTorch."""
+def torch_loop(name, hidden, count, tables=()):
+  """(name, () -> None: so many updates) of the faster loop in PyTorch.
+
+  With `tables`, of training data and of others, an evaluation on the others follows.
+  """
   import torch
 
   from experiments.bench import flows_torch
@@ -68,10 +71,17 @@ def torch_loop(name, hidden, count):
   for kind in ('hand_written', 'library'):
     flow = getattr(flows_torch, kind)(name, SIZE, hidden, BLOCKS)
     if flow is not None:
-      loops[kind] = flows_torch.update(flow, batches)
+      update = flows_torch.update(flow, batches)
+      loops[kind] = functools.partial(_then_evaluate, update, flow, tables) if tables else update
   seconds = {kind: min(rows.seconds_of(loop) for _ in range(4)) for kind, loop in loops.items()}
   kind = min(seconds, key=seconds.get)
   return f'PyTorch, {kind.replace("_", "-")}', loops[kind]
+
+
+def _then_evaluate(update, flow, tables):
+  from experiments.bench import flows_torch
+  update()
+  flows_torch.evaluate(flow, tables[0], tables[1:])
 
 
 def torch_step(name, bar, hidden=512, seconds=25.):
@@ -82,8 +92,11 @@ def torch_step(name, bar, hidden=512, seconds=25.):
   return [_row(f'{name}_step_torch', kind, timed, config, bar)]
 
 
-def flowjax_loop(hidden, count):
-  """() -> None: so many updates of FlowJAX's own step on the MAF."""
+def flowjax_loop(hidden, count, held_out=()):
+  """() -> None: so many updates of FlowJAX's own step on the MAF.
+
+  With tables `held_out`, their likelihoods follow.
+  """
   import equinox
   import flowjax.distributions
   import flowjax.flows
@@ -98,12 +111,17 @@ def flowjax_loop(hidden, count):
   optimizer = optax.chain(optax.add_decayed_weights(1e-6), optax.adam(1e-4))
   state, loss, batches = optimizer.init(params), MaximumLikelihoodLoss(), list(_batches(count))
 
+  @jax.jit
+  def evaluate(params, tables):
+    flow = paramax.unwrap(equinox.combine(params, static))
+    return [flow.log_prob(x).mean() for x in tables]
+
   def theirs():
     nonlocal params, state
     for x in batches:
       params, state, value = update(params, static, x, optimizer=optimizer, opt_state=state,
                                     loss_fn=loss, key=jax.random.key(0))
-    value.block_until_ready()
+    jax.block_until_ready((value, evaluate(params, held_out) if held_out else None))
 
   return theirs
 

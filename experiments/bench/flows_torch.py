@@ -54,19 +54,23 @@ class Coupling(nn.Module):
 
 
 class BatchNorm(nn.Module):
-  """Batch statistics, with running ones kept beside."""
+  """Batch statistics in training, running ones in evaluation."""
 
   def __init__(self, size):
     super().__init__()
+    self.momentum = .1
     self.log_gamma, self.beta = (nn.Parameter(torch.zeros(size)) for _ in range(2))
     self.register_buffer('mean', torch.zeros(size))
     self.register_buffer('var', torch.ones(size))
 
   def forward(self, x):
-    mean, var = x.mean(0), x.var(0, unbiased=False) + 1e-5
-    with torch.no_grad():
-      self.mean.lerp_(mean, .1)
-      self.var.lerp_(var, .1)
+    if self.training:
+      mean, var = x.mean(0), x.var(0, unbiased=False) + 1e-5
+      with torch.no_grad():
+        self.mean.lerp_(mean, self.momentum)
+        self.var.lerp_(var, self.momentum)
+    else:
+      mean, var = self.mean, self.var
     z = torch.exp(self.log_gamma) * (x - mean) / torch.sqrt(var) + self.beta
     return z, (self.log_gamma - .5 * torch.log(var)).sum()
 
@@ -149,3 +153,18 @@ def update(flow, batches):
       optimizer.step()
 
   return call
+
+
+def evaluate(flow, train, held_out):
+  """Mean log-likelihoods of the tables `held_out`, under statistics of all of `train`."""
+  norms = [layer for layer in flow.modules() if hasattr(layer, 'momentum')]
+  with torch.no_grad():
+    for layer in norms:
+      layer.momentum, kept = 1., layer.momentum
+    flow.log_prob(train)
+    for layer in norms:
+      layer.momentum = kept
+    flow.eval()
+    found = [flow.log_prob(x).mean().item() for x in held_out]
+    flow.train()
+  return found

@@ -276,11 +276,29 @@ def test_one_cell_that_fails_leaves_the_others_theirs(tmp_path):
   assert found == {'a': 'A', 'bad': cells.Failure('ValueError: no such cell'), 'c': 'C'}
 
 
-def test_the_pace_of_quiet_intervals():
-  # 10 updates at 1 s, 10 at 3 s beside other work, 10 at 1 s; then a resume, 10 at 1.2 s.
-  rows = [(10, 1.), (20, 2.), (30, 5 / 3), (40, 1.2)]
-  assert cell_records.quiet_pace(rows) == pytest.approx(1., abs=.2)
+def test_the_pace_of_quiet_intervals(tmp_path):
+  # 10 updates at 1 s, 10 at 3 s beside other work, then 10 at 1 s and 10 at 1.2 s.
+  rows = [(10, 1.), (20, 2.), (30, 5 / 3), (40, 1.55)]
+  assert cell_records.quiet_pace(rows) == pytest.approx(1.)
   assert cell_records.quiet_pace(rows[:1]) == 1.
+  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(
+    {'step': step, 'time/seconds_per_step': mean}) + '\n' for step, mean in rows))
+  for training, quiet in ((62., pytest.approx(1.)), (None, None)):   # a mean begins anew with a cut
+    cell_records.write_seconds(tmp_path, training=training)
+    found = json.loads((tmp_path / 'seconds.json').read_text())
+    assert (found['update'], found['quiet_update']) == (1.55, quiet)
+    (tmp_path / 'seconds.json').unlink()
+
+
+def test_a_record_keeps_what_the_run_has_not(tmp_path):
+  """Looks over training, say, of a run that was trained once more."""
+  for place in (tmp_path / 'run', tmp_path / 'results'):
+    (place / 'records').mkdir(parents=True)
+    (place / 'config.json').write_text(json.dumps(tiny.config().to_dict()))
+  (tmp_path / 'results' / 'records' / 'a-4.json').write_text('1')
+  with pytest.raises(ValueError, match=r'1 records that .*/run lacks, like a-4\.json'):
+    cell_records.record(tmp_path / 'run', tmp_path / 'results')
+  assert (tmp_path / 'results' / 'records' / 'a-4.json').exists()
 
 
 def test_a_record_is_replaced_whole_and_never_by_one_of_another_config(tmp_path):

@@ -96,7 +96,7 @@ def test_runs_are_chosen_by_the_parts_of_their_names():
   found = image_cells.chosen(names, ['digits/vae', 'digits/glow/blur/'], '1/1')
   assert {name.rsplit('/', 1)[0] for name in found} == {
     'digits/vae/vanilla', 'digits/vae/gaussian', 'digits/vae/blur', 'digits/glow/blur'}
-  with pytest.raises(ValueError, match="no run of this scale starts with 'digits/va'"):
+  with pytest.raises(ValueError, match="no run of this command starts with 'digits/va'"):
     image_cells.chosen(names, ['digits/va'], '1/1')
   for shard in ('0/2', '3/2', '1', 'a/b', '-1/2'):
     with pytest.raises(ValueError, match=f"must be i/n with i from 1 to n, got '{shard}'"):

@@ -1,17 +1,31 @@
 """Looks at what trained runs keep: their records, what they took, and which runs are looked at."""
 import contextlib
+import dataclasses
 import json
+import pathlib
+import subprocess
+import sys
 import types
 
 import jax
 import pytest
 
-from experiments import cell_records, cells, dry_run, fig_fid_over_training, image_cells, looks
+from experiments import (
+  cell_records,
+  cells,
+  dry_run,
+  fig_fid_over_training,
+  image_cells,
+  image_command,
+  looks,
+)
 from mollification import measure
 from mollification.evaluation import records
 from mollification.training import preemption
 from tests.training import tiny
 
+ROOT = pathlib.Path(__file__).parents[2]
+TFDS = ROOT.parent / 'shared' / 'tfds'
 WANTED = (cell_records.InFeatures(('mmd',)),)
 
 
@@ -81,16 +95,20 @@ def test_only_runs_of_the_config_that_reached_their_end_are_looked_at(tmp_path):
   ('cpu', 7 * 3 + 2, 'fashion_mnist/vae/cosine/0'), ('digits', 0, ''),
   ('paper', 2 * 7 * 3 + 5 * 2 + 2 * 3, 'celeba64/nvae/blur/0')])
 def test_looks_are_at_one_seed_of_each_run_of_all_tables(scale, number, label, tmp_path):
-  found = looks.of_scale(scale, tmp_path)
-  labels = [own.label for own in found]
-  assert len(labels) == len(set(labels)) == number
-  assert all(name.endswith('/0') for name in labels)
-  assert not label or label in labels
-  for own in found:
-    grid = next(grids[scale][own.label.split('/')[0]] for grids in image_cells.TABLES.values()
-                if own.label in (image_cells.names('table1', scale) if scale in grids else ())
-                or scale in grids)
-    assert own.wanted == grid.over_training
+  found = {own.label: own for own in looks.of_scale(scale, tmp_path)}
+  assert len(found) == number
+  assert all(name.endswith('/0') for name in found)
+  wanted = {'cpu': ('frechet', '', 0), 'paper': ('fid', 'inception_pytorch', 50_000)}.get(scale)
+  assert {(*one.metrics, one.network, one.num_samples)
+          for own in found.values() for one in own.wanted} == ({wanted} if wanted else set())
+  assert not label or found[label].cell.label == label
+
+
+def test_all_looks_at_the_committed_runs_are_recorded():
+  """A run that is recorded again may not lose them: its arm would leave the figure."""
+  found = looks.of_scale('cpu', image_command.RESULTS)
+  assert len(found) == 23
+  assert [own.label for own in found if not own.is_done()] == []
 
 
 def test_what_looks_will_take_on_an_accelerator(tmp_path):
@@ -98,30 +116,71 @@ def test_what_looks_will_take_on_an_accelerator(tmp_path):
   found = {own.label: own for own in looks.of_scale('paper', tmp_path)}
   own = found['cifar10/vae/blur/0']
   assert own.steps() == list(range(10_000, 100_000, 10_000))
-  lines = list(looks.listing([own], dry_run.Device('a100', .3)))
-  assert lines[0].startswith('cifar10/vae/blur/0: not trained yet; ')
-  hours = float(lines[0].split('; ')[1].removesuffix(' h'))
+  device, programs = dry_run.Device('a100', .3), {}
+  lines = list(looks.listing([own], device, programs))
+  hours = programs['cifar10/vae']['looking_hours']
+  assert lines[0] == f'cifar10/vae/blur/0: missing; samples and their features {hours:.2g} h'
   assert .2 < hours < .6
-  assert lines[1].startswith(f'1 runs, {hours:.2g} h in all on one a100')
+  assert lines[1].startswith(f'looks at 1 runs, {hours:.2g} h left on one a100')
+  path = tmp_path / 'estimates.json'
+  dry_run.write(path, device, {'cifar10/vae': {'training_hours': 1.}})
+  dry_run.write(path, device, programs)   # both are kept
+  kept = json.loads(path.read_text())['programs']['cifar10/vae']
+  assert kept == {'training_hours': 1., 'looking_hours': pytest.approx(hours, rel=1e-3)}
+  small = {own.label: own for own in looks.of_scale('cpu', tmp_path)}['fashion_mnist/vae/blur/0']
+  assert next(looks.listing([small], device, {})).endswith('features not counted')
+
+
+def test_why_a_run_is_not_looked_at_is_said(trained, tmp_path):
+  own = looks.Look(trained, WANTED)
+  assert own.state() == '3 of 3 checkpoints to look at'
+  other = dataclasses.replace(trained, config=tiny.config(seed=5))
+  assert looks.Look(other, WANTED).state() == (
+    'a run of another config is there, and would be refused')
+  assert looks.Look(dataclasses.replace(trained, folder=tmp_path / 'none'), WANTED).state() == (
+    'missing')
 
 
 def test_the_figure_measures_what_is_trained_and_says_what_failed(monkeypatch, tmp_path, capsys):
   made = {name: types.SimpleNamespace(
     label=f'fashion_mnist/vae/{name}/0', is_trained=lambda name=name: name != 'blur',
-    is_done=lambda name=name: name == 'vanilla', networks=()) for name in image_cells.ARMS}
+    is_done=lambda name=name: name == 'vanilla', networks=(), state=lambda: 'missing')
+    for name in image_cells.ARMS}
   begun = []
 
   def run_all(todo, root, work):
     begun.extend(own.label for own in todo)
     return {begun[0]: 'no'}
-  monkeypatch.setattr(looks, 'of_scale', lambda scale, root, data_dir: list(made.values()))
+  monkeypatch.setattr(looks, 'of_scale', lambda *_, **options: list(made.values()))
   monkeypatch.setattr(fig_fid_over_training.command, 'run_all', run_all)
   flags = types.SimpleNamespace(scale='cpu', smoke=False, record=False, data_dir='', dry_run=False,
-                                cells=['fashion_mnist/vae'], shard='1/1')
+                                cells=['fashion_mnist/vae', made['blur'].label], shard='1/1')
   for module in (fig_fid_over_training, fig_fid_over_training.image_command):
     monkeypatch.setattr(module, 'FLAGS', flags)
   monkeypatch.setattr(fig_fid_over_training, 'draw', lambda folder, path: path)
   with pytest.raises(SystemExit):
     fig_fid_over_training.run(tmp_path)
   assert begun == [f'fashion_mnist/vae/{arm}/0' for arm in ('gaussian', 'cosine', 'linear')]
-  assert capsys.readouterr().out == f'{tmp_path}/cpu/fashion_mnist-over_training.png\n'
+  assert capsys.readouterr().out.splitlines() == [
+    'fashion_mnist/vae/blur/0 is not looked at: missing',
+    '4 of 5 runs are trained and can be looked at',
+    f'{tmp_path}/cpu/fashion_mnist-over_training.png']
+
+
+@pytest.mark.slow
+def test_a_table_and_then_its_figure_run(tmp_path):
+  """The two commands that a user gives, small."""
+  if not (TFDS / 'fashion_mnist').is_dir():
+    pytest.skip(f'no Fashion-MNIST in {TFDS}')
+  for command in ('table1', 'fig_fid_over_training', 'fig_intermediate_samples'):
+    flags = [] if command.endswith('samples') else [
+      f'--data_dir={TFDS}', '--cells=fashion_mnist/vae/vanilla/0']
+    done = subprocess.run(
+      [sys.executable, '-m', f'experiments.{command}', '--scale=cpu', '--smoke',
+       f'--workdir={tmp_path}', *flags], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+  place = tmp_path / 'smoke' / 'cpu' / 'fashion_mnist' / 'vae' / 'vanilla' / '0'
+  assert {record.step for record in records.read_all(place / 'records')} == {2, 4}
+  assert json.loads((place / 'seconds.json').read_text())['looking'] > 0
+  drawn = {path.name for path in (tmp_path / 'smoke' / 'cpu').glob('*.png')}
+  assert drawn == {'fashion_mnist-over_training.png', 'fashion_mnist-vae-samples.png'}

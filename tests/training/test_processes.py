@@ -13,6 +13,8 @@ from mollification import build, metrics
 from tests import several
 from tests.training import tiny, topology
 
+ROUNDING = 1e-5   # above what is left of terms of a few units that cancel
+
 
 @pytest.fixture(autouse=True)
 def _no_key_reuse_check():
@@ -27,11 +29,18 @@ def _saved(path):
 
 
 def _assert_alike(found, wanted):
-  """Leaves of two states, to 1e-6; momentum, which is in the hundreds, to that of its largest."""
+  """Leaves of two states, to 1e-6; momentum, which may be in the hundreds, to that of its largest.
+
+  That of a bias before a batch norm is no more than `ROUNDING`, and no more can be said of it.
+  """
   assert found.keys() == wanted.keys()
   for name, a in found.items():
-    largest = np.abs(wanted[name]).max() if name.startswith('opt_state') else 1.
-    np.testing.assert_allclose(a, wanted[name], rtol=1e-6, atol=1e-6 * max(1., largest))
+    largest = np.abs(wanted[name]).max()
+    if name.startswith('opt_state') and 0 < largest < ROUNDING:
+      assert np.abs(a).max() < ROUNDING, name
+      continue
+    atol = 1e-6 * max(1., largest if name.startswith('opt_state') else 1.)
+    np.testing.assert_allclose(a, wanted[name], rtol=1e-6, atol=atol, err_msg=name)
 
 
 def _assert_rows_alike(found, wanted):
