@@ -89,6 +89,15 @@ def test_data_dependent_layers_are_initialised_on_the_global_batch(monkeypatch):
   np.testing.assert_array_equal(seen[0][8:], run.batch(0, 1)[0][0])
 
 
+def test_of_a_large_global_batch_the_first_rows_alone_initialise(monkeypatch):
+  """Each process has them all on one device, which may not hold the batch of a thousand."""
+  seen, run = [], topology.run()
+  monkeypatch.setattr(build, 'INIT_ROWS', 4)
+  monkeypatch.setattr(build, 'create_state', lambda config, batch, *rest: seen.append(batch))
+  run.create_state()
+  np.testing.assert_array_equal(seen[0], run.batch(0, 1)[0][0, :4])
+
+
 def test_a_request_in_one_process_stops_all_after_the_same_update(two):
   """`cut` asks in both at the third update; test_main_of_several asks one."""
   said = [json.loads((two[0] / f'said-{i}.json').read_text()) for i in range(2)]
