@@ -188,7 +188,7 @@ def test_main_of_several_processes(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('asked', [[0, 1], [0], [1]], ids=['both', 'first', 'second'])
-def test_signals_before_the_first_update_of_several_processes(asked, tmp_path):
+def test_signals_before_the_first_update_of_several_processes(asked, tmp_path, record_property):
   """Whoever is asked leaves with 75; the others are told by JAX's runtime, and end by an error."""
   with several.running(several.long_run(tmp_path), 2) as started:
     # Both have joined then, so both listen, and build.
@@ -197,7 +197,9 @@ def test_signals_before_the_first_update_of_several_processes(asked, tmp_path):
       started[process].send_signal(signal.SIGTERM)
     begun = time.monotonic()
     ended = several.ended(started)
-  assert time.monotonic() - begun < 120
+  seconds = time.monotonic() - begun
+  record_property('seconds from signal to exit', f'{seconds:.1f}')
+  assert seconds < 120   # what README's recipes give
   assert not (tmp_path / 'checkpoints').exists()
   for process, (status, _, errors) in enumerate(ended):
     if process in asked:
