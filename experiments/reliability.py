@@ -3,24 +3,33 @@
   python -m experiments.reliability REPORT.xml...
 
 Reports are those of `pytest --junitxml=REPORT.xml`; of each test that recorded figures they go into
-experiments/results/reliability.json, in the place of what it found before. Tests that failed are
-left out and named, and the exit status is 1.
+experiments/results/reliability.json, in the place of what it found before, with `run`: the day, the
+commit that is checked out, and the versions of jax and orbax. Figures of tests of other things are
+passed over. Tests that failed are left out and named, and the exit status is 1.
 """
+import datetime
+import importlib.metadata
 import json
 import pathlib
 import re
+import subprocess
 import sys
 from xml.etree import ElementTree
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'reliability.json'
 FUZZED = 'test_damaged_inputs_for_minutes'
+# Modules whose figures are of reliability, by a report's class names; others record theirs too.
+OF_RELIABILITY = ('tests.training.', 'tests.test_signals', 'tests.test_soak', 'tests.test_fuzz',
+                  'tests.data.test_large')
 
 
 def found(path):
   """({test: {figure: text, 'seconds': float}} of a report, names of the tests that failed)."""
   tests, failed = {}, []
   for case in ElementTree.parse(path).iter('testcase'):
-    figures = {p.get('name'): p.get('value') for p in case.iter('property')}
+    if not f'{case.get("classname")}.'.startswith(OF_RELIABILITY):
+      continue
+    figures = {p.get('name'): _rounded(p.get('value')) for p in case.iter('property')}
     if case.find('failure') is not None or case.find('error') is not None:
       failed.append(case.get('name'))
     elif figures:
@@ -28,18 +37,36 @@ def found(path):
   return tests, failed
 
 
+def _rounded(text):
+  """A number to three figures, a whole one and words as they are."""
+  try:
+    return text if text.isdecimal() else f'{float(text):.3g}'
+  except ValueError:
+    return text
+
+
+def run_of(path):
+  """'day, commit, jax version, orbax version' of a report: the day is its own, the rest is here."""
+  day = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
+  commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=RESULTS.parent,
+                          capture_output=True, text=True, check=True).stdout.strip()
+  jax, orbax = map(importlib.metadata.version, ('jax', 'orbax-checkpoint'))
+  return f'{day}, {commit}, jax {jax}, orbax {orbax}'
+
+
 def record(paths, results=RESULTS):
   """Add what is found in the reports to `results`; the names of the tests that failed."""
   tests, failed = json.loads(results.read_text()) if results.exists() else {}, []
-  for new, lost in map(found, paths):
-    tests |= new
+  for path in map(pathlib.Path, paths):
+    new, lost = found(path)
+    tests |= {name: figures | {'run': run_of(path)} for name, figures in new.items()}
     failed += lost
   results.write_text(json.dumps(dict(sorted(tests.items())), indent=1) + '\n')
   return failed
 
 
 def markdown(results=RESULTS):
-  """Tables for a page: of the tests, and of what was fuzzed."""
+  """Tables for a page: of the tests, with their `run` where it was recorded, and of fuzzing."""
   tests = json.loads(results.read_text())
   lines = ['| test | found | minutes |', '| --- | --- | --- |']
   fuzzed = ['| fuzzed | inputs read | refused | minutes |', '| --- | --- | --- | --- |']
@@ -50,7 +77,9 @@ def markdown(results=RESULTS):
       read, refused = (int(figures.get(kind, 0)) for kind in ('read', 'refused'))
       fuzzed.append(f'| {reader} | {read:,} | {refused:,} | {minutes} |')
     else:
-      said = ', '.join(f'{kind} {value}' for kind, value in figures.items() if kind != 'seconds')
+      said = ', '.join(f'{kind} {value}' for kind, value in figures.items()
+                       if kind not in ('seconds', 'run'))
+      said += f' ({figures["run"]})' if 'run' in figures else ''
       lines.append(f'| {name.removeprefix("test_").replace("_", " ")} | {said} | {minutes} |')
   return '\n'.join([*lines, '', *fuzzed])
 

@@ -26,6 +26,9 @@ from mollification.training.state import TrainState
 # Keys of config.data that only some data sets take; 0 leaves them at the data set's own default.
 DATA_OPTIONS = ('download', 'size', 'channels', 'stride', *data.SIZES, 'intrinsic', 'ambient',
                 'curvature', 'noise')
+# Rows of the first global batch that layers which start from data are given: every process runs
+# them all on one device, where the batch of many devices may not fit. No config has a larger batch.
+INIT_ROWS = 1024
 
 
 def build(config, dataset=None):
@@ -278,8 +281,11 @@ def _steps_per_epoch(config, split):
 
 
 def _create_state(config, dataset):
-  # On the global batch in every process: data-dependent layers start alike on any devices.
-  batch, _, _ = _rows(config, dataset.train, 0, 1, slice(None))
+  """TrainState of the first `INIT_ROWS` of the first global batch, by every process alone.
+
+  Data-dependent layers then start alike on any number of devices.
+  """
+  batch, _, _ = _rows(config, dataset.train, 0, 1, slice(INIT_ROWS))
   level = schedule(config, steps_per_epoch(config, dataset))(0)
   return create_state(config, batch[0], dataset.levels, level)
 

@@ -52,7 +52,7 @@ def _create_states(configs, dataset):
   for config in configs:
     batch, _, _ = build.host_batch(config, dataset.train, 0, 1)
     level = build.schedule(config, per_epoch)(0)
-    states.append(init(batch[0], rng.purpose_key(config.seed, 'init'), level))
+    states.append(init(batch[0, :build.INIT_ROWS], rng.purpose_key(config.seed, 'init'), level))
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 

@@ -32,10 +32,12 @@ def join():
   """Join the other processes as the flags say, before anything runs on a device.
 
   Afterwards `jax.devices()` are those of all. Nothing is joined with `--distributed=off` and no
-  coordinator, nor, with a warning, where `auto` finds no cluster. JAX's pre-emption service takes
-  SIGTERM for itself, unless somebody handles it here already. Raises ValueError for flags that do
-  not go together, where the environment says that there is a cluster which was not found, since
-  each of its processes would go on alone, and for processes of unequal numbers of devices.
+  coordinator, nor, with a warning, where `auto` finds no cluster. Where all three values are given
+  no cluster is asked for anything: each process takes every device that it sees. JAX's pre-emption
+  service takes SIGTERM for itself, unless somebody handles it here already. Raises ValueError for
+  flags that do not go together, where the environment says that there is a cluster which was not
+  found, since each of its processes would go on alone, and for processes of unequal numbers of
+  devices.
   """
   given = _given()
   automatic = _DISTRIBUTED.value == 'auto'
@@ -52,8 +54,11 @@ def join():
 
   from mollification import parallel
   heard = signal.getsignal(signal.SIGTERM)
+  # Left to itself JAX would still take the devices from the cluster, under SLURM one of them alone,
+  # and in a Kubernetes pod ask for a token.
+  detection = {'cluster_detection_method': 'deactivate'} if len(given) == 3 else {}
   try:
-    jax.distributed.initialize(**given)
+    jax.distributed.initialize(**given, **detection)
   except ValueError as error:   # JAX says what it misses, not what to do about it
     if given:
       raise ValueError(f'--distributed=auto found no cluster to take the rest from ({error}); '

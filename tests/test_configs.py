@@ -98,6 +98,12 @@ def test_docstring_names_row_command_and_figures(name):
     assert word in text
 
 
+@pytest.mark.parametrize('name', NAMES)
+def test_models_start_from_the_whole_first_batch(name):
+  """What is recorded of them did: none may have a larger one than is taken."""
+  assert config_of(name).batch_size <= build.INIT_ROWS
+
+
 def test_figures_in_docstrings_are_those_of_the_uci_table():
   """Where a docstring quotes it: at the last epoch, and selected on validation; both arms."""
   with (ROOT / 'experiments' / 'results' / 'uci' / 'table.csv').open() as file:

@@ -10,14 +10,18 @@ import pytest
 from PIL import Image
 
 from experiments import report
+from mollification import processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 UCI, TFDS = ROOT.parent / 'shared/data/uci', ROOT.parent / 'shared/tfds'
 README = (ROOT / 'README.md').read_text()
 # Those of blocks, then those within sentences, which may be without their workdir. What is in
-# capitals is the user's own (A, B, FILE, DIR, REPORT), what is in brackets may be left out.
+# capitals is the user's own (A, B, FILE, DIR, REPORT), what is in brackets may be left out. Of
+# recipes for several machines (CONFIG) the flags alone are looked at.
 BLOCK_COMMANDS = [line for block in re.findall(r'```\w*\n(.*?)```', README, re.S)
-                  for line in block.splitlines() if line.startswith('python -m ')]
+                  for line in block.splitlines()
+                  if line.startswith('python -m ') and '=CONFIG' not in line]
+RECIPES = re.findall(r'python -m mollification\.main ([^`]*?--workdir=(?:WORKDIR|SHARED))', README)
 COMMANDS = [line for line in BLOCK_COMMANDS if not re.search(r'\b(A|B|FILE|DIR)\b', line)]
 WITH_FILES = [line for line in BLOCK_COMMANDS if line not in COMMANDS]
 CELLS = {'experiments.sensitivity': 'redwine', 'experiments.uci': 'redwine_realnvp',
@@ -71,6 +75,12 @@ def test_figures_are_drawn_from_the_records(tmp_path):
 def test_the_readme_names_commands():
   assert len(COMMANDS) >= 5
   assert any('experiments.quickstart' in command for command in INLINE)
+
+
+def test_recipes_have_flags_that_exist():
+  assert len(RECIPES) == 5
+  used = {flag for recipe in RECIPES for flag in re.findall(r'--(\w+)', recipe)}
+  assert used == {'config', 'workdir', *processes.FLAGS}
 
 
 def test_short_commands_have_flags_that_exist():

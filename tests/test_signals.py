@@ -1,11 +1,13 @@
 """The training binary under signals: it saves and leaves, and goes on; a second one stops it."""
 import signal
+import time
 
 import pytest
 
 from mollification import metrics
 from tests import several
 
+GRACE = 120   # seconds from a signal to the end, in README's recipes
 # A disk that never ends to write: the digest of a checkpoint is the last part of it.
 _HANGING_DISK = ('import asyncio\n'
                  'from absl import app\n'
@@ -92,3 +94,22 @@ def test_ctrl_c_saves_and_a_second_signal_does_not_wait_for_that(tmp_path):
     assert status == ended, errors
     assert _saved(tmp_path) == saved
   assert set(_interrupted(tmp_path)) > set(saved)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('every', [0, 1], ids=['stepping', 'saving'])
+def test_a_signal_is_followed_within_the_grace_of_schedulers(tmp_path, record_property, every):
+  """A net this small takes a fraction of it on any machine."""
+  command = several.long_run(tmp_path, f'--config.checkpoint.every={every}')
+  with several.running(command, 1) as started:
+    several.wait_for_rows(started, tmp_path)
+    if every:
+      several.wait_for(lambda: _begun(tmp_path), started)
+    started[0].send_signal(signal.SIGTERM)
+    begun = time.monotonic()
+    ((status, _, errors),) = several.ended(started)
+    seconds = time.monotonic() - begun
+  assert status == 75, errors
+  assert _saved(tmp_path)
+  record_property('seconds from signal to exit', f'{seconds:.1f}')
+  assert seconds < GRACE

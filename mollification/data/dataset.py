@@ -209,19 +209,21 @@ def steps_per_epoch(num_examples, batch_size, remainder='drop'):
   return full if remainder == 'drop' else math.ceil(num_examples / batch_size)
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=2)   # a call may span two epochs; of many rows one takes much memory
 def _permutation(seed, epoch, num_examples):
-  order = np.random.default_rng([seed, epoch]).permutation(num_examples)
-  order.flags.writeable = False  # the cache hands out views of it
+  order = np.random.default_rng([seed, epoch]).permutation(num_examples)   # always of int64
+  if num_examples <= np.iinfo(np.int32).max:
+    order = order.astype(np.int32)
+  order.flags.writeable = False  # it is the cache's
   return order
 
 
 def _padded(indices, batch_size):
   """(indices int64 [batch_size], mask bool [batch_size]): index 0, masked, fills what is short."""
   mask = np.arange(batch_size) < len(indices)
-  if len(indices) < batch_size:
-    indices = np.concatenate([indices, np.zeros(batch_size - len(indices), np.int64)])
-  return indices, mask
+  padded = np.zeros(batch_size, np.int64)
+  padded[:len(indices)] = indices
+  return padded, mask
 
 
 def batch_indices(step, *, seed, num_examples, batch_size, remainder='drop'):

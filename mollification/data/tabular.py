@@ -16,6 +16,7 @@ from mollification import files, npz
 from mollification.data import dataset
 
 _TIMEOUT = 30  # seconds without an answer
+_LIMIT = 10_000_000  # bytes of an answer; the largest table has 0.9 million
 _ARCHIVE = 'https://archive.ics.uci.edu/ml/machine-learning-databases'
 _WINE = ('fixed acidity', 'volatile acidity', 'citric acid', 'residual sugar', 'chlorides',
          'free sulfur dioxide', 'total sulfur dioxide', 'density', 'pH', 'sulphates', 'alcohol')
@@ -99,21 +100,31 @@ def read_npy(path):
   return rows.astype(np.float64) if rows.dtype.kind in 'fiu' else rows
 
 
+def _whole(response):
+  """The bytes of an answer; IncompleteRead where it is cut, ValueError where they are too many."""
+  content = response.read(_LIMIT + 1)
+  if len(content) > _LIMIT:
+    raise ValueError(f'more than {_LIMIT:,} bytes')
+  if getattr(response, 'length', None):   # what was announced beyond that; read(n) does not mind
+    raise http.client.IncompleteRead(content, response.length)
+  return content
+
+
 def fetch(table, path):
   """Downloads the file of `table` to `path`, complete and with the known rows, or not at all.
 
-  OSError, or ValueError for other rows, names the URL and the folder to put the file in by hand.
+  OSError, or ValueError for other rows and for more than 10 MB, names the URL and the folder to
+  put the file in by hand.
   """
   url = table.url
   way_out = f'fetch it by other means and put {path.name} into {path.parent}'
   path.parent.mkdir(parents=True, exist_ok=True)
   try:
     with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
-      content = response.read()
+      content = _whole(response)
+    found = dataset.digest(_parse(content, 'the answer', table.columns, table.delimiter))
   except (OSError, http.client.HTTPException) as error:
     raise OSError(f'cannot download {url} ({error}); {way_out}.') from error
-  try:
-    found = dataset.digest(_parse(content, 'the answer', table.columns, table.delimiter))
   except ValueError as error:
     raise ValueError(f'{url} gave no such table ({error!s:.200}); {way_out}.') from error
   if found != table.sha256:

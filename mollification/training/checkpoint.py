@@ -87,7 +87,8 @@ def save(manager, step, state):
     return
   wait(manager)
   # Host views hold their buffers, as Orbax' own do: where the update is given them, JAX copies.
-  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+  # The first alone writes the digest; on other hosts nothing need come off the device for it.
+  leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)] if parallel.is_first() else []
   manager.save(step, force=True, args=ocp.args.Composite(
     state=ocp.args.StandardSave(parallel.to_global(state)), sha256=_Digest(leaves)))
 
@@ -112,7 +113,7 @@ def restore(manager, template, step=None, *, set_aside=False):
   can be read: with a warning, damaged ones after it are passed over and, with `set_aside`, moved to
   a folder beside the manager's, so that their steps can be saved again. Raises FileNotFoundError
   where a named step is not there, ValueError where it is damaged, or where all are; then nothing is
-  moved.
+  moved. MemoryError, and JAX's RESOURCE_EXHAUSTED, are no damage and end the search.
   """
   steps = sorted(manager.all_steps(), reverse=True)
   if step is not None and step not in steps:
@@ -125,6 +126,8 @@ def restore(manager, template, step=None, *, set_aside=False):
     try:
       state = _read_by_all(manager, template, candidate)
     except ValueError as error:
+      if _is_of_memory(error):   # of TensorStore
+        raise
       failures[candidate] = error
       continue
     for damaged, error in failures.items():
@@ -142,7 +145,9 @@ def _read_by_all(manager, template, step):
   try:
     with parallel.together():
       return _read(manager, template, step)
-  except RuntimeError as error:   # of `together`
+  except RuntimeError as error:   # of `together`, or JAX's own
+    if _is_of_memory(error):
+      raise
     raise ValueError(f'checkpoint {step} in {manager.directory} can be read here, but not by all '
                      f'processes: {error}') from error
 
@@ -150,7 +155,8 @@ def _read_by_all(manager, template, step):
 def _read(manager, template, step):
   """The state of one checkpoint; ValueError where it is not as it was saved.
 
-  No process waits for another one here: damage may be seen by one host alone.
+  Where memory is short errors are as they come: a checkpoint is no worse for that. No process waits
+  for another one here: damage may be seen by one host alone.
   """
   wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
   try:
@@ -158,6 +164,8 @@ def _read(manager, template, step):
     if digest != _sha256(jax.tree.leaves(jax.device_get(state))):
       raise ValueError('its bytes are not those that were saved')
   except Exception as error:   # whatever the format's readers may raise
+    if _is_of_memory(error):
+      raise
     reason = ' '.join(str(error).split())[:120]
     others = ', '.join(str(s) for s in sorted(manager.all_steps()) if s != step) or 'none'
     raise ValueError(
@@ -165,6 +173,11 @@ def _read(manager, template, step):
       f'{reason}); it is damaged, or of another model: move it away, or take another ({others}).'
     ) from error
   return state
+
+
+def _is_of_memory(error):
+  """Whether an error says that a host or a device has too little memory."""
+  return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
 
 
 def _state_and_digest(manager, step, wanted):

@@ -7,7 +7,6 @@ import threading
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from mollification import parallel
 
@@ -108,6 +107,16 @@ class Preemption(Stop):
     os.close(self._mouth)
 
 
+def _has_notice(update):
+  """Whether all processes have a notice of JAX's pre-emption service with this update.
+
+  Never where the service is disabled, which JAX itself says by an error.
+  """
+  # Here, since the loop has it already, and what only evaluates does without.
+  import orbax.checkpoint as ocp
+  return ocp.utils.reached_preemption(update)
+
+
 class Agreement:
   """When the processes of a run leave the loop: after the same update, all of them.
 
@@ -132,8 +141,7 @@ class Agreement:
     if jax.process_count() == 1:
       return requested
     # JAX names one update after which all have the notice; it counts those that it is asked about.
-    self._noticed |= any([multihost_utils.reached_preemption_sync_point(update)
-                          for update in range(step - updates + 1, step + 1)])
+    self._noticed |= any([_has_notice(update) for update in range(step - updates + 1, step + 1)])
     before, self._pending = self._pending, parallel.any_process(requested or self._noticed)
     return before is not None and bool(np.asarray(before.addressable_data(0)).any())
 

@@ -44,6 +44,19 @@ def test_batches_are_those_of_the_stated_permutation():
   np.testing.assert_array_equal(first, again)
 
 
+def test_an_order_is_kept_in_half_the_bytes_and_of_two_epochs_alone():
+  """Of 10 million rows one is 40 MB; a call of several updates may end in the next epoch."""
+  dataset._permutation.cache_clear()
+  for epoch in range(4):
+    order = dataset._permutation(7, epoch, 1000)
+    assert order.nbytes == 4000
+    np.testing.assert_array_equal(order, np.random.default_rng([7, epoch]).permutation(1000))
+  for step in (1, 2, 3, 4):   # of epochs 0 and 1, in turn
+    dataset.batch_indices(step * 500 % 1500, seed=7, num_examples=1000, batch_size=1)
+  found = dataset._permutation.cache_info()
+  assert (found.currsize, found.misses) == (2, 6)
+
+
 def test_epochs_and_seeds_differ():
   order = lambda step, seed: dataset.batch_indices(step, seed=seed, num_examples=50,
                                                    batch_size=50)[0].tolist()

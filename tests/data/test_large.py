@@ -50,7 +50,7 @@ def large(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_batches_of_a_cache_larger_than_memory_take_no_memory(large, record_property):
-  """Through the run's own batches; the first has an epoch's order, 80 MB."""
+  """Through the run's own batches; the first has an epoch's order, 40 MB, made of 80."""
   data, rows = large
   assert data.train.x.nbytes > 30e9
   config = cifar10_vae.get_config('batch_size=128')

@@ -1,7 +1,9 @@
 """The UCI protocol: columns by name, splits in file order, standardisation without the test set."""
 import dataclasses
+import http.server
 import io
 import pathlib
+import threading
 import urllib.error
 
 import numpy as np
@@ -258,7 +260,7 @@ def test_a_download_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch, know
 
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
   class Cut(io.BytesIO):
-    def read(self):
+    def read(self, size):
       raise tabular.http.client.IncompleteRead(b'half')
 
   def refuse(url, timeout):
@@ -269,6 +271,46 @@ def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r'cannot download https://.*put winequality-red.csv into'):
       data.load('redwine', data_dir=tmp_path, download=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(tmp_path, monkeypatch):
+  class Endless(io.BytesIO):
+    def read(self, size=None):
+      assert size < 20_000_000
+      return b'1' * size
+
+  monkeypatch.setattr(tabular.urllib.request, 'urlopen', lambda url, timeout: Endless())
+  with pytest.raises(ValueError, match=r'https://.* gave no such table \(more than 10,000,000 bytes'
+                     rf'\); .* put winequality-red\.csv into {tmp_path}'):
+    data.load('redwine', data_dir=tmp_path, download=True)
+  assert not list(tmp_path.iterdir())
+
+
+class _Half(http.server.BaseHTTPRequestHandler):
+  """Announces the text of `_Half.text`, and sends half of it."""
+  text = b''
+
+  def do_GET(self):
+    self.send_response(200)
+    self.send_header('Content-Length', str(len(self.text)))
+    self.end_headers()
+    self.wfile.write(self.text[:len(self.text) // 2])
+
+  def log_message(self, *args):
+    pass
+
+
+def test_an_answer_that_is_cut_is_no_answer(tmp_path, monkeypatch, known):
+  monkeypatch.setattr(_Half, 'text', known.encode())
+  monkeypatch.setenv('no_proxy', 'localhost')
+  with http.server.HTTPServer(('localhost', 0), _Half) as server:
+    threading.Thread(target=server.handle_request, daemon=True).start()
+    table = dataclasses.replace(tabular.TABLES['redwine'],
+                                url=f'http://localhost:{server.server_port}/')
+    monkeypatch.setitem(tabular.TABLES, 'redwine', table)
+    with pytest.raises(OSError, match=r'cannot download http://.* bytes read, .* more expected'):
+      data.load('redwine', data_dir=tmp_path, download=True)
+  assert not list(tmp_path.iterdir())
 
 
 def test_an_npz_under_the_name_of_an_npy_is_no_table(tmp_path):

@@ -1,12 +1,13 @@
 """What is shown of the slow tests is what they recorded, and of those that passed alone."""
 import json
+import os
 import re
 
 import pytest
 
 from experiments import reliability
 
-CASE = '<testcase name="{}" time="{}">{}</testcase>'
+CASE = '<testcase classname="{}" name="{}" time="{}">{}</testcase>'
 FIGURE = '<property name="{}" value="{}" />'
 
 
@@ -15,24 +16,58 @@ def _report(path, *cases):
   return path
 
 
-def _case(name, seconds, inside='', **figures):
+def _case(name, seconds, inside='', module='tests.training.test_processes', **figures):
   properties = ''.join(FIGURE.format(*item) for item in figures.items())
-  return CASE.format(name, seconds, f'<properties>{properties}</properties>{inside}')
+  return CASE.format(module, name, seconds, f'<properties>{properties}</properties>{inside}')
 
 
-def test_figures_of_tests_are_kept_until_the_test_runs_again(tmp_path):
+def test_figures_of_tests_are_kept_until_the_test_runs_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(reliability, 'run_of', lambda path: f'run {path.stem}')
   results = tmp_path / 'reliability.json'
-  first = _report(tmp_path / 'a.xml', _case('test_killed', 90., kills=50), CASE.format('t', 1., ''),
-                  _case('test_damaged_inputs_for_minutes[npz]', 600.4, read=7, refused=12345))
+  first = _report(tmp_path / 'a.xml', _case('test_killed', 90., kills=50),
+                  CASE.format('tests.test_soak', 't', 1., ''),
+                  _case('test_damaged_inputs_for_minutes[npz]', 600.4, module='tests.test_fuzz',
+                        read=7, refused=12345))
   reliability.record([first], results)
-  assert json.loads(results.read_text())['test_killed'] == {'kills': '50', 'seconds': 90}
+  assert json.loads(results.read_text())['test_killed'] == {
+    'kills': '50', 'seconds': 90, 'run': 'run a'}
   reliability.record([_report(tmp_path / 'b.xml', _case('test_killed', 30., kills=40, rows=3))],
                      results)
   assert reliability.markdown(results).splitlines() == [
     '| test | found | minutes |', '| --- | --- | --- |',
-    '| killed | kills 40, rows 3 | 0.5 |', '',
+    '| killed | kills 40, rows 3 (run b) | 0.5 |', '',
     '| fuzzed | inputs read | refused | minutes |', '| --- | --- | --- | --- |',
     '| npz | 7 | 12,345 | 10.0 |']
+
+
+def test_a_row_of_before_runs_were_recorded_is_rendered_without(tmp_path):
+  results = tmp_path / 'reliability.json'
+  results.write_text(json.dumps({'test_killed': {'kills': '50', 'seconds': 90}}))
+  assert reliability.markdown(results).splitlines()[2] == '| killed | kills 50 | 1.5 |'
+
+
+def test_a_run_is_a_day_a_commit_and_versions(tmp_path):
+  report = _report(tmp_path / 'a.xml')
+  os.utime(report, (1e9, 1e9))
+  assert re.fullmatch(r'2001-09-0[89], [0-9a-f]{7,}, jax [\d.]+, orbax [\d.]+',
+                      reliability.run_of(report))
+
+
+@pytest.mark.parametrize('module, taken', [
+  ('tests.training.test_processes', True), ('tests.data.test_large', True),
+  ('tests.test_soak', True), ('tests.test_signals', True), ('tests.test_learning', False),
+  ('tests.data.test_cache', False)])
+def test_figures_of_other_things_are_passed_over(module, taken, tmp_path):
+  report = _report(tmp_path / 'a.xml', _case('test_x', 1., module=module, gap_nats=.1))
+  assert list(reliability.found(report)[0]) == (['test_x'] if taken else [])
+
+
+@pytest.mark.parametrize('text, rounded', [
+  ('53.42918361', '53.4'), ('5.8e-07', '5.8e-07'), ('12345', '12345'),
+  ('+0.0123 MB', '+0.0123 MB')])
+def test_figures_are_rounded(text, rounded, tmp_path):
+  report = _report(tmp_path / 'a.xml', _case('test_x', 1., more=text))
+  assert reliability.found(report)[0]['test_x']['more'] == rounded
 
 
 @pytest.mark.parametrize('kind', ['failure', 'error'])

@@ -3,6 +3,7 @@ import gc
 import shutil
 import threading
 import time
+import types
 
 import jax
 import numpy as np
@@ -110,6 +111,36 @@ def test_bytes_that_are_not_those_saved_are_noticed_where_they_can_be_read(tmp_p
       manager.wait_until_finished()
     with pytest.raises(ValueError, match='its bytes are not those that were saved'):
       checkpoint.restore(manager, state)
+
+
+@pytest.mark.parametrize('error', [
+  MemoryError('no room'), jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory'),
+  ValueError('RESOURCE_EXHAUSTED: as tensorstore says it')], ids=lambda error: type(error).__name__)
+def test_a_host_without_memory_takes_no_checkpoint_for_damaged(folder, monkeypatch, error):
+  """Else it would move the newest aside, and go on from the one before."""
+  read_one = checkpoint._state_and_digest
+
+  def read(manager, step, wanted):
+    if step == 8:
+      raise error
+    return read_one(manager, step, wanted)
+
+  monkeypatch.setattr(checkpoint, '_state_and_digest', read)
+  with pytest.raises(type(error), match=str(error)):
+    loop.train(tiny.run(), folder)
+  assert sorted(p.name for p in (folder / 'checkpoints').iterdir()) == ['4', '8']
+  assert not (folder / 'checkpoints.damaged').exists()
+
+
+@pytest.mark.parametrize('first', [True, False])
+def test_what_the_digest_is_of_leaves_the_devices_of_the_first_process_alone(monkeypatch, first):
+  asked = []
+  fake = types.SimpleNamespace(
+    all_steps=lambda: [], failed=False, wait_until_finished=lambda: None,
+    save=lambda step, *, force, args: asked.append(args))
+  monkeypatch.setattr(checkpoint.parallel, 'is_first', lambda: first)
+  checkpoint.save(fake, 1, jax.device_put({'a': np.arange(4.), 'b': np.ones(3, np.float32)}))
+  assert [len(args['sha256'].arrays) for args in asked] == [2 if first else 0]
 
 
 @pytest.mark.parametrize('damage', [_remove_digest, _cut_digest])

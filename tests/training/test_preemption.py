@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from mollification import parallel
 from mollification.training import checkpoint, loop, preemption
 from mollification.training.outputs import Outputs
 from tests.training import tiny
@@ -236,3 +237,18 @@ def test_nothing_is_to_be_saved_before_the_first_update_is_done(straight, tmp_pa
   batch = lambda first, count: (armed.append(stop.armed), run.batch(first, count))[1]
   loop.train(loop.dataclasses.replace(run, batch=batch), tmp_path, stop=stop)
   assert armed == [False] + [True] * 7
+
+
+def test_without_jaxs_preemption_service_processes_agree_by_themselves(monkeypatch):
+  """jax_enable_preemption_service may be off; JAX then answers its question with an error."""
+  from jax._src import distributed
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(parallel, '_all_devices', jax.devices)
+  monkeypatch.setattr(distributed.global_state, 'client', object())
+  with pytest.raises(RuntimeError, match='jax_enable_preemption_service'):
+    jax.experimental.multihost_utils.reached_preemption_sync_point(1)
+  stop = preemption.Stop()
+  agreement = preemption.Agreement(stop)
+  assert not agreement.after(1, 1)
+  stop.requested = True
+  assert [agreement.after(step, 1) for step in (2, 3)] == [False, True]

@@ -136,6 +136,17 @@ def test_a_sweep_that_is_cut_goes_on_bit_for_bit(trained, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again, (states, curves))
 
 
+def test_runs_start_from_as_many_rows_as_alone(monkeypatch):
+  seen = []
+  monkeypatch.setattr(build, 'INIT_ROWS', 4)
+  monkeypatch.setattr(build, 'initialiser', lambda *args: lambda batch, *rest: (
+    seen.append(batch), np.zeros(1))[1])
+  build_sweep.build_sweep(CONFIGS[:1]).create_states()
+  build._create_state(CONFIGS[0], build.load_data(CONFIGS[0]))
+  assert len(seen[0]) == 4
+  np.testing.assert_array_equal(*seen)
+
+
 @pytest.mark.parametrize(('arg', 'message'), [
   ('optimizer.learning_rate=.1', r'got optimizer\.learning_rate 0\.0001 and 0\.1; make two sweeps'),
   ("mollify.name='identity'", r"got mollify\.name 'gaussian' and 'identity'"),
