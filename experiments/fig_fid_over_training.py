@@ -96,8 +96,9 @@ def draw(folder, path):
                   f'seed {looks.SEED}, n = {distance.n:,} samples', fontsize=11)
   handles = {label: handle for ax in axes.flat
              for handle, label in zip(*ax.get_legend_handles_labels())}
-  figure.legend(handles.values(), handles, loc='outside lower center', ncols=len(handles),
-                frameon=False)
+  order = sorted(handles, key=lambda label: label not in image_cells.ARMS)   # the mark comes last
+  figure.legend([handles[label] for label in order], order, loc='outside lower center',
+                ncols=len(order), frameon=False)
   with files.replacing(path) as part:   # shards may draw it at a time
     figure.savefig(part, dpi=110, format='png')
   plt.close(figure)
