@@ -27,10 +27,10 @@ KILLS, STEPS = 50, 3000
 SHORT = {'total_steps': STEPS, 'mollify.fraction': .1, 'checkpoint.every': 20, 'eval.every': 100,
          'eval.batch_size': 1, 'batch_size': 128, 'model.widths': '(512,)'}
 DEADLINE = 600   # seconds, for what hangs
-# MB that a line through a run's memory may rise by where it is no growth: 25 pages of the kernel's,
-# which the allocator takes and keeps at its own times. Over 20,000 updates a float kept of each
-# would be .5, over 1,000 evaluations a row of metrics of each 1.
-NOISE = .1
+# MB that a line through a run's memory may rise by where it is no growth: less than the smallest
+# object, of 16 bytes, kept of each of 20,000 updates, or 300 bytes of each of 1,000 evaluations.
+# An allocator takes and keeps pages at its own times: +.14 ± .05 MB where nothing is kept.
+NOISE = .3
 
 
 def _train(folder, changes):
