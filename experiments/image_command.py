@@ -48,6 +48,7 @@ def settle(root):
   At the paper's scale one process drives all devices of a host: a second one would find their
   memory taken. Smaller runs are several on the cores of a CPU, unless JAX_PLATFORMS says otherwise.
   """
+  logging.set_verbosity(logging.ERROR)   # checkpoints that are opened tell much
   if FLAGS.scale == 'smoke':
     FLAGS.scale, FLAGS.smoke = FLAGS['scale'].default, True
     command.check_record()
@@ -119,7 +120,6 @@ def list_runs(todo, root):
 
 def device_of_flags():
   """What --dry_run says the hours of."""
-  logging.set_verbosity(logging.ERROR)   # that there is no TPU is no news
   name = FLAGS.accelerator or ('a100' if FLAGS.scale == 'paper' else 'core')
   return dry_run.Device(name, FLAGS.utilisation)
 
