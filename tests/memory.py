@@ -2,8 +2,8 @@
 
   python -m tests.memory FOLDER COUNT SAVES
 
-saves a state of 400 kB so many times into FOLDER, with nothing of this project, and writes a letter
-into the file COUNT after each.
+saves a state of 400 kB and a few words beside it so many times into FOLDER, with nothing of this
+project, and writes a letter into the file COUNT after each.
 """
 import pathlib
 import sys
@@ -26,7 +26,8 @@ def _save_over_and_over(folder, count, saves):
   with (pathlib.Path(count).open('w') as file,
         ocp.CheckpointManager(pathlib.Path(folder).resolve(), options=options) as manager):
     for step in range(int(saves)):
-      manager.save(step, args=ocp.args.StandardSave(state))
+      manager.save(step, args=ocp.args.Composite(
+        state=ocp.args.StandardSave(state), words=ocp.args.JsonSave({'step': step})))
       manager.wait_until_finished()
       file.write('.')
       file.flush()
