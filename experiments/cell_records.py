@@ -82,8 +82,10 @@ def quiet_pace(rows):
   Of a run that was done in one go: a row says the mean since its start, and what lies between two
   rows is the difference of their sums.
   """
-  paces = [rows[0][1], *((new * step - mean * before) / (step - before)
-                         for (before, mean), (step, new) in itertools.pairwise(rows))]
+  paces = [rows[0][1]]
+  for (before, mean), (step, new) in itertools.pairwise(rows):
+    between = (new * step - mean * before) / (step - before)
+    paces.append(between if between > 0 else new)   # a mean counts from the second update on
   return statistics.quantiles(paces, n=4)[0] if len(paces) > 1 else paces[0]
 
 

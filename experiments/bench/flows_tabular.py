@@ -67,6 +67,7 @@ def torch_loop(name, hidden, count, tables=()):
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   torch.manual_seed(0)
   batches = list(torch.from_numpy(_batches(count)))
+  tables = [torch.from_numpy(table) for table in tables]
   loops = {}
   for kind in ('hand_written', 'library'):
     flow = getattr(flows_torch, kind)(name, SIZE, hidden, BLOCKS)

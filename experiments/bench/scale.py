@@ -6,9 +6,7 @@ same cores; a ratio above 1 is better than the reference.
 devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on random 32×32×3 images,
             global batch 256, by four forced CPU devices, against one: each in a process of its own,
             of which one waits. A slice with a quarter of the widths, (32, 64, 128, 256): a full
-            update takes half a minute. Where the rest goes: what four updates of a quarter of the
-            batch take on one device, and the average of gradients on four; how many cores each
-            keeps busy. Bar 0.8.
+            update takes half a minute. How many cores each keeps busy is said too. Bar 0.8.
 checkpoint_cost
             The loop (`training.loop.train`) over 100 updates of the same VAE at a batch of 100
             with one checkpoint amid them, against 100 without: seconds without over seconds
@@ -82,19 +80,10 @@ def devices_4(batch=BATCH):
   with _worker(1, *flags) as one, _worker(4, *flags) as four:
     timed = rows.interleaved(lambda: one('update'), lambda: four('update'), 7, seconds=120,
                              clock=lambda ask: ask())
-    quarters, mean = _median(one, 'quarters', 9), _median(four, 'mean', 9)
-    taken = [_median(ask, 'cores', 5) for ask in (one, four)]
+    taken = [statistics.median(ask('cores') for _ in range(rows.or_one(5))) for ask in (one, four)]
   return [rows.Row('devices_4', timed.b, 's/update',
-                   f'one device, batch {batch}, {timed.pairs} pairs; four updates of a quarter on '
-                   f'one {quarters:.3g} s, the average of gradients {mean:.2g} s, busy cores '
-                   f'{taken[1]:.2f} of four and {taken[0]:.2f} of one', timed.a, timed.ratio, .8,
-                   True)]
-
-
-def _median(ask, word, times):
-  """The median answer after one that does not count, which compiles."""
-  ask(word)
-  return statistics.median(ask(word) for _ in range(rows.or_one(times)))
+                   f'one device, batch {batch}, {timed.pairs} pairs; busy cores {taken[1]:.2f} of '
+                   f'four and {taken[0]:.2f} of one', timed.a, timed.ratio, .8, True)]
 
 
 def checkpoint_cost(batch=CHECKPOINT_BATCH, updates=SAVE_EVERY):

@@ -4,8 +4,6 @@ It is waited for between two words, and takes no time meanwhile. Of all but `cor
 seconds.
 
   update   one update of the VAE that is sliced, at batch `--batch`, on all devices
-  quarters four updates of a quarter of the batch
-  mean     the average over all devices of as many numbers as its gradient has
   cores    how many cores such an update keeps busy, in the mean
   bare     `CALLS` calls of a loop whose update is a pause of `PAUSE` seconds, batches at hand
   fed      the same with batches that are gathered anew for each call
@@ -45,16 +43,6 @@ def vae_update(batch_size):
   state = build.create_state(config, batch, 256, step.LEVEL)
   return step._calls(build.train_step(config, EVENT, 256), 1, state, parallel.shard(batch),
                      np.float32(step.LEVEL))
-
-
-def gradient_mean():
-  """() -> None: the average over all devices of a tree like the gradient of the sliced VAE."""
-  config = cifar10_vae.get_config(f'batch_size={8 * jax.device_count()},{SLICE}')
-  batch = np.zeros((config.batch_size, *EVENT), np.uint8)
-  params = build.create_state(config, batch, 256, step.LEVEL).params
-  each = jax.pmap(lambda _, tree: tree, in_axes=(0, None))(np.arange(jax.device_count()), params)
-  mean = jax.pmap(lambda tree: jax.lax.pmean(tree, parallel.AXIS), axis_name=parallel.AXIS)
-  return lambda: jax.block_until_ready(mean(each))
 
 
 def _pausing_step(state, batch, data_keys, noise_keys, model_keys, level, cond, mask):
@@ -128,11 +116,7 @@ def main():
   args = parser.parse_args()
   sys.setswitchinterval(1e-4)
   update = functools.cache(lambda: vae_update(args.batch))
-  quarter = functools.cache(lambda: vae_update(args.batch // 4))
-  mean = functools.cache(gradient_mean)
   answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
-             'quarters': lambda: sum(rows.seconds_of(quarter()) for _ in range(4)),
-             'mean': lambda: rows.seconds_of(mean()),
              'input': input_seconds, 'bare': lambda: paused_loop(False),
              'fed': lambda: paused_loop(True)}
   for word in sys.stdin:

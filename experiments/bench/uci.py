@@ -63,9 +63,7 @@ def torch_sweep(name, bar, hidden=512, seconds=60.):
   """Milliseconds an update against PyTorch."""
   ours, count = _sweep(name, (0., 1.), hidden)
   label = name if name == 'maf' else f'{name}_tabular'
-  import torch
-  kind, one = flows_tabular.torch_loop(
-    label, hidden, count, [torch.from_numpy(x) for x in _tables()])
+  kind, one = flows_tabular.torch_loop(label, hidden, count, _tables())
   return [_row(f'{name}_torch', kind, _against(one, ours, seconds), count, bar)]
 
 

@@ -7,6 +7,7 @@ all see; each writes a part and reads the whole by itself, so that none waits fo
 """
 import asyncio
 import dataclasses
+import gc
 import hashlib
 import pathlib
 import sys
@@ -134,6 +135,9 @@ def restore(manager, template, step=None, *, set_aside=False):
       warnings.warn(f'{error} Going on from step {candidate}.', stacklevel=2)
       if set_aside:
         _set_aside(manager, damaged)
+    if failures:
+      failures, error = {}, None
+      gc.collect()   # coroutines of a failed read, left to the exit, were seen to abort it
     return candidate, state
   if failures:
     raise failures[steps[0]]

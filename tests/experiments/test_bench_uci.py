@@ -15,14 +15,20 @@ def test_every_measure_has_a_tiny_form():
 
 @pytest.mark.parametrize('theirs, missed', [(3., True), (4.2, False)])
 def test_a_sweep_of_two_runs_is_held_against_as_many_updates(monkeypatch, theirs, missed):
-  """Both sides do 2 x 65 updates; at the bar of 2."""
-  asked = []
+  """Both sides do 2 x 65 updates and as many evaluations; at the bar of 2."""
+  asked, done = [], []
   monkeypatch.setattr(uci, '_sweep', lambda name, fractions, hidden: (None, 65))
   monkeypatch.setattr(flows_tabular, 'torch_loop',
-                      lambda *args: asked.append(args) or ('PyTorch', None))
-  monkeypatch.setattr(uci.rows, 'interleaved', lambda *args, **options: _comparison(theirs, 2.))
+                      lambda *args: asked.append(args) or ('PyTorch', lambda: done.append(65)))
+
+  def interleaved(fn, *args, **options):
+    fn()
+    return _comparison(theirs, 2.)
+  monkeypatch.setattr(uci.rows, 'interleaved', interleaved)
   row, = uci.torch_sweep('maf', 2.)
-  assert asked == [('maf', 512, 130)]
+  ((name, hidden, count, tables),) = asked
+  assert (name, hidden, count, sum(done)) == ('maf', 512, 65, 130)
+  assert [table.shape for table in tables] == [(1_296, 11), (143, 11), (159, 11)]
   assert row.value == pytest.approx(2000 / 130)
   assert (row.ratio, row.missed) == (pytest.approx(theirs / 2), missed)
 
