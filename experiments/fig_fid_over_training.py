@@ -89,11 +89,11 @@ def draw(folder, path):
   for ax in axes.flat[len(curves):]:
     ax.set_axis_off()
   for ax, (model, arms) in zip(axes.flat, curves.items()):
-    _panel(ax, arms, [over_training.end_of_noise(folder / model / arm / looks.SEED)
+    _panel(ax, arms, [over_training.end_of_noise(folder / model / arm / image_cells.WATCHED)
                       for arm in arms])
     ax.set(title=model)
   figure.suptitle(f'{folder.name}: {distance.title} (log scale)\n'
-                  f'seed {looks.SEED}, n = {distance.n:,} samples', fontsize=11)
+                  f'seed {image_cells.WATCHED}, n = {distance.n:,} samples', fontsize=11)
   handles = {label: handle for ax in axes.flat
              for handle, label in zip(*ax.get_legend_handles_labels())}
   order = sorted(handles, key=lambda label: label not in image_cells.ARMS)   # the mark comes last
@@ -122,7 +122,7 @@ def of_dataset(folder):
 
   One distance for all panels: that of the data set's own features, where there is one.
   """
-  found = {model.name: {arm: over_training.distances(model / arm / looks.SEED)
+  found = {model.name: {arm: over_training.distances(model / arm / image_cells.WATCHED)
                         for arm in image_cells.ARMS}
            for model in sorted(folder.glob('*')) if model.is_dir()}
   known = {key for arms in found.values() for curves in arms.values() for key in curves}

@@ -21,6 +21,7 @@ ARMS = {'vanilla': {'fraction': 0.}, 'gaussian': {}, 'blur': {'name': 'heat_blur
 SIGMA_MAX = {'cifar10': 24., 'celeba64': 32., 'fashion_mnist': 20., 'photo_patches': 20.,
              'digits': 5.}
 _DISTANCES = ('frechet', 'kid', 'pr')
+WATCHED = '0'      # the seed that is looked at over its training
 SMOKE_BATCH = 16   # of --smoke: it divides over 8 devices, whatever the workers will find
 
 
@@ -139,7 +140,7 @@ def watched(scale):
   for table, scales in TABLES.items():
     for name in names(table, scale) if scale in scales else ():
       wanted = scales[scale][name.split('/')[0]].over_training
-      if wanted and name.endswith('/0'):   # several tables may name it
+      if wanted and name.endswith(f'/{WATCHED}'):   # several tables may name it
         found[name] = table, wanted
   return found
 

@@ -8,8 +8,6 @@ import time
 
 from experiments import cell_records, cells, dry_run, estimate, image_cells
 
-SEED = '0'   # of the runs that are looked at, `image_cells.watched`
-
 
 @dataclasses.dataclass(frozen=True)
 class Look:
@@ -29,7 +27,7 @@ class Look:
 
   def state(self):
     """How far it is, in words: 'done', what is missing, or why nothing is looked at yet."""
-    if cells.is_of(self.cell) is not True or not self.is_trained():
+    if not self.is_trained():
       return cells.state(self.cell)
     left = len(self.missing())
     return f'{left} of {len(self.steps())} checkpoints to look at' if left else 'done'
