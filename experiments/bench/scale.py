@@ -6,7 +6,10 @@ same cores; a ratio above 1 is better than the reference.
 devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on random 32×32×3 images,
             global batch 256, by four forced CPU devices, against one: each in a process of its own,
             of which one waits. A slice with a quarter of the widths, (32, 64, 128, 256): a full
-            update takes half a minute. How many cores each keeps busy is said too. Bar 0.8.
+            update takes half a minute. Said too are how many cores each keeps busy, and where the
+            difference goes: into the average of gradients; into the optimizer, whose whole update
+            every device makes; and into losses and gradients of quarters of the batch, which one
+            device would take longer for too. Bar 0.8.
 checkpoint_cost
             The loop (`training.loop.train`) over 100 updates of the same VAE at a batch of 100
             with one checkpoint amid them, against 100 without: seconds without over seconds
@@ -80,10 +83,32 @@ def devices_4(batch=BATCH):
   with _worker(1, *flags) as one, _worker(4, *flags) as four:
     timed = rows.interleaved(lambda: one('update'), lambda: four('update'), 7, seconds=120,
                              clock=lambda ask: ask())
-    taken = [statistics.median(ask('cores') for _ in range(rows.or_one(5))) for ask in (one, four)]
+    cores = [_median(ask, 'cores', 5) for ask in (one, four)]
+    lost = _account(one, four, timed)
   return [rows.Row('devices_4', timed.b, 's/update',
-                   f'one device, batch {batch}, {timed.pairs} pairs; busy cores {taken[1]:.2f} of '
-                   f'four and {taken[0]:.2f} of one', timed.a, timed.ratio, .8, True)]
+                   f'one device, batch {batch}, {timed.pairs} pairs; busy cores {cores[1]:.2f} of '
+                   f'four and {cores[0]:.2f} of one; of {1e3 * (timed.b - timed.a):.0f} ms more, '
+                   + ', '.join(f'{what} {1e3 * seconds:.0f}' for what, seconds in lost.items()),
+                   timed.a, timed.ratio, .8, True)]
+
+
+def _account(one, four, timed):
+  """{what: seconds} that an update on four devices takes longer for than one on one device.
+
+  One updates by Adam once and four do it each, on the cores that one has too; so do four updates
+  of quarters of the batch, one after another, which are taken from one device.
+  """
+  average, adams = _median(four, 'average'), _median(four, 'adam')
+  adam, quarter = _median(one, 'adam'), _median(one, 'quarter')
+  lost = {'the average of gradients': average, 'Adam on each': adams - adam,
+          'quarters of the batch': 4 * (quarter - adam) - (timed.a - adam)}
+  return {**lost, 'the rest': timed.b - timed.a - sum(lost.values())}
+
+
+def _median(ask, word, times=21):
+  """The median answer; the first does not count, it compiles."""
+  ask(word)
+  return statistics.median(ask(word) for _ in range(rows.or_one(times)))
 
 
 def checkpoint_cost(batch=CHECKPOINT_BATCH, updates=SAVE_EVERY):

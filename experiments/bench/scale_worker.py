@@ -4,6 +4,9 @@ It is waited for between two words, and takes no time meanwhile. Of all but `cor
 seconds.
 
   update   one update of the VAE that is sliced, at batch `--batch`, on all devices
+  quarter  the same at a quarter of the batch
+  average  of it, the average over devices of as many numbers as the gradient has
+  adam     of it, the optimizer's update, which every device makes of all parameters
   cores    how many cores such an update keeps busy, in the mean
   bare     `CALLS` calls of a loop whose update is a pause of `PAUSE` seconds, batches at hand
   fed      the same with batches that are gathered anew for each call
@@ -21,6 +24,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from configs import cifar10_vae
 from experiments.bench import rows, step
@@ -36,13 +40,32 @@ PAUSE, CALLS, FIRST = .2, 20, 3   # seconds of a call; calls that count, after s
 INPUT_BATCH, IMAGES = 32_768, 50_000
 
 
-def vae_update(batch_size):
-  """() -> None: one update, on a state that goes on."""
+def vae_update(batch_size, make_step=None):
+  """() -> None: one update, on a state that goes on; of `make_step(config)` if that is given."""
   config = cifar10_vae.get_config(f'batch_size={batch_size},{SLICE}')
   batch = np.random.default_rng(0).integers(0, 256, (batch_size, *EVENT), dtype=np.uint8)
   state = build.create_state(config, batch, 256, step.LEVEL)
-  return step._calls(build.train_step(config, EVENT, 256), 1, state, parallel.shard(batch),
-                     np.float32(step.LEVEL))
+  train_step = make_step(config) if make_step else build.train_step(config, EVENT, 256)
+  return step._calls(train_step, 1, state, parallel.shard(batch), np.float32(step.LEVEL))
+
+
+def _average_alone(config):
+  """An update that averages the parameters over the devices, and nothing else."""
+  del config
+  return lambda state, *_: (
+    dataclasses.replace(state, params=jax.lax.pmean(state.params, parallel.AXIS)), {})
+
+
+def _adam_alone(config):
+  """An update whose gradient is at hand: the parameters stand for it."""
+  tx = build.optimizer(config)
+
+  def update(state, *_):
+    updates, opt_state = tx.update(state.params, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return dataclasses.replace(state, params=params, opt_state=opt_state), {}
+
+  return update
 
 
 def _pausing_step(state, batch, data_keys, noise_keys, model_keys, level, cond, mask):
@@ -115,8 +138,12 @@ def main():
   parser.add_argument('--batch', type=int, default=256)
   args = parser.parse_args()
   sys.setswitchinterval(1e-4)
-  update = functools.cache(lambda: vae_update(args.batch))
+  update = functools.cache(functools.partial(vae_update, args.batch))
+  quarter = functools.cache(functools.partial(vae_update, args.batch // 4))
   answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
+             'quarter': lambda: rows.seconds_of(quarter()),
+             'average': lambda: rows.seconds_of(update(_average_alone)),
+             'adam': lambda: rows.seconds_of(update(_adam_alone)),
              'input': input_seconds, 'bare': lambda: paused_loop(False),
              'fed': lambda: paused_loop(True)}
   for word in sys.stdin:
