@@ -11,6 +11,7 @@ import time
 import jax
 
 from mollification import metrics
+from tests.flags import xla_flags
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -56,7 +57,7 @@ def running(command, processes, devices=1):
          'PYTHONFAULTHANDLER': '1',
          'JAX_COMPILATION_CACHE_DIR': jax.config.jax_compilation_cache_dir,
          'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+         'XLA_FLAGS': xla_flags(devices)}
   joined = [[f'--coordinator=localhost:{port}', f'--num_processes={processes}',
              f'--process_id={i}'] for i in range(processes)] if processes > 1 else [[]]
   started = [subprocess.Popen([sys.executable, *map(str, command), *flags], cwd=ROOT, env=env,

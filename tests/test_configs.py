@@ -22,7 +22,7 @@ from tests.updates import config_of, mapped, started
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py')
                if 'def get_config' in p.read_text() and p.stem != 'default')
-# Flows of the layers of digits_glow and fashion_mnist_realnvp, but larger; lowered in test-slow.
+# Flows of the layers of digits_glow and digits_realnvp, but larger; lowered in test-slow.
 TRACED_ONLY = ('cifar10_glow', 'celeba64_glow', 'imagenet32_glow', 'fashion_mnist_glow',
                'photo_patches_glow', 'cifar10_realnvp', 'celeba64_realnvp')
 # Tracing takes seconds each. `make test` has one size of each model: cifar10_vae and, on digits,
@@ -34,7 +34,7 @@ SLOW = [name for name in NAMES if
         or name.startswith(('uci_whitewine', 'uci_parkinsons', 'uci_power', 'uci_gas',
                             'uci_hepmass', 'uci_miniboone', 'uci_bsds300', 'celeba64_',
                             'imagenet32_', 'photo_patches_'))
-        or name == 'fashion_mnist_glow']
+        or name in ('fashion_mnist_glow', 'fashion_mnist_realnvp')]
 CASES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
 
 

@@ -16,6 +16,7 @@ from mollification.evaluation import features, records, scoring, statistics_file
 from mollification.training import loop, preemption, workdir
 from tests import several
 from tests.evaluation.toy import Toy
+from tests.flags import xla_flags
 from tests.training import tiny
 
 
@@ -54,6 +55,7 @@ from jax.experimental import multihost_utils
 from mollification import processes, score
 from mollification.evaluation import scoring
 from tests.evaluation.toy import Toy
+from tests.flags import xla_flags
 _, images, folder = flags.FLAGS(sys.argv)
 processes.join()
 for precision in ('float32', 'float64'):
@@ -229,7 +231,7 @@ def test_any_number_of_devices_gives_the_same_bits(tmp_path, extractor, digits, 
   """Over 32 x 8 images and a rest, in one's own process."""
   names = [str(tmp_path / name) for name in ('images.npz', 'theirs.npz', 'ours.npz')]
   np.savez(names[0], arr_0=digits.test.x[:300])
-  env = {**os.environ, 'XLA_FLAGS': f'--xla_force_host_platform_device_count={count}'}
+  env = {**os.environ, 'XLA_FLAGS': xla_flags(count)}
   done = subprocess.run(
     [sys.executable, '-m', 'mollification.evaluate', 'stats', names[0], f'--out={names[1]}',
      '--features=digits_cnn_8x8'], env=env, capture_output=True, text=True)
