@@ -134,6 +134,19 @@ def of_dataset(folder):
   return wanted, {model: arms for model, arms in curves.items() if arms}
 
 
+def sentence(folder):
+  """In how many looks mollified runs were nearer to the data than vanilla training by then."""
+  looks = [(step >= over_training.end_of_noise(folder / model / arm / image_cells.WATCHED),
+            value < dict(arms['vanilla'])[step])
+           for model, arms in of_dataset(folder)[1].items() if 'vanilla' in arms
+           for arm, curve in arms.items() if arm != 'vanilla'
+           for step, value in curve if step in dict(arms['vanilla'])]
+  noisy, clean = ([nearer for after, nearer in looks if after == which] for which in (False, True))
+  return ('While the level is above 0, mollified runs are nearer to the data than vanilla training '
+          f'after as many updates in {sum(noisy)} of {len(noisy)} looks, and once it is 0 in '
+          f'{sum(clean)} of {len(clean)}.')
+
+
 if __name__ == '__main__':
   image_command.define_flags_of_runs(('cpu', 'paper'), 'cpu', 'Size of the tables.')
   command.run(run)

@@ -112,7 +112,8 @@ def run(wanted, root, workers):
     for i, (cell, taken) in enumerate(cells.run(
         todo, workers=workers, compiled=pathlib.Path(root) / 'compiled', work=train), 1):
       if taken is not None:   # one that was cut says nothing of how long a cell takes
-        (cell.folder / 'time.json').write_text(json.dumps(taken) + '\n')
+        with files.replacing(cell.folder / 'time.json') as part:
+          part.write_text(json.dumps(taken) + '\n')
       print(f'[{i}/{len(todo)}, {time.monotonic() - start:.0f} s] {cell.label}: done', flush=True)
   except cells.Stopped:
     print('stopped and saved; the same command goes on from here')

@@ -97,9 +97,9 @@ def _others():
          _measured('table_nvae', 'nvae'))
   yield ('two-step models', 'cifar10_vae, celeba64_vae',
          '`experiments.table_two_step --scale=paper`', _two_step())
-  yield ('FID over training', 'cifar10_*', '`experiments.fig_fid_over_training --scale=paper`',
-         f'{NOT_RUN}; {_FASHION}')
-  yield ('intermediate samples', 'cifar10_*',
+  yield ('FID over training', 'cifar10_*, celeba64_*',
+         '`experiments.fig_fid_over_training --scale=paper`', f'{NOT_RUN}; {_FASHION}')
+  yield ('intermediate samples', 'cifar10_*, celeba64_*',
          '`experiments.fig_intermediate_samples --scale=paper`', f'{NOT_RUN}; {_FASHION}')
   yield ('densities and scores in the plane', 'synthetic_realnvp', '`experiments.synthetic`',
          'below, in full')

@@ -146,6 +146,8 @@ BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': pap
           'patches': functools.partial(_images, 'table1', 'cpu', 'photo_patches'),
           'schedules': functools.partial(_images, 'table_schedules', 'cpu', 'fashion_mnist'),
           'hours': _hours,
+          'over training': lambda: fig_fid_over_training.sentence(
+            RESULTS / 'images' / 'cpu' / 'fashion_mnist'),
           'two step digits': functools.partial(_two_step, 'digits'),
           'two step cpu': functools.partial(_two_step, 'cpu'),
           'synthetic': _synthetic, 'uci': _uci,

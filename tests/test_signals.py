@@ -97,19 +97,24 @@ def test_ctrl_c_saves_and_a_second_signal_does_not_wait_for_that(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('every', [0, 1], ids=['stepping', 'saving'])
-def test_a_signal_is_followed_within_the_grace_of_schedulers(tmp_path, record_property, every):
+@pytest.mark.parametrize('phase', ['compiling', 'stepping', 'saving', 'evaluating'])
+def test_a_signal_is_followed_within_the_grace_of_schedulers(tmp_path, record_property, phase):
   """A net this small takes a fraction of it on any machine."""
-  command = several.long_run(tmp_path, f'--config.checkpoint.every={every}')
+  command = several.long_run(
+    tmp_path, f'--config.checkpoint.every={int(phase == "saving")}',
+    *(['--config.eval.every=1', '--config.eval.batch_size=1'] if phase == 'evaluating' else ()))
   with several.running(command, 1) as started:
-    several.wait_for_rows(started, tmp_path)
-    if every:
+    if phase == 'compiling':   # it has its config and nothing else
+      several.wait_for((tmp_path / 'config.json').exists, started)
+    else:
+      several.wait_for_rows(started, tmp_path)
+    if phase == 'saving':
       several.wait_for(lambda: _begun(tmp_path), started)
     started[0].send_signal(signal.SIGTERM)
     begun = time.monotonic()
     ((status, _, errors),) = several.ended(started)
     seconds = time.monotonic() - begun
   assert status == 75, errors
-  assert _saved(tmp_path)
+  assert bool(_saved(tmp_path)) == (phase != 'compiling')
   record_property('seconds from signal to exit', f'{seconds:.1f}')
   assert seconds < GRACE

@@ -7,9 +7,9 @@ devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on ran
             global batch 256, by four forced CPU devices, against one: each in a process of its own,
             of which one waits. A slice with a quarter of the widths, (32, 64, 128, 256): a full
             update takes half a minute. Said too are how many cores each keeps busy, and where the
-            difference goes: into the average of gradients; into the optimizer, whose whole update
-            every device makes; and into losses and gradients of quarters of the batch, which one
-            device would take longer for too. Bar 0.8.
+            difference goes: into the average of gradients, into the optimizer, whose whole update
+            every device makes, and into the gradients of four parts beside that of the whole, each
+            measured by itself. Bar 0.8.
 checkpoint_cost
             The loop (`training.loop.train`) over 100 updates of the same VAE at a batch of 100
             with one checkpoint amid them, against 100 without: seconds without over seconds
@@ -26,6 +26,8 @@ prefetch    Share of the input that the loop hides behind the device: the update
             in XLA's pool, where the devices that wait would else leave none for a copy. What is
             freed stays with the process: pages that a virtual machine has given back to its host
             take up to 16 µs each to get anew, most of the input where they do. Bar 0.95.
+prefetch_plain
+            The same with the memory and the threads of a process as it comes; no bar.
 """
 import contextlib
 import dataclasses
@@ -81,13 +83,12 @@ def devices_4(batch=BATCH):
   """Four devices against one at the same global batch; bar 0.8."""
   flags = (f'--batch={batch}',)
   with _worker(1, *flags) as one, _worker(4, *flags) as four:
-    timed = rows.interleaved(lambda: one('update'), lambda: four('update'), 7, seconds=120,
-                             clock=lambda ask: ask())
+    timed = _in_turn(one, four, 'update', 120)
     cores = [_median(ask, 'cores', 5) for ask in (one, four)]
     lost = _account(one, four, timed)
   return [rows.Row('devices_4', timed.b, 's/update',
                    f'one device, batch {batch}, {timed.pairs} pairs; busy cores {cores[1]:.2f} of '
-                   f'four and {cores[0]:.2f} of one; of {1e3 * (timed.b - timed.a):.0f} ms more, '
+                   f'four and {cores[0]:.2f} of one; of {-1e3 * timed.difference:.0f} ms more, '
                    + ', '.join(f'{what} {1e3 * seconds:.0f}' for what, seconds in lost.items()),
                    timed.a, timed.ratio, .8, True)]
 
@@ -95,14 +96,17 @@ def devices_4(batch=BATCH):
 def _account(one, four, timed):
   """{what: seconds} that an update on four devices takes longer for than one on one device.
 
-  One updates by Adam once and four do it each, on the cores that one has too; so do four updates
-  of quarters of the batch, one after another, which are taken from one device.
+  One updates by Adam once and four do it each, on the cores that one has too.
   """
-  average, adams = _median(four, 'average'), _median(four, 'adam')
-  adam, quarter = _median(one, 'adam'), _median(one, 'quarter')
-  lost = {'the average of gradients': average, 'Adam on each': adams - adam,
-          'quarters of the batch': 4 * (quarter - adam) - (timed.a - adam)}
-  return {**lost, 'the rest': timed.b - timed.a - sum(lost.values())}
+  more = lambda word, seconds: -_in_turn(one, four, word, seconds).difference
+  lost = {'the average of gradients': _median(four, 'average'), 'Adam on each': more('adam', 20),
+          'gradients of parts': more('gradient', 120)}
+  return {**lost, 'the rest': -timed.difference - sum(lost.values())}
+
+
+def _in_turn(one, four, word, seconds):
+  return rows.interleaved(lambda: one(word), lambda: four(word), 7, seconds=seconds,
+                          clock=lambda ask: ask())
 
 
 def _median(ask, word, times=21):
@@ -214,18 +218,27 @@ def _until_row(folder, ready=lambda: True):
 
 def prefetch():
   """Share of the input that the loop hides; bar 0.95."""
-  with _worker(2, NPROC='8', **KEPT_MEMORY) as ask:
+  return _prefetch('prefetch', .95, NPROC='8', **KEPT_MEMORY)
+
+
+def prefetch_plain():
+  """The same where nothing is set; no bar."""
+  return _prefetch('prefetch_plain', None, '--switch_interval=0.005', NPROC='8')
+
+
+def _prefetch(name, bar, *flags, **env):
+  with _worker(2, *flags, **env) as ask:
     timed = rows.interleaved(lambda: ask('bare'), lambda: ask('fed'), 31, clock=lambda fn: fn())
     taken = statistics.median(ask('input') for _ in range(rows.or_one(9)))
   hidden = 1 + timed.difference / taken   # the difference is bare - fed
   calls = scale_worker.CALLS
-  return [rows.Row('prefetch', hidden, 'share', f'the wanted share; input {1e3 * taken / calls:.1f}'
+  return [rows.Row(name, hidden, 'share', f'the wanted share; input {1e3 * taken / calls:.1f}'
                    f' of {1e3 * timed.b / calls:.1f} ms a call, {timed.pairs} pairs', .95, hidden,
-                   .95, False)]
+                   bar, False)]
 
 
 MEASURES = {'devices_4': devices_4, 'checkpoint_cost': checkpoint_cost, 'resume_time': resume_time,
-            'prefetch': prefetch}
+            'prefetch': prefetch, 'prefetch_plain': prefetch_plain}
 SMOKE = {**MEASURES, 'devices_4': lambda: devices_4(SMOKE_BATCH),
          'checkpoint_cost': lambda: checkpoint_cost(8, 10)}
 

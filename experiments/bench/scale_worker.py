@@ -4,7 +4,7 @@ It is waited for between two words, and takes no time meanwhile. Of all but `cor
 seconds.
 
   update   one update of the VAE that is sliced, at batch `--batch`, on all devices
-  quarter  the same at a quarter of the batch
+  gradient of it, each device's gradient of its part of the batch
   average  of it, the average over devices of as many numbers as the gradient has
   adam     of it, the optimizer's update, which every device makes of all parameters
   cores    how many cores such an update keeps busy, in the mean
@@ -47,6 +47,21 @@ def vae_update(batch_size, make_step=None):
   state = build.create_state(config, batch, 256, step.LEVEL)
   train_step = make_step(config) if make_step else build.train_step(config, EVENT, 256)
   return step._calls(train_step, 1, state, parallel.shard(batch), np.float32(step.LEVEL))
+
+
+def _gradient_alone(config):
+  """An update without average and optimizer; for one, it moves the parameters by a hair."""
+  prepare, loss_fn = build.prepare_fn(config, 256), build.loss_fn(build.model(config, EVENT))
+
+  def update(state, batch, data_keys, noise_keys, model_keys, *_):
+    x = prepare(batch, data_keys)
+    del noise_keys
+    loss = lambda params: loss_fn(params, state.model_state, x, model_keys, 0., None,
+                                  None)[0].mean()
+    params = jax.tree.map(lambda p, g: p - 1e-9 * g, state.params, jax.grad(loss)(state.params))
+    return dataclasses.replace(state, params=params), {}
+
+  return update
 
 
 def _average_alone(config):
@@ -136,12 +151,12 @@ def main():
   """Answer words from stdin until it ends."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--batch', type=int, default=256)
+  parser.add_argument('--switch_interval', type=float, default=1e-4)   # Python's own is .005
   args = parser.parse_args()
-  sys.setswitchinterval(1e-4)
+  sys.setswitchinterval(args.switch_interval)
   update = functools.cache(functools.partial(vae_update, args.batch))
-  quarter = functools.cache(functools.partial(vae_update, args.batch // 4))
   answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
-             'quarter': lambda: rows.seconds_of(quarter()),
+             'gradient': lambda: rows.seconds_of(update(_gradient_alone)),
              'average': lambda: rows.seconds_of(update(_average_alone)),
              'adam': lambda: rows.seconds_of(update(_adam_alone)),
              'input': input_seconds, 'bare': lambda: paused_loop(False),

@@ -3,9 +3,9 @@
 Encoders map x [B, *event] to [B, outputs], decoders z [B, Z] to [B, *event]. All are called as
 `net(x, train=..., mask=...)`, as a BatchNorm needs it; the MLPs ignore both.
 
-`dtype` is the type of activations and products, 'float32' or 'bfloat16', also of those that sum the
-gradients of kernels over the batch. Parameters, batch statistics and what a net returns are
-float32.
+`dtype` is the type of activations and products, 'float32' or 'bfloat16', to which the gradients of
+kernels and of Dense biases are rounded, too, once they are summed over the batch. Parameters, batch
+statistics and what a net returns are float32.
 """
 import math
 from collections.abc import Callable

@@ -76,3 +76,13 @@ def test_a_logarithmic_axis_has_ticks_below_and_above_a_power_of_ten(low, high):
   assert low <= ticks[0] < low * (high / low) ** .4
   assert high >= ticks[-1] > high / (high / low) ** .4
   assert [float(label.get_text()) for label in ax.get_yticklabels()] == pytest.approx(list(ticks))
+
+
+def test_looks_are_counted_by_whether_the_level_was_above_0(folder, monkeypatch):
+  """Of the run whose noise ends at 40, and of a model without vanilla training nothing."""
+  vanilla = [(20, 3.), (40, 2.), (60, 2.), (80, 1.)]
+  gaussian = [(20, 2.), (30, 0.), (40, 3.), (60, 1.), (80, .5)]
+  monkeypatch.setattr(fig_fid_over_training, 'of_dataset', lambda folder: (None, {
+    'vae': {'vanilla': vanilla, 'gaussian': gaussian}, 'glow': {'gaussian': gaussian}}))
+  said = fig_fid_over_training.sentence(folder)
+  assert said.endswith('in 1 of 1 looks, and once it is 0 in 2 of 3.')
