@@ -32,6 +32,7 @@ def test_losses_move_by_less_than_bfloat16_rounds_and_stay_near(name, tmp_path, 
   first, last = abs(half[0] / full[0] - 1), abs(half[-10:].mean() / full[-10:].mean() - 1)
   record_property('loss of the first update moves by', f'{first:.1e}')
   record_property('mean of updates 31 to 40 by', f'{last:.1e}')
-  assert 0 < first < 2**-8
-  assert full[-10:].mean() < .6 * full[0]   # there was something to learn
-  assert last < .02
+  assert first < 2**-8
+  assert (half[0] != full[0]) == (name != 'glow')   # whose nets begin with a last layer of zeros
+  assert full[-10:].mean() < (.8 if name == 'glow' else .6) * full[0]   # there was much to learn
+  assert 0 < last < .02
