@@ -55,12 +55,17 @@ def listing(todo, device, programs):
       'training_hours': training, 'measuring_hours': measured}
     left += training * (1 - cells.updates_done(cell) / cost.updates)
     left += 0. if state == 'done' else measured
-    where = f' on each of {cost.devices} devices' if cost.devices > 1 else ''
-    where += '' if cost.memory < device.accelerator.memory else ', may not fit'
-    yield (f'{cell.label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
-           f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{where}, '
-           f'{training:.2g} h, samples and their features {measured:.2g} h')
+    yield line(cell.label, state, cost, measured, device)
   yield f'{len(todo)} runs, {left:,.2g} h left on {device}; {NOT_COUNTED}'
+
+
+def line(label, state, cost, measured, device):
+  """What a run will take, of its `estimate.Cost` and the hours in which it is `measured`."""
+  where = f' on each of {cost.devices} devices' if cost.devices > 1 else ''
+  where += '' if cost.memory < device.accelerator.memory else ', may not fit'
+  return (f'{label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
+          f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{where}, '
+          f'{device.hours(cost.training):.2g} h, samples and their features {measured:.2g} h')
 
 
 def _costs(config, passes):
@@ -72,7 +77,7 @@ def _costs(config, passes):
 def samples_of(cell):
   """{network: samples of a run that are looked at in it}, of those whose number is a cell's own."""
   found = collections.Counter()
-  for own in cell.more:
+  for own in cell.networks:
     if own.network and own.num_samples:
       found[own.network] += own.num_samples
   return found

@@ -61,14 +61,15 @@ class Cost:
     return self.flops * self.updates
 
 
-def of_config(config, passes=1):
+def of_config(config, passes=1, spec=None):
   """The `Cost` of a config, of data whose shape is known; nothing is loaded or trained.
 
+  `spec` is that of `data.spec`, for data that have no name.
   As the devices of this process would share it: ValueError where they do not divide the batch.
   A FLOP of a product of precision 'highest' counts as `passes` FLOPs.
   """
-  event_shape, dtype, levels = data.spec(config.data.name)
-  state = _state(config)
+  event_shape, dtype, levels = spec = spec or data.spec(config.data.name)
+  state = _state(config, spec)
   update = parallel.pmap_step(build.train_step(config, event_shape, levels))
   devices = jax.local_device_count()
   parallel.check_batch_size(config.batch_size, devices)
@@ -98,7 +99,7 @@ def of_sample(config, network, passes=1):
   of `of_config`.
   """
   net, n = build.model(config, data.spec(config.data.name)[0]), config.eval.batch_size
-  state, classes = _state(config), build.num_classes(config)
+  state, classes = _state(config, data.spec(config.data.name)), build.num_classes(config)
   options = {'cond': jnp.zeros((n, classes))} if classes else {}
   drawing = jax.make_jaxpr(
     lambda variables, keys: build.sample_fn(config, net)(variables, keys, **options))(
@@ -106,9 +107,9 @@ def of_sample(config, network, passes=1):
   return matmul_flops(drawing, passes) / n + matmul_flops(_looking(network), passes)
 
 
-def _state(config):
+def _state(config, spec):
   """Shapes of the state that training starts from."""
-  event_shape, dtype, levels = data.spec(config.data.name)
+  event_shape, dtype, levels = spec
   batch = jax.ShapeDtypeStruct((config.batch_size, *event_shape), dtype)
   return jax.eval_shape(lambda b: build.create_state(config, b, levels, 1.), batch)
 

@@ -11,11 +11,15 @@ import dataclasses
 import itertools
 import pathlib
 
+import numpy as np
+
 from experiments import (
   cell_records,
   cells,
   command,
   comparison,
+  dry_run,
+  estimate,
   image_cells,
   image_command,
   image_table,
@@ -42,8 +46,8 @@ def run(root):
   first = list({own.autoencoder.label: own.autoencoder for own in todo}.values())
   if FLAGS.dry_run:
     image_command.list_runs(first, root)
-    for own in todo:
-      print(f'{own.label}: {cells.state(own)}; {own.config.total_steps:,} updates of a small flow')
+    for line in listing(todo, image_command.device_of_flags()):
+      print(line, flush=True)
     return
   image_command.find_networks([own for own in (*first, *todo) if not own.is_done()])
   failed = _train(first, todo, root)
@@ -54,6 +58,22 @@ def run(root):
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
   if failed:
     raise SystemExit(1)
+
+
+def listing(todo, device):
+  """Lines: each second step of `todo` with its state and its estimate, given the first is done.
+
+  Of its samples the decoder counts and not the flow, which is small beside it.
+  """
+  passes, costs = device.accelerator.passes, {}
+  for own in todo:
+    name, config = own.label.rsplit('/', 2)[0], own.autoencoder.config   # arms and seeds share it
+    if name not in costs:
+      measuring = sum(n * estimate.of_sample(config, network, passes)
+                      for network, n in dry_run.samples_of(own).items())
+      spec = (config.model.latent_dim,), np.float32, None
+      costs[name] = estimate.of_config(own.config, passes, spec), device.hours(measuring)
+    yield dry_run.line(own.label, cells.state(own), *costs[name], device)
 
 
 def _train(first, todo, root):

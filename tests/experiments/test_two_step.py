@@ -7,7 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import cell_records, cells, image_cells, image_table, table_two_step, two_step
+from experiments import (
+  cell_records,
+  cells,
+  dry_run,
+  image_cells,
+  image_table,
+  table_two_step,
+  two_step,
+)
 from mollification import build
 from mollification.evaluation import records
 from tests import test_configs
@@ -108,6 +116,26 @@ def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
     ('vae', 'two steps, mollified flow', 'frechet', 1.)]
   assert [line[:2] for line in image_table.table_lines(rows)[2:]] == [
     ('vae', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
+
+
+def test_what_a_second_step_will_take_is_that_of_its_flow_on_the_latents(tmp_path, monkeypatch):
+  """A flow of 16 latents, small, counted once for its arms; samples are of the decoder."""
+  of_sample = []
+  monkeypatch.setattr(table_two_step.estimate, 'of_sample', lambda config, network, passes: (
+    of_sample.append((config.data.name, network)) or 3e9))
+  first = image_cells.cell('table1', 'cpu', 'fashion_mnist/vae/vanilla/0', tmp_path)
+  first.config.model.latent_dim = 16
+  config = two_step.density_config(0, {})
+  config.model.hidden = 128
+  todo = [two_step.Cell(first, config, tmp_path / arm, f'digits/two_step/{arm}/0', first.more)
+          for arm in table_two_step.ARMS]
+  device = dry_run.Device('core', .5)
+  own, other = table_two_step.listing(todo, device)
+  assert own.replace('/vanilla/', '/gaussian/') == other
+  cost = table_two_step.estimate.of_config(config, spec=((16,), np.float32, None))
+  assert own == dry_run.line('digits/two_step/vanilla/0', 'missing', cost,
+                             2_000 * 3e9 / .05e12 / 3600, device)
+  assert of_sample == [('fashion_mnist', image_cells.EFFICIENTNET)]
 
 
 @pytest.mark.slow
