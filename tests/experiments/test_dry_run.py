@@ -52,6 +52,7 @@ def test_estimates_are_kept_by_program_and_those_of_another_device_replaced(tmp_
   assert set(json.loads(path.read_text())['programs']) == {'cifar10/vae'}
 
 
+@pytest.mark.slow
 def test_the_committed_estimates_are_of_all_programs_of_the_paper(tmp_path):
   """Of their shapes and counts; FLOPs are of a program that takes minutes to compile."""
   kept = json.loads(image_command.estimates('paper').read_text())['programs']

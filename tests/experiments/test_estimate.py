@@ -60,6 +60,7 @@ def test_a_sample_costs_its_decoder_and_the_network_of_features(network, gflop):
     assert found == pytest.approx(lowered.cost_analysis()['flops'], rel=.2)   # the border, biases
 
 
+@pytest.mark.slow
 def test_loops_count_as_often_as_they_run():
   few, many = (estimate.of_config(config_of('digits_glow', f'model.steps={n}')) for n in (2, 4))
   assert many.flops == pytest.approx(2 * few.flops, rel=.02)

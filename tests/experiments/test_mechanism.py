@@ -28,6 +28,7 @@ def test_largest_eigenvalue_is_that_of_a_dense_solver(eigenvalues):
   assert float(early) <= max(eigenvalues) + 1e-4
 
 
+@pytest.mark.slow
 def test_sharpness_of_a_flow_is_the_top_of_its_whole_hessian():
   config = mechanism.config_of('two_gaussians', 'vanilla', 0, smoke=True)
   config.model.num_blocks, config.model.hidden = 1, 3

@@ -55,7 +55,8 @@ def test_a_run_of_a_sweep_is_the_run_alone(trained, tmp_path, i):
   assert (states.step == UPDATES).all()
 
 
-@pytest.mark.parametrize('flow', ['maf', pytest.param('glow', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('flow', ['maf', 'glow'])
 def test_a_run_of_a_sweep_of_a_table_is_the_run_alone(tmp_path, flow):
   """The UCI protocol but for Adam's epsilon: a level an epoch, its last batch not full."""
   x = np.random.default_rng(0).standard_normal((250, 11)).astype(np.float32)
