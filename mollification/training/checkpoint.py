@@ -6,7 +6,9 @@ without its sha256 is never there. Of several processes all call these functions
 all see; each writes a part and reads the whole by itself, so that none waits for one that cannot.
 """
 import asyncio
+import atexit
 import dataclasses
+import functools
 import gc
 import hashlib
 import pathlib
@@ -129,19 +131,27 @@ def restore(manager, template, step=None, *, set_aside=False):
     except ValueError as error:
       if _is_of_memory(error):   # of TensorStore
         raise
+      _collect_before_exit()
       failures[candidate] = error
       continue
     for damaged, error in failures.items():
       warnings.warn(f'{error} Going on from step {candidate}.', stacklevel=2)
       if set_aside:
         _set_aside(manager, damaged)
-    if failures:
-      failures, error = {}, None
-      gc.collect()   # coroutines of a failed read, left to the exit, were seen to abort it
     return candidate, state
   if failures:
     raise failures[steps[0]]
   return None
+
+
+@functools.cache
+def _collect_before_exit():
+  """Have the garbage of failed reads collected while the interpreter still stands.
+
+  Orbax leaves coroutines behind that TensorStore ends later; collected by the interpreter's own
+  end, they were seen to abort it.
+  """
+  atexit.register(gc.collect)
 
 
 def _read_by_all(manager, template, step):
