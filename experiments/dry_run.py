@@ -43,7 +43,7 @@ def listing(todo, device, programs):
   """
   left, costs = 0., {}
   for cell in todo:
-    name = cell.label.rsplit('/', 2)[0]   # arms and seeds share it
+    name = image_cells.program_of(cell.label)
     if name not in costs:
       costs[name] = _costs(cell.config, device.accelerator.passes)
     (cost, of_sample), state = costs[name], cells.state(cell)
@@ -115,11 +115,12 @@ def _whole(programs):
   said = []
   for table, scales in image_cells.TABLES.items():
     if 'paper' in scales:
-      runs = [programs.get(name.rsplit('/', 2)[0]) for name in image_cells.names(table, 'paper')]
+      runs = [programs.get(image_cells.program_of(name))
+              for name in image_cells.names(table, 'paper')]
       if all(runs):
         hours = sum(own['training_hours'] + own['measuring_hours'] for own in runs)
         said.append(f'{table} {hours:,.0f} h ({len(runs)} runs)')
-  looks = [programs.get(name.rsplit('/', 2)[0], {}).get('looking_hours')
+  looks = [programs.get(image_cells.program_of(name), {}).get('looking_hours')
            for name in image_cells.watched('paper')]
   if None not in looks:
     said.append(f'fig_fid_over_training {sum(looks):,.0f} h ({len(looks)} runs)')

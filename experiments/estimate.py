@@ -98,8 +98,9 @@ def of_sample(config, network, passes=1):
   `network` is a name of `features.NAMES`; Inception's weights need not be there. `passes` is that
   of `of_config`.
   """
-  net, n = build.model(config, data.spec(config.data.name)[0]), config.eval.batch_size
-  state, classes = _state(config, data.spec(config.data.name)), build.num_classes(config)
+  spec, n = data.spec(config.data.name), config.eval.batch_size
+  net, state = build.model(config, spec[0]), _state(config, spec)
+  classes = build.num_classes(config)
   options = {'cond': jnp.zeros((n, classes))} if classes else {}
   drawing = jax.make_jaxpr(
     lambda variables, keys: build.sample_fn(config, net)(variables, keys, **options))(

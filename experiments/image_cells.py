@@ -134,6 +134,11 @@ def names(table, scale, seeds=0):
                                                     grid.models)]
 
 
+def program_of(name):
+  """DATASET/MODEL of DATASET/MODEL/ARM/SEED: arms and seeds share it."""
+  return name.rsplit('/', 2)[0]
+
+
 def watched(scale):
   """{name: (table, over_training)} of the runs that are looked at over their training."""
   found = {}

@@ -91,7 +91,7 @@ def listing(todo, device, programs):
     state = own.state()
     share = len(own.missing()) / len(own.steps())
     left += share * (hours[own.label] or 0.)
-    programs[_program(own)] = {'looking_hours': hours[own.label]}
+    programs[image_cells.program_of(own.label)] = {'looking_hours': hours[own.label]}
     what = 'not counted' if hours[own.label] is None else f'{hours[own.label]:.2g} h'
     yield f'{own.label}: {state}; samples and their features {what}'
   yield f'looks at {len(todo)} runs, {left:,.2g} h left on {device}; {dry_run.NOT_COUNTED}'
@@ -99,14 +99,12 @@ def listing(todo, device, programs):
 
 def hours_of(todo, device):
   """{label: hours of samples and their features, None where their number is a split's}."""
-  configs = {_program(own): own.cell.config for own in todo}   # arms share what a sample takes
+  # Arms share what a sample takes.
+  configs = {image_cells.program_of(own.label): own.cell.config for own in todo}
   of_sample = functools.cache(lambda program, network: estimate.of_sample(
     configs[program], network, device.accelerator.passes))
   return {own.label: device.hours(len(own.steps()) * sum(
-    wanted.num_samples * of_sample(_program(own), wanted.network) for wanted in own.wanted))
+    wanted.num_samples * of_sample(image_cells.program_of(own.label), wanted.network)
+    for wanted in own.wanted))
     if all(wanted.network and wanted.num_samples for wanted in own.wanted) else None
     for own in todo}
-
-
-def _program(own):
-  return own.label.rsplit('/', 2)[0]

@@ -67,7 +67,7 @@ def listing(todo, device):
   """
   passes, costs = device.accelerator.passes, {}
   for own in todo:
-    name, config = own.label.rsplit('/', 2)[0], own.autoencoder.config   # arms and seeds share it
+    name, config = image_cells.program_of(own.label), own.autoencoder.config
     if name not in costs:
       measuring = sum(n * estimate.of_sample(config, network, passes)
                       for network, n in dry_run.samples_of(own).items())

@@ -55,7 +55,6 @@ from jax.experimental import multihost_utils
 from mollification import processes, score
 from mollification.evaluation import scoring
 from tests.evaluation.toy import Toy
-from tests.flags import xla_flags
 _, images, folder = flags.FLAGS(sys.argv)
 processes.join()
 for precision in ('float32', 'float64'):

@@ -27,7 +27,7 @@ prefetch    Share of the input that the loop hides behind the device: the update
             freed stays with the process: pages that a virtual machine has given back to its host
             take up to 16 µs each to get anew, most of the input where they do. Bar 0.95.
 prefetch_plain
-            The same with the memory and the threads of a process as it comes; no bar.
+            The same with memory and switches of threads as a process has them; no bar.
 """
 import contextlib
 import dataclasses
@@ -222,7 +222,7 @@ def prefetch():
 
 
 def prefetch_plain():
-  """The same where nothing is set; no bar."""
+  """The same with memory and switches of threads as they come; no bar."""
   return _prefetch('prefetch_plain', None, '--switch_interval=0.005', NPROC='8')
 
 

@@ -56,7 +56,7 @@ def test_estimates_are_kept_by_program_and_those_of_another_device_replaced(tmp_
 def test_the_committed_estimates_are_of_all_programs_of_the_paper(tmp_path):
   """Of their shapes and counts; FLOPs are of a program that takes minutes to compile."""
   kept = json.loads(image_command.estimates('paper').read_text())['programs']
-  wanted = {name.rsplit('/', 2)[0] for table in image_cells.TABLES
+  wanted = {image_cells.program_of(name) for table in image_cells.TABLES
             for name in image_cells.names(table, 'paper')}
   assert set(kept) == wanted
   nvae = 3 * sum(kept[f'{dataset}/nvae'][part] for dataset in ('cifar10', 'celeba64')

@@ -95,7 +95,6 @@ import sys
 import jax
 import numpy as np
 from mollification.training import loop
-from tests.flags import xla_flags
 from tests.training import tiny
 family, folder = sys.argv[1:]
 outcome = loop.train(tiny.run(family, optimizer__name='sgd', optimizer__learning_rate=1e-5), folder)
