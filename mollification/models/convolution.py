@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mollification.models import karatsuba
+from mollification.models.dense import add_bias
 from mollification.models.matmul import matmul
 
 
@@ -173,7 +174,8 @@ class Conv(nn.Module):
   def __call__(self, x):
     """[B, H', W', F] of x [B, H, W, C], in x's type."""
     kernel = _kernel(self, x).astype(x.dtype)
-    return _add_bias(self, conv(x, kernel, stride=self.stride, padding=self.padding))
+    y = conv(x, kernel, stride=self.stride, padding=self.padding)
+    return add_bias(self, y) if self.use_bias else y
 
 
 class ConvTranspose(nn.Module):
@@ -192,16 +194,9 @@ class ConvTranspose(nn.Module):
     kernel = _kernel(self, x).astype(x.dtype)
     y = conv_transpose(x, kernel, stride=self.stride, padding=self.padding,
                        output_padding=self.output_padding)
-    return _add_bias(self, y)
+    return add_bias(self, y) if self.use_bias else y
 
 
 def _kernel(module, x):
   shape = (module.kernel_size, module.kernel_size, x.shape[-1], module.features)
   return module.param('kernel', module.kernel_init, shape)
-
-
-def _add_bias(module, y):
-  if not module.use_bias:
-    return y
-  bias = module.param('bias', nn.initializers.zeros, (module.features,))
-  return y + jnp.broadcast_to(bias, y.shape).astype(y.dtype)

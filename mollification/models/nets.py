@@ -4,8 +4,8 @@ Encoders map x [B, *event] to [B, outputs], decoders z [B, Z] to [B, *event]. Al
 `net(x, train=..., mask=...)`, as a BatchNorm needs it; the MLPs ignore both.
 
 `dtype` is the type of activations and products, 'float32' or 'bfloat16', to which the gradients of
-kernels and of Dense biases are rounded, too, once they are summed over the batch. Parameters, batch
-statistics and what a net returns are float32.
+kernels are rounded, too, once they are summed over the batch. Sums are float32, those inside
+products included; so are parameters, batch statistics and what a net returns.
 """
 import math
 from collections.abc import Callable
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from mollification.models.convolution import Conv, ConvTranspose
+from mollification.models.dense import Dense
 from mollification.models.dropout import dropout, part_keys
 from mollification.models.matmul import dot_general
 from mollification.models.moments import RunningMoments
@@ -52,7 +53,7 @@ class MLP(nn.Module):
     return self._dense(self.outputs, x.dtype)(x)
 
   def _dense(self, width, dtype):
-    return nn.Dense(width, dtype=dtype, kernel_init=self.kernel_init, dot_general=dot_general)
+    return Dense(width, dtype, self.kernel_init, dot_general)
 
 
 class BatchNorm(nn.Module):
@@ -122,7 +123,7 @@ class ConvEncoder(nn.Module):
     for width in self.widths:
       x = Conv(width, 4, stride=2, padding=1, use_bias=False)(x)
       x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
-    return nn.Dense(self.outputs, dtype=self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+    return Dense(self.outputs, self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 
 class ConvDecoder(nn.Module):
@@ -145,7 +146,7 @@ class ConvDecoder(nn.Module):
     zoom = seed_zoom(self.event_shape)
     layers = DECODER_LAYERS[zoom]
     seed, *widths = self.widths[::-1][:len(layers)]
-    x = nn.Dense(height // zoom * (width // zoom) * seed, dtype=self.dtype)(z)
+    x = Dense(height // zoom * (width // zoom) * seed, self.dtype)(z)
     x = x.reshape(z.shape[0], height // zoom, width // zoom, seed)
     for features, layer in zip(widths, layers):
       x = ConvTranspose(features, *layer, use_bias=False)(x)
@@ -205,7 +206,7 @@ class ResNetEncoder(nn.Module):
       x = Conv(width, 4, stride=2, padding=1)(x)
       x = ResidualBlock(self.axis_name)(x, train=train, mask=mask)
     x = nn.relu(BatchNorm(self.axis_name)(x, train=train, mask=mask))
-    return nn.Dense(self.outputs, dtype=self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
+    return Dense(self.outputs, self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 
 class ResNetDecoder(nn.Module):
@@ -220,7 +221,7 @@ class ResNetDecoder(nn.Module):
     check_halvings(self.event_shape, self.widths)
     zoom = 2**len(self.widths)
     height, width, channels = self.event_shape
-    x = nn.Dense(height // zoom * (width // zoom) * self.widths[-1], dtype=self.dtype)(z)
+    x = Dense(height // zoom * (width // zoom) * self.widths[-1], self.dtype)(z)
     x = x.reshape(z.shape[0], height // zoom, width // zoom, self.widths[-1])
     for features in (*self.widths[-2::-1], self.widths[0]):
       x = ResidualBlock(self.axis_name)(x, train=train, mask=mask)

@@ -51,6 +51,7 @@ class _Training:
   def __init__(self, run, outputs, journal, stop, watchdog):
     self._run, self._outputs, self._journal = run, outputs, journal
     self._watchdog, self._stops = watchdog, Agreement(stop)
+    self._uncompiled = {'evaluation', 'pictures'}   # what this process has not been through yet
 
   def until_end(self, state):
     """The Outcome of going on from `state`."""
@@ -92,6 +93,8 @@ class _Training:
     """
     run, journal, outputs = self._run, self._journal, self._outputs
     evaluate, save, sample = _due_now(run, done)
+    if not preempted and self._uncompiled & {*['evaluation'] * evaluate, *['pictures'] * sample}:
+      return self._first_pause(done, state, values, evaluate, sample)
     found = self._evaluated(done, state) if evaluate and not preempted else None
     journal.owed = evaluate and found is None
     journal.take(done, values, found)
@@ -107,6 +110,23 @@ class _Training:
     if sample and not journal.owed and not (preempted and done < run.total_steps):
       journal.complete(None, self._drawn(done, state))
     return preempted or journal.owed or (save and self._stops.meanwhile())
+
+  def _first_pause(self, done, state, values, evaluate, sample):
+    """`_pause` in which programs are compiled, which cannot be cut short and may take minutes.
+
+    So the state is on disk first, and a signal ends the process, which then owes all of it.
+    """
+    journal, outputs = self._journal, self._outputs
+    journal.owed, journal.undrawn = evaluate, sample
+    journal.take(done, values)
+    _check_finite(done, state)
+    outputs.save(done, state)
+    outputs.wait()
+    self._alive(done, 'the save')
+    self._stops.arm(False)
+    self._catch_up(done, state)
+    self._stops.arm()
+    return journal.owed or self._stops.meanwhile()
 
   def _catch_up(self, done, state):
     """What is missing of what was due after `done` updates; False where it is again cut short.
@@ -136,6 +156,7 @@ class _Training:
     with batching.heard(hear):
       found = self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
     self._alive(done, 'the evaluation')
+    self._uncompiled.discard('evaluation')
     return found
 
   def _drawn(self, done, state):
@@ -143,6 +164,7 @@ class _Training:
     with batching.heard(functools.partial(self._alive, done, 'a batch of the pictures')):
       figures = self._outputs.grids(done, functools.partial(self._run.sample, state))
     self._alive(done, 'the pictures')
+    self._uncompiled.discard('pictures')
     return figures
 
   def _alive(self, done, what):

@@ -39,12 +39,13 @@ class Outputs:
   def __exit__(self, kind, *exception):
     if jax.process_count() == 1:
       with self._stack:
-        self._finish()
+        self.wait()
     elif kind is None:   # else the others are elsewhere, and what is done here all do together
-      self._finish()
+      self.wait()
       self._stack.close()
 
-  def _finish(self):
+  def wait(self):
+    """Until what `save` has started is on disk."""
     checkpoint.wait(self._checkpoints)
     self._thin_out_best()
 
@@ -116,8 +117,7 @@ class Outputs:
     # must be on disk first, and the best of the checkpoint before until this one is complete.
     if self._best:
       checkpoint.wait(self._best)
-    checkpoint.wait(self._checkpoints)
-    self._thin_out_best()
+    self.wait()
     checkpoint.save(self._checkpoints, step, state)
 
   def _thin_out_best(self):

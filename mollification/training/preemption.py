@@ -12,7 +12,9 @@ from mollification import parallel
 
 # EX_TEMPFAIL of sysexits.h: not a failure; the same command goes on from here.
 EXIT_STATUS = 75
-_GRACE = 1.   # seconds that Python has to act on a second signal itself
+# Seconds that Python has to act itself on a second signal, and on a first one where it hears of it
+# in a stretch that may be cut short and there is nothing to save. GKE gives a Spot node 15 in all.
+_GRACE, _PATIENCE = 1., 5.
 
 
 class Interrupted(BaseException):
@@ -25,27 +27,28 @@ class Stop:
   requested = False   # whether to save and leave
   armed = False       # whether there is anything new to save
 
-  def interrupting(self):
-    """Context that a first signal cuts short, with `Interrupted`."""
+  def interrupting(self, raising=True):
+    """Context that a first signal cuts short, with `Interrupted`, unless it asks by itself."""
     return contextlib.nullcontext()
 
 
 class Preemption(Stop):
   """Context in which a first signal sets `requested` and a second one acts as it always does.
 
-  Until `armed` is set nothing is there to be saved, and the first of the `signals` ends the process
-  at once, with `EXIT_STATUS` and what is to be `said`: threads that download or convert data are
-  not waited for, nor is a compiler. Python itself acts on a signal only between two steps of its
-  own, so a thread hears them too: a second one ends the process also while it compiles or waits for
-  a device, with 128 + its number.
+  While `armed` is not set nothing new is there to be saved, and the first of the `signals` ends the
+  process at once, with `EXIT_STATUS` and what is to be `said`: threads that download or convert
+  data are not waited for, nor is a compiler. A stretch that may be cut short is given a few seconds
+  to end by itself. Python itself acts on a signal only between two steps of its own, so a thread
+  hears them too: a second one ends the process also while it compiles or waits for a device, with
+  128 + its number.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
   def __init__(self, signals=SIGNALS,
-               said='stopped before an update; there was nothing new to save'):
+               said='stopped; there was nothing new to save'):
     self._signals, self._said = signals, said
-    self._old, self._interrupting = {}, False
+    self._old, self._interrupting, self._raising = {}, False, False
     self._left = threading.Event()
 
   def __enter__(self):
@@ -61,7 +64,7 @@ class Preemption(Stop):
     del number, frame
     self.requested = True
     self._restore()
-    if self.armed and self._interrupting:
+    if self._raising:
       raise Interrupted
 
   def _listen(self, old):
@@ -74,23 +77,29 @@ class Preemption(Stop):
         if number not in self._signals:   # other ones that somebody handles in Python
           continue
         heard += 1
-        if not self.armed:
-          sys.stderr.write(f'{self._said}\n')
-          sys.stderr.flush()
-          os._exit(EXIT_STATUS)
+        if not self.armed:   # in a thread: a second one is not to wait for it
+          seconds = _PATIENCE if self._interrupting else 0.
+          threading.Thread(target=self._end_unless_left, args=(seconds,), daemon=True).start()
         if heard > 1 and old[number] is not signal.SIG_IGN and not self._left.wait(_GRACE):
           os._exit(128 + number)
 
+  def _end_unless_left(self, seconds):
+    """End the process, unless by then it has left, or has something new to save."""
+    if not self._left.wait(seconds) and not self.armed:
+      sys.stderr.write(f'{self._said}\n')
+      sys.stderr.flush()
+      os._exit(EXIT_STATUS)
+
   @contextlib.contextmanager
-  def interrupting(self):
-    """Context that a first signal cuts short, with `Interrupted`."""
-    self._interrupting = True
+  def interrupting(self, raising=True):
+    """Context that a first signal cuts short, with `Interrupted`, unless it asks by itself."""
+    self._interrupting, self._raising = True, raising
     try:
-      if self.requested:   # it came just before
+      if self.requested and raising:   # it came just before
         raise Interrupted
       yield
     finally:
-      self._interrupting = False
+      self._interrupting = self._raising = False
 
   def _restore(self):
     for number, handler in self._old.items():
@@ -128,9 +137,9 @@ class Agreement:
   def __init__(self, stop):
     self._stop, self._noticed, self._pending = stop or Stop(), False, None
 
-  def arm(self):
-    """From here on there is something new to save."""
-    self._stop.armed = True
+  def arm(self, new=True):
+    """From here on there is something new to save, or nothing."""
+    self._stop.armed = new
 
   def after(self, step, updates, failed=False):
     """Whether to save and leave after `step`, the end of a call of so many `updates`.
@@ -152,9 +161,8 @@ class Agreement:
 
   def unless_stopped(self, fn):
     """`fn()`, or None where a signal cut it short; of several processes, `between` its batches."""
-    several = jax.process_count() > 1
     try:
-      with contextlib.nullcontext() if several else self._stop.interrupting():
+      with self._stop.interrupting(raising=jax.process_count() == 1):
         return fn()
     except Interrupted:
       return None

@@ -1,14 +1,26 @@
-"""How far bfloat16 in the nets of VAEs moves the losses of training."""
+"""What stays float32 where nets compute in bfloat16, and how far that moves the losses."""
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import jit
 
+from mollification import build, data
+from mollification.models.convolution import Conv, ConvTranspose
+from mollification.models.dense import Dense
+from mollification.models.matmul import dot_general
 from mollification.training import loop
+from tests import updates
+from tests.models.support import equations
 from tests.training import tiny
 
 UPDATES = 40
 NETS = {'mlp': ('vae', {}), 'conv': ('conv', {}),
         'resnet': ('conv', {'model__net': 'resnet', 'model__widths': (4, 4)}),
         'iaf': ('iaf', {}), 'hvae': ('hvae', {}), 'nvae': ('nvae', {}), 'glow': ('glow', {})}
+PRODUCTS = {'dot_general', 'conv_general_dilated'}
+SUMS = {'reduce_sum', 'reduce_window_sum', 'cumsum', 'cumlogsumexp', 'psum', 'psum_invariant',
+        'scatter-add'}
 
 
 def _losses(folder, family, options, dtype):
@@ -36,3 +48,51 @@ def test_losses_move_by_less_than_bfloat16_rounds_and_stay_near(name, tmp_path, 
   assert (half[0] != full[0]) == (name != 'glow')   # whose nets begin with a last layer of zeros
   assert full[-10:].mean() < (.8 if name == 'glow' else .6) * full[0]   # there was much to learn
   assert 0 < last < .02
+
+
+def _image_realnvp():
+  config = updates.config_of('fashion_mnist_realnvp')
+  config.model.update(scales=2, blocks=1, features=2, dtype='bfloat16')
+  return config
+
+
+def _config(name):
+  if name == 'realnvp':
+    return _image_realnvp()
+  family, options = NETS[name]
+  return tiny.config(family, model__dtype='bfloat16', **options)
+
+
+@pytest.mark.parametrize('name', [
+  'mlp', 'conv', 'iaf', 'hvae',
+  *(pytest.param(name, marks=pytest.mark.slow) for name in ('resnet', 'nvae', 'glow', 'realnvp'))])
+def test_sums_of_an_update_are_float32(name):
+  """Those that are written down: what a product sums is the platform's, see the next test."""
+  config = _config(name)
+  config.batch_size = 8
+  event_shape, dtype, levels = data.spec(config.data.name)
+  batch = np.zeros((8, *event_shape), dtype)
+  state = jax.eval_shape(lambda: build.create_state(config, batch, levels, 1.))
+  update = updates.mapped(build.train_step(config, event_shape, levels), 2)
+  args = state, batch, jax.random.key(0), jnp.float32(.5), None
+  found = list(equations(jax.make_jaxpr(update)(*args).jaxpr))
+  halves = lambda equation: any(v.aval.dtype == jnp.bfloat16 for v in equation.invars)
+  assert any(e.primitive.name in PRODUCTS and halves(e) for e in found)   # there are such nets
+  assert not [e for e in found if e.primitive.name in SUMS and halves(e)]
+
+
+@pytest.mark.parametrize('layer, shape', [
+  (Dense(1, 'bfloat16'), (1, 4_096)), (Dense(1, 'bfloat16', dot_general=dot_general), (1, 4_096)),
+  (Conv(1, 4), (1, 4, 4, 256)), (ConvTranspose(1, 1), (1, 1, 1, 4_096))],
+  ids=['Dense', 'Dense of an MLP', 'Conv', 'ConvTranspose'])
+def test_a_product_sums_in_float32(layer, shape):
+  """4,096 ones: a sum in bfloat16 stays at 256, to which it cannot add a one."""
+  def total(params, x):
+    return layer.apply(params, x).astype(jnp.float32).sum()
+
+  x = jnp.ones(shape, jnp.bfloat16)
+  params = jax.tree.map(jnp.ones_like, layer.init(jax.random.key(0), x))
+  assert jit(layer.apply)(params, x).astype(jnp.float32).item() == 4_096   # 4,097 rounded
+  x = jnp.ones((4_096, *shape[1:]), jnp.bfloat16)
+  for grad in jax.tree.leaves(jit(jax.grad(total))(params, x)):
+    np.testing.assert_array_equal(grad, 4_096.)

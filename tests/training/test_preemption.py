@@ -49,7 +49,7 @@ def test_before_the_first_update_a_signal_ends_the_process_at_once(doing):
                       '  threading.Thread(target=time.sleep, args=(60,)).start()\n'
                       f'  kill(.2, signal.SIGTERM)\n  {doing}')
   assert status == preemption.EXIT_STATUS
-  assert said == 'stopped before an update; there was nothing new to save\n'
+  assert said == 'stopped; there was nothing new to save\n'
 
 
 @pytest.mark.parametrize('numbers', [(signal.SIGTERM, signal.SIGTERM),
@@ -138,6 +138,35 @@ def test_a_signal_cuts_an_evaluation_short_and_the_next_run_makes_up_for_it(
                                  if not k.startswith(('valid/', 'sample/'))}
   resumed = loop.train(run, tmp_path)
   assert resumed.reason == 'finished'
+  jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
+  assert tiny.rows(tmp_path) == tiny.rows(folder)
+  assert _files(tmp_path) == _files(folder)
+
+
+@pytest.mark.parametrize('what, seconds', [('evaluate', preemption._PATIENCE), ('sample', 0.)])
+def test_a_signal_ends_the_process_while_what_is_due_is_compiled(straight, tmp_path, what, seconds):
+  """The state is on disk before, and the next run makes up for the rest."""
+  folder, run, state = straight
+  begun = tmp_path / 'begun'
+  status, said = _end(
+    'import dataclasses, pathlib\n'
+    'from tests import conftest\n'   # the bits are compared
+    'from mollification.training import loop\n'
+    'from tests.training import test_preemption\n'
+    'def busy(state):\n'
+    f'  pathlib.Path({str(begun)!r}).touch()\n'
+    '  kill(.1, signal.SIGTERM)\n'
+    f'  {BUSY}'
+    f'run = dataclasses.replace(test_preemption._run(), {what}=busy)\n'
+    'with preemption.Preemption() as stop:\n'
+    f'  loop.train(run, {str(tmp_path)!r}, stop=stop)\n')
+  waited = time.time() - begun.stat().st_mtime
+  assert status == preemption.EXIT_STATUS, said
+  assert said.endswith('stopped; there was nothing new to save\n')
+  assert waited > seconds
+  assert [row['step'] for row in tiny.rows(tmp_path)] == [1, 2, 3, 4]
+  resumed = loop.train(run, tmp_path)
+  assert (resumed.reason, int(resumed.state.step)) == ('finished', 8)
   jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
   assert tiny.rows(tmp_path) == tiny.rows(folder)
   assert _files(tmp_path) == _files(folder)
