@@ -43,7 +43,8 @@ def get_config(arg=''):
   config.log.watchdog = 600.
 
   config.checkpoint = ConfigDict()
-  config.checkpoint.every = 1000    # updates; the last update and a signal save too
+  # Updates; the last one saves too, a signal, and of each start the first evaluation and pictures.
+  config.checkpoint.every = 1000
   config.checkpoint.keep = 2        # newest checkpoints that stay
   config.checkpoint.keep_every = 0  # multiples of this many updates stay for good; 0: none
   return finish(config, arg)

@@ -100,8 +100,8 @@ def train_and_measure(cell):
   if cell.is_done():
     return None
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
-  with preemption.Preemption() as stop, workdir.lock(cell.folder):
-    stop.armed = True   # a worker that ends on the spot would take the others with it
+  # A worker that ends on the spot would take the others with it.
+  with preemption.Preemption(at_once=False) as stop, workdir.lock(cell.folder):
     for wanted in cell.networks:
       wanted.extractor()   # weights that are not there are missed before hours are spent
     run = cell.build()
@@ -134,8 +134,7 @@ def run(cells, *, workers, compiled, work=train_and_measure):
     shares.put(cores[worker::workers] or cores)
   pool = concurrent.futures.ProcessPoolExecutor(
     workers, context, initializer=_start, initargs=(str(compiled), shares))
-  with preemption.Preemption() as stop, pool:
-    stop.armed = True
+  with preemption.Preemption(at_once=False) as stop, pool:
     todo, running = iter(cells), {}
     try:
       while True:

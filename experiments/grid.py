@@ -65,8 +65,8 @@ def train(cell):
   from mollification import build, build_sweep, metrics
   from mollification.training import preemption, sweep, workdir
   start, configs = _clocks(), list(cell.runs.values())
-  with preemption.Preemption() as stop, workdir.lock(cell.folder):
-    stop.armed = True   # a worker that ends on the spot would take the others with it
+  # A worker that ends on the spot would take the others with it.
+  with preemption.Preemption(at_once=False) as stop, workdir.lock(cell.folder):
     fresh = not (cell.folder / 'config.json').exists()
     identities = {f'{arm} {seed}': workdir.identity(config.to_dict())
                   for (arm, seed), config in cell.runs.items()}
@@ -101,23 +101,33 @@ def _clocks():
 def run(wanted, root, workers):
   """Train what is missing of the cells, `workers` at a time; exits with 75 after a signal.
 
-  A cell that was trained in one go has its `time.json`.
+  A cell that was trained in one go has its `time.json`; where all of them were, `root` has the
+  `clock.json` of the command.
   """
   from mollification.training import preemption
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  start, todo = time.monotonic(), [cell for cell in wanted if missing(cell)]
+  start, todo, whole = time.monotonic(), [cell for cell in wanted if missing(cell)], {}
   print(f'{len(wanted)} cells of {sum(len(cell.runs) for cell in wanted)} runs, {len(todo)} to '
         f'train, {workers} at a time', flush=True)
+  clock = pathlib.Path(root) / 'clock.json'
+  if todo:   # what it says is of another command
+    clock.unlink(missing_ok=True)
   try:
     for i, (cell, taken) in enumerate(cells.run(
         todo, workers=workers, compiled=pathlib.Path(root) / 'compiled', work=train), 1):
       if taken is not None:   # one that was cut says nothing of how long a cell takes
         with files.replacing(cell.folder / 'time.json') as part:
           part.write_text(json.dumps(taken) + '\n')
+        whole[cell.label] = taken['core_seconds']
       print(f'[{i}/{len(todo)}, {time.monotonic() - start:.0f} s] {cell.label}: done', flush=True)
   except cells.Stopped:
     print('stopped and saved; the same command goes on from here')
     raise SystemExit(preemption.EXIT_STATUS) from None
+  if todo and len(whole) == len(wanted):
+    with files.replacing(clock) as part:
+      part.write_text(json.dumps({
+        'cells': sorted(whole), 'workers': workers, 'seconds': round(time.monotonic() - start),
+        'core_seconds': sum(whole.values())}) + '\n')
 
 
 def record(wanted, results):

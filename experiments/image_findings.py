@@ -58,6 +58,11 @@ def _taken(found, folder):
          f'{len(places)} runs that were timed; measuring takes {statistics.median(shares):.0%} of '
          f'the training, more than 20 % in {sum(share > .2 for share in shares)} of '
          f'{len(shares)} runs.')
+  looks = [own.looking / own.training for own in taken if own.looking]
+  if looks:
+    yield (f'looks at what runs keep of their training ({len(looks)} of them), for the figure over '
+           f'it alone, take another {min(looks):.0%} to {max(looks):.0%} of the training, and are '
+           'not in these figures.')
 
 
 def places_of(found, folder):

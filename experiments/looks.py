@@ -57,8 +57,8 @@ def look(own):
   from mollification.training import preemption, workdir
   start, steps = time.monotonic(), own.steps()
   fresh = not any(own.cell.holds(step, (one,)) for step in steps for one in own.wanted)
-  with preemption.Preemption() as stop, workdir.lock(own.cell.folder):
-    stop.armed = True   # a worker that ends on the spot would take the others with it
+  # A worker that ends on the spot would take the others with it.
+  with preemption.Preemption(at_once=False) as stop, workdir.lock(own.cell.folder):
     if not own.cell.measure_at(steps, own.wanted, stop):
       return None
     taken = time.monotonic() - start if fresh else None

@@ -69,13 +69,15 @@ def markdown(results=RESULTS):
   """Tables for a page: of the tests, with their `run` where it was recorded, and of fuzzing."""
   tests = json.loads(results.read_text())
   lines = ['| test | found | minutes |', '| --- | --- | --- |']
-  fuzzed = ['| fuzzed | inputs read | refused | minutes |', '| --- | --- | --- | --- |']
+  fuzzed = ['| fuzzed | inputs read | refused | minutes | run |',
+            '| --- | --- | --- | --- | --- |']
   for name, figures in tests.items():
     minutes = f'{figures["seconds"] / 60:.1f}'
     if name.startswith(FUZZED):
       reader = re.search(r'\[(.*)\]', name)[1]
       read, refused = (int(figures.get(kind, 0)) for kind in ('read', 'refused'))
-      fuzzed.append(f'| {reader} | {read:,} | {refused:,} | {minutes} |')
+      fuzzed.append(f'| {reader} | {read:,} | {refused:,} | {minutes} | '
+                    f'{figures.get("run", "of an earlier day")} |')
     else:
       said = ', '.join(f'{kind} {value}' for kind, value in figures.items()
                        if kind not in ('seconds', 'run'))

@@ -89,12 +89,18 @@ def _bench(name):
 
 def _uci():
   found = uci_table.read(RESULTS / 'uci', uci.known())
-  taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
+  timed = sorted((RESULTS / 'uci').glob('*/time.json'))
+  taken = [json.loads(path.read_text()) for path in timed]
   # Cells that ran beside other work know the processor's time; the others had a core to themselves.
   seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
+  clock = json.loads((RESULTS / 'uci' / 'clock.json').read_text())
+  if clock['cells'] != [path.parent.name for path in timed]:
+    raise ValueError(f'{RESULTS}/uci/clock.json is of other cells than those that are recorded.')
   said = [uci_table.sentence(found), uci_table.agreement(found), *uci_table.outliers(found),
           f'the cells took {seconds:,} core-seconds in all, half of it {seconds / 120:.0f} '
-          'minutes; they were run in pieces.']
+          f'minutes, in pieces; one command of {clock["workers"]} processes, run another day '
+          f'beside other work, took {clock["seconds"] / 60:.0f} minutes by the clock and '
+          f'{clock["core_seconds"] / 60 / clock["workers"]:.0f} of each of two cores.']
   return '\n'.join([uci_table.markdown(found), '',
                     *(f'- {line[0].upper()}{line[1:]}' for line in said)])
 
@@ -104,7 +110,7 @@ def _synthetic():
   taken = sum(record.seconds for cell, record in comparison.read(RESULTS / 'synthetic')
               if cell.metric == 'log_likelihood')
   return (f'{comparison.markdown_table(rows)}\n\n{comparison.sentence(rows)} It took '
-          f'{taken / 60:.0f} minutes of a core.')
+          f'{taken / 60:.0f} minutes of the clock.')
 
 
 def _grid(name, table):

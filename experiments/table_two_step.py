@@ -22,6 +22,7 @@ from experiments import (
   estimate,
   image_cells,
   image_command,
+  image_runs,
   image_table,
   page_charts,
   two_step,
@@ -125,7 +126,22 @@ def markdown(root, scale):
   """The table for a page, a data set at a time."""
   return '\n\n'.join(
     f'**{dataset}**\n\n{image_table.as_markdown(found)}'
+    + _taken(pathlib.Path(root) / scale / dataset)
     for dataset in _grids(scale) if (found := rows(root, scale, dataset)))
+
+
+def _taken(folder):
+  """A line on what measuring takes beside the training of a data set's runs, '' if nobody knows."""
+  shares = []
+  for place in sorted((folder / MODEL).glob('*/*')):
+    first, own = (image_runs.time_of(of) for of in (folder / 'vae' / 'vanilla' / place.name, place))
+    if first and own:
+      shares.append((own.measuring / (first.training + own.training), own.measuring / own.training))
+  if not shares:
+    return ''
+  both, second = ([f'{edge(column):.0%}' for edge in (min, max)] for column in zip(*shares))
+  return (f'\n\n- time: measuring takes {both[0]} to {both[1]} of the training of both steps '
+          f'({second[0]} to {second[1]} of the second alone), in {len(shares)} runs.')
 
 
 def text(root, scale):

@@ -56,7 +56,8 @@ def _config(name, fraction, seed, data_dir, smoke):
   config.seed, config.mollify.fraction, config.data.data_dir = seed, fraction, data_dir
   if smoke:
     epoch = config.steps_per_call = config.log.every = min(config.steps_per_call, 50)
-    config.model.hidden, config.total_steps = 16, 2 * epoch
+    config.model.update(hidden=16, num_blocks=2)
+    config.total_steps = 2 * epoch
     config.eval.every = config.checkpoint.every = epoch
   return config
 

@@ -191,6 +191,10 @@ class TensorBoardWriter:
     """Write one uint8 image [H, W, C]."""
     self._writer.write_images(step, {name: np.asarray(image)[None]})
 
+  def flush(self):
+    """Put on disk what was written."""
+    self._writer.flush()
+
   def close(self):
     """Flush and close the event file."""
     self._writer.close()

@@ -98,12 +98,13 @@ def test_killed_runs_end_like_the_straight_one(tmp_path, record_property):
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0')
   with run(straight) as process:
     assert process.wait(DEADLINE) == 0
-  found = collections.Counter()
+  found, resumes = collections.Counter(), 1   # the last start is one
   for kill in range(KILLS):
     before, goal = _half_saved(killed), STEPS * (kill + chance.random()) / (KILLS + 2)
     kind, seconds, soon = chance.randrange(5), chance.uniform(0, .15), chance.uniform(0, 6)
     due = lambda row, kind=kind, goal=goal: row['step'] >= goal and (
       kind > 1 or _evaluates_next(row))
+    resumes += any(path.name.isdecimal() for path in killed.glob('checkpoints/*'))
     with run(killed) as process:
       if kind:
         found['in an evaluation'] += _wait(process, killed, due, seconds)
@@ -115,6 +116,7 @@ def test_killed_runs_end_like_the_straight_one(tmp_path, record_property):
   with run(killed) as process:
     assert process.wait(DEADLINE) == 0
   record_property('kills', KILLS)
+  record_property('starts that found a checkpoint', resumes)
   for where, count in sorted(found.items()):
     record_property(f'of them {where}', count)
   assert min(found['during a save'], found['in an evaluation']) > 0

@@ -31,6 +31,8 @@ def conv(x, kernel, *, stride, padding):
       return matmul_conv_transpose(x, kernel[::-1, ::-1], 1, size - 1 - padding, 0)
     return matmul_conv(x, kernel, stride, padding)
 
+  multiplied = _summed_in_float32(multiplied)
+
   def direct(x, kernel):
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), [(padding, padding)] * 2,
@@ -73,15 +75,28 @@ def conv_transpose(x, kernel, *, stride, padding, output_padding=0):
     raise ValueError(f'output_padding must be in [0, stride), got {output_padding} with stride '
                      f'{stride}; a larger one pads the output with values that no input reaches.')
 
+  pays = karatsuba.pays(x, kernel, stride)
+
   def multiplied(x, kernel):
-    pays = karatsuba.pays(x, kernel, stride)
     form = karatsuba_conv_transpose if pays else matmul_conv_transpose
     return form(x, kernel, stride, padding, output_padding)
+
+  multiplied = _summed_in_float32(multiplied)
 
   def dilated(x, kernel):
     return dilated_conv_transpose(x, kernel, stride, padding, output_padding)
 
   return _by_platform(x, kernel, cpu=multiplied, default=dilated)
+
+
+def _summed_in_float32(form):
+  """`form` of (x, kernel) that adds the taps of bfloat16 in float32, and rounds their sum once.
+
+  A sum of taps that were rounded each is off by twice as much. CPUs multiply in float32 anyway.
+  """
+  def summed(x, kernel):
+    return form(x.astype(jnp.float32), kernel.astype(jnp.float32)).astype(x.dtype)
+  return summed
 
 
 def _by_platform(x, kernel, **forms):

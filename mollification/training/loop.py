@@ -30,9 +30,9 @@ def train(run, workdir, *, stop=None, label=''):
   """Train `run` in `workdir` from its newest checkpoint, or from the start; returns an Outcome.
 
   `stop` (a preemption.Stop) is looked at after each call of the compiled update, and cuts an
-  evaluation short; `armed` is set on it once an update is done. The caller holds the workdir's
-  lock; of several processes each calls this. Raises Diverged after `run.max_nonfinite` non-finite
-  updates in a row, and before a state would be saved that is not finite.
+  evaluation short; `armed` is set on it while there is something new to save. The caller holds the
+  workdir's lock; of several processes each calls this. Raises Diverged after `run.max_nonfinite`
+  non-finite updates in a row, and before a state would be saved that is not finite.
   """
   with Watchdog(run.watchdog) as watchdog, Outputs(run, workdir) as outputs:
     state = outputs.restore(run.create_state())
@@ -79,7 +79,7 @@ class _Training:
         with journal.progress.paused():
           left = self._pause(done, state, values, preempted)
         pending = None
-        if left and (done < run.total_steps or journal.owed):
+        if left and (done < run.total_steps or journal.owed or journal.undrawn):
           return Outcome(state, 'preempted')
     if pending is not None:
       journal.take(*pending)
@@ -107,14 +107,17 @@ class _Training:
     if save:
       outputs.save(done, state)
       self._alive(done, 'the save')
-    if sample and not journal.owed and not (preempted and done < run.total_steps):
+    left = preempted and (done < run.total_steps or 'pictures' in self._uncompiled)
+    journal.undrawn = sample and (left or journal.owed)
+    if sample and not journal.undrawn:
       journal.complete(None, self._drawn(done, state))
     return preempted or journal.owed or (save and self._stops.meanwhile())
 
   def _first_pause(self, done, state, values, evaluate, sample):
     """`_pause` in which programs are compiled, which cannot be cut short and may take minutes.
 
-    So the state is on disk first, and a signal ends the process, which then owes all of it.
+    So the state is on disk first, due or not, and a signal ends the process, which then owes the
+    rest. Of several processes none goes on, armed again, before the one that draws has drawn.
     """
     journal, outputs = self._journal, self._outputs
     journal.owed, journal.undrawn = evaluate, sample
@@ -124,16 +127,16 @@ class _Training:
     outputs.wait()
     self._alive(done, 'the save')
     self._stops.arm(False)
-    self._catch_up(done, state)
+    leave = self._stops.asked() or not self._catch_up(done, state) or self._stops.asked()
     self._stops.arm()
-    return journal.owed or self._stops.meanwhile()
+    return leave
 
   def _catch_up(self, done, state):
     """What is missing of what was due after `done` updates; False where it is again cut short.
 
-    The row says that nothing is owed, so it comes last: whoever dies before does it all again.
+    The row says what is not owed, so it comes last: whoever dies before does that again.
     """
-    journal, outputs, found, figures = self._journal, self._outputs, None, {}
+    journal, outputs = self._journal, self._outputs
     if journal.owed:
       found = self._evaluated(done, state)
       if found is None:
@@ -141,10 +144,10 @@ class _Training:
       if is_best(journal.scores_with(found), done):
         outputs.save_best(done, state)
         outputs.wait_for_best()
+      journal.complete(found, {})
     if journal.undrawn:
-      figures = self._drawn(done, state)
-    if found is not None or figures:
-      journal.complete(found, figures)
+      journal.complete(None, self._drawn(done, state))
+      journal.undrawn = False
     return True
 
   def _evaluated(self, done, state):

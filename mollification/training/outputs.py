@@ -39,14 +39,13 @@ class Outputs:
   def __exit__(self, kind, *exception):
     if jax.process_count() == 1:
       with self._stack:
-        self.wait()
+        self._finish()
     elif kind is None:   # else the others are elsewhere, and what is done here all do together
-      self.wait()
+      self._finish()
       self._stack.close()
 
-  def wait(self):
-    """Until what `save` has started is on disk."""
-    checkpoint.wait(self._checkpoints)
+  def _finish(self):
+    self.wait()
     self._thin_out_best()
 
   def restore(self, state):
@@ -94,6 +93,7 @@ class Outputs:
       self._rows.replace(row)
     if self._events:
       self._events.write(row['step'], added)
+      self._events.flush()
 
   def grids(self, step, draw):
     """Write one picture into each folder of `draw()`; returns its figures.
@@ -113,11 +113,13 @@ class Outputs:
     """Start saving a checkpoint; the rows before it are on disk first."""
     if self._rows:
       self._rows.sync()
+    if self._events:
+      self._events.flush()
     # A checkpoint makes the rows before it final, and these say which step is the best: that one
     # must be on disk first, and the best of the checkpoint before until this one is complete.
     if self._best:
       checkpoint.wait(self._best)
-    self.wait()
+    self._finish()
     checkpoint.save(self._checkpoints, step, state)
 
   def _thin_out_best(self):
@@ -130,6 +132,10 @@ class Outputs:
   def failed(self):
     """Whether a save of this process has failed; the next `save` says why."""
     return self._checkpoints.failed or (self._best is not None and self._best.failed)
+
+  def wait(self):
+    """Until what `save` has started is on disk."""
+    checkpoint.wait(self._checkpoints)
 
   def save_best(self, step, state):
     """Start saving the best checkpoint so far."""

@@ -38,16 +38,15 @@ class Preemption(Stop):
   While `armed` is not set nothing new is there to be saved, and the first of the `signals` ends the
   process at once, with `EXIT_STATUS` and what is to be `said`: threads that download or convert
   data are not waited for, nor is a compiler. A stretch that may be cut short is given a few seconds
-  to end by itself. Python itself acts on a signal only between two steps of its own, so a thread
-  hears them too: a second one ends the process also while it compiles or waits for a device, with
-  128 + its number.
+  to end by itself. Not `at_once`, none does: a process that others depend on ends in order. Python
+  itself acts on a signal only between two steps of its own, so a thread hears them too: a second
+  one ends the process also while it compiles or waits for a device, with 128 + its number.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-  def __init__(self, signals=SIGNALS,
-               said='stopped; there was nothing new to save'):
-    self._signals, self._said = signals, said
+  def __init__(self, signals=SIGNALS, said='stopped; there was nothing new to save', at_once=True):
+    self._signals, self._said, self._at_once = signals, said, at_once
     self._old, self._interrupting, self._raising = {}, False, False
     self._left = threading.Event()
 
@@ -77,7 +76,7 @@ class Preemption(Stop):
         if number not in self._signals:   # other ones that somebody handles in Python
           continue
         heard += 1
-        if not self.armed:   # in a thread: a second one is not to wait for it
+        if self._at_once and not self.armed:   # in a thread: a second one is not to wait for it
           seconds = _PATIENCE if self._interrupting else 0.
           threading.Thread(target=self._end_unless_left, args=(seconds,), daemon=True).start()
         if heard > 1 and old[number] is not signal.SIG_IGN and not self._left.wait(_GRACE):
@@ -168,9 +167,13 @@ class Agreement:
       return None
 
   def between(self):
-    """Raise Interrupted in all of several processes where one is asked to stop; all must call it.
+    """Raise Interrupted in all of several processes where one is `asked`; all must call it."""
+    if jax.process_count() > 1 and self.asked():
+      raise Interrupted
+
+  def asked(self):
+    """Whether a process is asked to stop; all must call it, and none goes on before the others do.
 
     A notice to JAX's service is heard between updates alone: it names one of them.
     """
-    if jax.process_count() > 1 and any(parallel.all_processes(np.array(self._stop.requested))):
-      raise Interrupted
+    return bool(np.any(parallel.all_processes(np.array(self._stop.requested))))

@@ -1,4 +1,6 @@
 """Grids: records of another config are refused, and records say which parameters they are of."""
+import json
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,25 @@ def test_what_is_recorded_is_replaced_by_the_same_runs_alone(tmp_path):
     with pytest.raises(ValueError, match=found):
       grid.record([first, grid.Cell('cell', tmp_path / folder, runs)], results)
     assert sorted(results.rglob('*.json')) == before
+
+
+@pytest.mark.parametrize('taken, whole', [({'seconds': 3, 'core_seconds': 2}, True), (None, False)])
+def test_the_clock_of_a_command_is_kept_where_it_trained_all_in_one_go(
+    tmp_path, monkeypatch, taken, whole):
+  made = {name: grid.Cell(name, tmp_path / name, {('vanilla', 0): _config()}) for name in 'ba'}
+  for cell in made.values():
+    cell.folder.mkdir()
+  outcomes = zip(made.values(), ({'seconds': 4, 'core_seconds': 4}, taken))
+  monkeypatch.setattr(grid.cells, 'run', lambda *args, **options: outcomes)
+  clock = iter([10., 12., 15., 20.4])
+  monkeypatch.setattr(grid.time, 'monotonic', lambda: next(clock))
+  grid.run(list(made.values()), tmp_path, 2)
+  assert (tmp_path / 'b/time.json').read_text() == '{"seconds": 4, "core_seconds": 4}\n'
+  found = sorted(path.name for path in tmp_path.glob('*.json'))
+  assert found == ['clock.json'] * whole
+  if whole:
+    assert json.loads((tmp_path / 'clock.json').read_text()) == {
+      'cells': ['a', 'b'], 'workers': 2, 'seconds': 10, 'core_seconds': 6}
 
 
 def test_records_say_whether_the_parameters_are_an_average(tmp_path):

@@ -30,7 +30,8 @@ def test_what_an_arm_decides_copies_and_hours_are_said(tmp_path):
     (tmp_path / name).mkdir(parents=True)
     (tmp_path / name / 'config.json').write_text('{"total_steps": 600}')
     (tmp_path / name / 'seconds.json').write_text(json.dumps(
-      {'update': .1, 'quiet_update': .05, 'training': training, 'measuring': 12.1}))
+      {'update': .1, 'quiet_update': .05, 'training': training, 'measuring': 12.1,
+       **({'looking': 6.} if training is None else {'looking': 15.3} if 'blur' in name else {})}))
   said = list(image_findings.sentences(found, image_table.rows([c for c, _ in found]), tmp_path))
   assert said == [
     'gaussian: Of 2 comparisons, mollified training is better in 1, worse in 1, and 0 are '
@@ -40,7 +41,9 @@ def test_what_an_arm_decides_copies_and_hours_are_said(tmp_path):
     'near copies of training images, of which test data have 1 %: 2.00% of the samples of a run at '
     'most.',
     'time: 1.2 minutes of a core a run (1.2 to 1.2), 0.1 hours in all, of 3 of 9 runs that were '
-    'timed; measuring takes 20% of the training, more than 20 % in 2 of 3 runs.']
+    'timed; measuring takes 20% of the training, more than 20 % in 2 of 3 runs.',
+    'looks at what runs keep of their training (2 of them), for the figure over it alone, take '
+    'another 10% to 25% of the training, and are not in these figures.']
 
 
 def test_one_seed_decides_nothing(tmp_path):

@@ -36,8 +36,8 @@ def test_figures_of_tests_are_kept_until_the_test_runs_again(tmp_path, monkeypat
   assert reliability.markdown(results).splitlines() == [
     '| test | found | minutes |', '| --- | --- | --- |',
     '| killed | kills 40, rows 3 (run b) | 0.5 |', '',
-    '| fuzzed | inputs read | refused | minutes |', '| --- | --- | --- | --- |',
-    '| npz | 7 | 12,345 | 10.0 |']
+    '| fuzzed | inputs read | refused | minutes | run |', '| --- | --- | --- | --- | --- |',
+    '| npz | 7 | 12,345 | 10.0 | run a |']
 
 
 def test_a_row_of_before_runs_were_recorded_is_rendered_without(tmp_path):

@@ -118,6 +118,21 @@ def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
     ('vae', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
 
 
+def test_measuring_is_held_against_the_training_of_both_steps_of_its_seed(tmp_path):
+  times = {'vae/vanilla/0': (300., 50.), 'vae/vanilla/1': (100., 50.), 'vae/gaussian/0': (9., 9.),
+           'two_step/vanilla/0': (100., 40.), 'two_step/gaussian/1': (100., 50.),
+           'two_step/gaussian/2': (1., 50.)}   # whose first step nobody timed
+  assert table_two_step._taken(tmp_path) == ''
+  for name, (training, measuring) in times.items():
+    (tmp_path / name).mkdir(parents=True)
+    (tmp_path / name / 'config.json').write_text('{"total_steps": 10}')
+    (tmp_path / name / 'seconds.json').write_text(json.dumps(
+      {'update': .1, 'training': training, 'measuring': measuring}))
+  assert table_two_step._taken(tmp_path).strip() == (
+    '- time: measuring takes 10% to 25% of the training of both steps (40% to 50% of the second '
+    'alone), in 2 runs.')
+
+
 def test_what_a_second_step_will_take_is_that_of_its_flow_on_the_latents(tmp_path, monkeypatch):
   """A flow of 16 latents, small, counted once for its arms; samples are of the decoder."""
   of_sample = []

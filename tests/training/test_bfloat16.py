@@ -1,4 +1,6 @@
 """What stays float32 where nets compute in bfloat16, and how far that moves the losses."""
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,12 +8,12 @@ import pytest
 from jax import jit
 
 from mollification import build, data
-from mollification.models.convolution import Conv, ConvTranspose
+from mollification.models.convolution import Conv, ConvTranspose, conv, conv_transpose
 from mollification.models.dense import Dense
 from mollification.models.matmul import dot_general
 from mollification.training import loop
 from tests import updates
-from tests.models.support import equations
+from tests.models.support import draw, equations
 from tests.training import tiny
 
 UPDATES = 40
@@ -96,3 +98,22 @@ def test_a_product_sums_in_float32(layer, shape):
   x = jnp.ones((4_096, *shape[1:]), jnp.bfloat16)
   for grad in jax.tree.leaves(jit(jax.grad(total))(params, x)):
     np.testing.assert_array_equal(grad, 4_096.)
+
+
+@pytest.mark.parametrize('layer, size, stride, features', [
+  (conv, 3, 1, 4), (conv, 3, 1, 16), (conv_transpose, 4, 2, 4)])
+def test_taps_of_a_convolution_are_summed_in_float32(layer, size, stride, features):
+  """What it gives, and the gradient of its input, are those of float32, rounded once."""
+  apply = functools.partial(layer, stride=stride, padding=1)
+  x, kernel = (draw(*shape, seed=i).astype(jnp.bfloat16) for i, shape in enumerate(
+    ((4, 8, 8, 8), (size, size, 8, features))))
+  weights = draw(*jax.eval_shape(apply, x, kernel).shape, seed=2).astype(jnp.bfloat16)
+
+  def both(x, kernel):
+    out, pullback = jax.vjp(apply, x, kernel)
+    return out, pullback(weights.astype(out.dtype))[0]
+  half = jit(both)(x, kernel)
+  full = jit(both)(x.astype(jnp.float32), kernel.astype(jnp.float32))
+  for a, b in zip(half, full):
+    assert a.dtype == jnp.bfloat16
+    assert (a != b.astype(jnp.bfloat16)).mean() < .01   # float32 sums in another order

@@ -52,6 +52,15 @@ def test_before_the_first_update_a_signal_ends_the_process_at_once(doing):
   assert said == 'stopped; there was nothing new to save\n'
 
 
+def test_a_process_that_others_depend_on_ends_in_order():
+  """Armed or not: the worker of a pool that ends on the spot takes the others with it."""
+  status, said = _end('with preemption.Preemption(at_once=False) as stop:\n'
+                      '  kill(.2, signal.SIGTERM)\n'
+                      "  hashlib.pbkdf2_hmac('sha256', b'', b'', 10**6)\n"
+                      '  sys.exit(7 if stop.requested else 8)\n')
+  assert (status, said) == (7, '')
+
+
 @pytest.mark.parametrize('numbers', [(signal.SIGTERM, signal.SIGTERM),
                                      (signal.SIGINT, signal.SIGINT),
                                      (signal.SIGTERM, signal.SIGINT)], ids=str)
@@ -143,9 +152,11 @@ def test_a_signal_cuts_an_evaluation_short_and_the_next_run_makes_up_for_it(
   assert _files(tmp_path) == _files(folder)
 
 
-@pytest.mark.parametrize('what, seconds', [('evaluate', preemption._PATIENCE), ('sample', 0.)])
-def test_a_signal_ends_the_process_while_what_is_due_is_compiled(straight, tmp_path, what, seconds):
-  """The state is on disk before, and the next run makes up for the rest."""
+@pytest.mark.parametrize('what, seconds, rest', [
+  ('evaluate', preemption._PATIENCE, {'valid', 'sample'}), ('sample', 0., {'sample'})])
+def test_a_signal_ends_the_process_while_what_is_due_is_compiled(
+    straight, tmp_path, what, seconds, rest):
+  """The state is on disk before, though no save is due; the next run makes up for the rest."""
   folder, run, state = straight
   begun = tmp_path / 'begun'
   status, said = _end(
@@ -157,14 +168,18 @@ def test_a_signal_ends_the_process_while_what_is_due_is_compiled(straight, tmp_p
     f'  pathlib.Path({str(begun)!r}).touch()\n'
     '  kill(.1, signal.SIGTERM)\n'
     f'  {BUSY}'
-    f'run = dataclasses.replace(test_preemption._run(), {what}=busy)\n'
+    f'run = dataclasses.replace(test_preemption._run(), save_every=0, {what}=busy)\n'
     'with preemption.Preemption() as stop:\n'
     f'  loop.train(run, {str(tmp_path)!r}, stop=stop)\n')
   waited = time.time() - begun.stat().st_mtime
+  assert [path.name for path in (tmp_path / 'checkpoints').iterdir()] == ['4']
   assert status == preemption.EXIT_STATUS, said
   assert said.endswith('stopped; there was nothing new to save\n')
-  assert waited > seconds
-  assert [row['step'] for row in tiny.rows(tmp_path)] == [1, 2, 3, 4]
+  assert seconds < waited < seconds + preemption._PATIENCE
+  found, whole = (tiny.rows(place)[:4] for place in (tmp_path, folder))
+  assert len(found) == 4
+  assert whole[3].keys() - found[3].keys() == {
+    name for name in whole[3] if name.split('/')[0] in rest}
   resumed = loop.train(run, tmp_path)
   assert (resumed.reason, int(resumed.state.step)) == ('finished', 8)
   jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
@@ -196,7 +211,9 @@ def test_whoever_dies_while_it_makes_up_for_an_evaluation_does_it_again(
     on_disk.append([(tmp_path / name).exists() for name in (
       f'best/{done}', f'samples/{done:08d}.png')]), replace(self, *row)))
   resumed = loop.train(run, tmp_path)
-  assert on_disk[0] == [True, True]
+  # An evaluation is in the row before the pictures are drawn: where they failed, they alone lack.
+  assert on_disk[0] == [True, where == 'grids']
+  assert [True, True] in on_disk[:2]
   assert resumed.reason == 'finished'
   jax.tree.map(np.testing.assert_array_equal, resumed.state, state)
   assert tiny.rows(tmp_path) == tiny.rows(folder)
