@@ -71,7 +71,7 @@ def test_a_signal_ends_looks_after_the_one_under_way(trained, monkeypatch):
     steps.append(step)
     stop.requested = True
   stop = preemption.Stop()
-  monkeypatch.setattr(preemption, 'Preemption', lambda: contextlib.nullcontext(stop))
+  monkeypatch.setattr(preemption, 'Preemption', lambda at_once: contextlib.nullcontext(stop))
   monkeypatch.setattr(measure, 'measure', measured)
   assert looks.look(looks.Look(trained, WANTED)) is None
   assert steps == [2]

@@ -209,9 +209,12 @@ def test_evaluations_and_pictures_are_signs_of_life(tmp_path, monkeypatch):
   end = heard[heard.index('evaluate begins', heard.index('evaluate begins') + 1):]
   assert end == [
     'evaluate begins', *['a batch of the evaluation after update 8'] * 2,   # 180 examples
-    'the evaluation after update 8', 'the save after update 8',
+    'the evaluation after update 8',
     'sample begins', *['a batch of the pictures after update 8'] * 3,   # of three kinds
     'the pictures after update 8']
+  # The first of them are saved before: they are to be compiled.
+  for step, what in ((4, 'evaluate begins'), (8, 'sample begins')):
+    assert heard.index(f'the save after update {step}') < heard.index(what)
   assert heard.index('the save after update 4') < heard.index('update 5')
   heard.clear()
   next(batching.map_rows(lambda context, index: index, (), 4, 4))
