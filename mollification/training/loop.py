@@ -93,7 +93,9 @@ class _Training:
     """
     run, journal, outputs = self._run, self._journal, self._outputs
     evaluate, save, sample = _due_now(run, done)
-    if not preempted and self._uncompiled & {*['evaluation'] * evaluate, *['pictures'] * sample}:
+    compiles = ((evaluate and 'evaluation' in self._uncompiled)
+                or (sample and 'pictures' in self._uncompiled))
+    if compiles and not preempted:
       return self._first_pause(done, state, values, evaluate, sample)
     found = self._evaluated(done, state) if evaluate and not preempted else None
     journal.owed = evaluate and found is None

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mollification.models import moments
 from mollification.models.convolution import Conv, conv
+from mollification.models.dense import add_bias
 from mollification.models.flows.bijector import Bijector
 from mollification.models.nets import BatchNorm
 
@@ -162,10 +163,7 @@ class WeightNormConv(nn.Module):
     factor = gain * jax.lax.rsqrt((direction**2).sum((0, 1, 2)) + 1e-12)
     kernel = direction * jnp.broadcast_to(factor, shape)
     y = conv(x, kernel.astype(x.dtype), stride=1, padding=self.kernel_size // 2)
-    if not self.use_bias:
-      return y
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    return y + jnp.broadcast_to(bias, y.shape).astype(y.dtype)
+    return add_bias(self, y) if self.use_bias else y
 
 
 class ResidualBlock(nn.Module):
