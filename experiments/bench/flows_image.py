@@ -95,7 +95,7 @@ def glow_step(steps=8, hidden=512, pairs=7):
   """Seconds of an update against normflows; bar 1.0."""
   config = _config(steps, hidden)
   ours, theirs = _our_step(config), _library_step(steps, hidden)
-  timed = rows.interleaved(theirs, ours, pairs)
+  timed = rows.interleaved(theirs, ours, pairs, seconds=90)
   text = f'normflows, {timed.pairs} pairs; {roofline(config, timed.b)}'
   return [rows.Row('glow_step', timed.b, 's/update', text, timed.a, timed.ratio, 1., True)]
 
@@ -142,7 +142,8 @@ def glow_sample(steps=8, hidden=512, pairs=5):
     with torch.no_grad():
       flow.sample(SAMPLES)
 
-  timed = rows.interleaved(theirs, lambda: sample(variables, keys).block_until_ready(), pairs)
+  timed = rows.interleaved(theirs, lambda: sample(variables, keys).block_until_ready(), pairs,
+                           seconds=90)
   return [rows.Row('glow_sample', timed.b, f's/{SAMPLES} images', f'normflows, {timed.pairs} pairs',
                    timed.a, timed.ratio, 1., True)]
 

@@ -219,6 +219,37 @@ def test_signals_before_the_first_update_of_several_processes(asked, tmp_path, r
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('asked', [[0, 1], [0], [1]], ids=['both', 'first', 'second'])
+@pytest.mark.parametrize('task, rest', [('evaluating', {'valid', 'sample'}), ('drawing', {'sample'})])
+def test_signals_while_several_processes_compile_what_is_due(two, task, rest, asked, tmp_path):
+  """The state is on disk by then, though no save is due; the next start makes up for the rest."""
+  command = ['-m', 'tests.training.topology', f'--task={task}', f'--folder={tmp_path}']
+  with several.running(command, 2) as started:
+    for process in {'evaluating': [0, 1], 'drawing': [0]}[task]:
+      several.wait_for((tmp_path / f'begun-{process}').exists, started)
+    for process in asked:
+      started[process].send_signal(signal.SIGTERM)
+    ended = several.ended(started)
+  for process, (status, _, errors) in enumerate(ended):
+    assert status in ((75,) if process in asked else (1, -signal.SIGABRT)), errors
+  found, whole = tiny.rows(tmp_path / 'signalled'), tiny.rows(two[0] / 'straight')
+  assert [path.name for path in (tmp_path / 'signalled' / 'checkpoints').iterdir()] == ['4']
+  assert len(found) == 4
+  assert 'valid' in _parts(whole[3])
+  assert _parts(found[3]) == _parts(whole[3]) - rest
+  _topology('signalled', tmp_path, 2, 1)
+  found = tiny.rows(tmp_path / 'signalled')
+  assert [_parts(found[at]) - _parts(whole[at]) for at in (3, 7)] == [{'sample'}] * 2
+  assert [{name: value for name, value in row.items() if not name.startswith('sample/')}
+          for row in found] == whole
+
+
+def _parts(row):
+  """{'step', 'train', 'valid', ...} of a row."""
+  return {name.split('/')[0] for name in row}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('writer', [0, 1])
 def test_a_damaged_part_of_a_checkpoint_is_passed_over(two, tmp_path, writer):
   """Each process has written a part of it, and all read both; they go on from the one before."""

@@ -3,6 +3,7 @@
   python -m tests.training.topology --task=NAME --folder=DIR [--family=vae] [--coordinator=...]
 """
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
@@ -105,6 +106,37 @@ def resume_each(folder, family):
     if parallel.is_first():
       np.savez(folder / path.name.replace('cut-', ''), **leaves(outcome.state))
   return outcome
+
+
+def evaluating(folder, family):
+  """Train `folder`/signalled until a signal comes in its first evaluation, which lasts that long."""
+  return _until_signalled(folder, family, 'evaluate')
+
+
+def drawing(folder, family):
+  """Train `folder`/signalled until a signal comes while the first process draws, which lasts."""
+  return _until_signalled(folder, family, 'sample')
+
+
+def _until_signalled(folder, family, what):
+  """In C, as a compiler is, where Python hears no signal; `folder`/begun-I says that it is there."""
+  def busy(state):
+    del state
+    (folder / f'begun-{jax.process_index()}').touch()
+    hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
+
+  with preemption.Preemption() as stop:
+    return loop.train(dataclasses.replace(_with_pictures(family), **{what: busy}),
+                      folder / 'signalled', stop=stop)
+
+
+def signalled(folder, family):
+  """Train `folder`/signalled to its end."""
+  return loop.train(_with_pictures(family), folder / 'signalled')
+
+
+def _with_pictures(family):
+  return run(family, checkpoint__every=0, eval__sample_every=4)
 
 
 def endless(folder, family):
