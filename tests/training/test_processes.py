@@ -220,7 +220,8 @@ def test_signals_before_the_first_update_of_several_processes(asked, tmp_path, r
 
 @pytest.mark.slow
 @pytest.mark.parametrize('asked', [[0, 1], [0], [1]], ids=['both', 'first', 'second'])
-@pytest.mark.parametrize('task, rest', [('evaluating', {'valid', 'sample'}), ('drawing', {'sample'})])
+@pytest.mark.parametrize('task, rest', [('evaluating', {'valid', 'sample'}),
+                                        ('drawing', {'sample'})])
 def test_signals_while_several_processes_compile_what_is_due(two, task, rest, asked, tmp_path):
   """The state is on disk by then, though no save is due; the next start makes up for the rest."""
   command = ['-m', 'tests.training.topology', f'--task={task}', f'--folder={tmp_path}']

@@ -109,7 +109,7 @@ def resume_each(folder, family):
 
 
 def evaluating(folder, family):
-  """Train `folder`/signalled until a signal comes in its first evaluation, which lasts that long."""
+  """Train `folder`/signalled until a signal comes in its first evaluation, which lasts."""
   return _until_signalled(folder, family, 'evaluate')
 
 
@@ -119,7 +119,7 @@ def drawing(folder, family):
 
 
 def _until_signalled(folder, family, what):
-  """In C, as a compiler is, where Python hears no signal; `folder`/begun-I says that it is there."""
+  """In C, as a compiler is, where Python hears no signal; `folder`/begun-I says it is there."""
   def busy(state):
     del state
     (folder / f'begun-{jax.process_index()}').touch()
