@@ -4,13 +4,17 @@ import re
 import shlex
 import subprocess
 import sys
+import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
 from experiments import report
-from mollification import processes
+from mollification import mollify, processes
 
 ROOT = pathlib.Path(__file__).parents[1]
 UCI, TFDS = ROOT.parent / 'shared/data/uci', ROOT.parent / 'shared/tfds'
@@ -45,6 +49,44 @@ for line in sys.stdin.read().splitlines():
 # Not run: the paper's size (test_configs.py traces its programs), and what is run in other words.
 RUN = [line for line in SHORT if '--scale=paper' not in line and '.uci' not in line
        and f'python -m {line}' not in INLINE]
+
+
+def _python(index):
+  """What the README's block of Python of that number defines."""
+  defined = {}
+  exec(re.findall(r'```python\n(.*?)```', README, re.S)[index], defined)   # the README is ours
+  return defined
+
+
+def _seen(defined, state, batch):
+  """What `mollify` of the block's `update` makes of a batch."""
+  made = []
+  defined['mollify'] = lambda *args: made.append(mollify(*args))
+  defined['update'](state, batch, jax.random.key(0))
+  return made[0]
+
+
+def test_the_one_line():
+  """Strong noise at first, and none from where the schedule ends."""
+  defined = _python(0)
+  assert [float(defined['level'](step)) for step in (0, 30_000)] == [1., 0.]
+  batch = jnp.ones((4, 2, 2, 1))
+  for step, same in ((0, False), (30_000, True)):
+    state = types.SimpleNamespace(step=jnp.int32(step))
+    x = _seen(defined, state, batch)
+    assert x.shape == batch.shape
+    assert bool((x == batch).all()) == same
+
+
+def test_the_loop_of_ones_own_trains_on_noise_in_its_first_half_alone():
+  mean = lambda params, batch, key: ((batch - params) ** 2).mean()
+  tx, batch = optax.sgd(.1), jnp.array([[-1.], [1.]])
+  update = _python(1)['make_update'](mean, tx, total_steps=10)
+  params = jnp.zeros((1, 1))
+  for step, clean in ((0, False), (4, False), (5, True), (9, True)):
+    new, _, value = update(params, tx.init(params), batch, jax.random.key(0), jnp.int32(step))
+    assert (value == mean(params, batch, None)) == clean
+    assert bool((new == params).all()) == clean   # the batch's own mean is 0
 
 
 def test_figures_are_those_of_the_records():
