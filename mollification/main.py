@@ -18,6 +18,7 @@ try:
   from ml_collections import config_flags
 
   from mollification import cli, deterministic, processes
+  from mollification.training import preemption
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
@@ -40,14 +41,15 @@ def main(argv):
 
 
 def _train(config, folder):
-  # Heavy imports come after the flags: --help and a misspelt key answer at once.
+  # Heavy imports come after the flags: --help and a misspelt key answer at once; and after somebody
+  # listens for signals: from a cold disk they take a minute.
   with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(preemption.Preemption())
     stack.enter_context(processes.not_waited_for())
     with cli.one_line_errors(_DEBUG.value):
       deterministic.apply()   # before anything starts a device
       from mollification import build, check, parallel
-      from mollification.training import loop, preemption, workdir
-      stop = stack.enter_context(preemption.Preemption())
+      from mollification.training import loop, workdir
       processes.join()
       config = build.smoke(config) if _SMOKE.value else config
       check.check_same(config)

@@ -15,6 +15,17 @@ _HANGING_DISK = ('import asyncio\n'
                  'from mollification.training import checkpoint\n'
                  'checkpoint._DigestHandler._write = lambda *args: asyncio.sleep(10**6)\n'
                  'app.run(main.main, flags_parser=cli.parse_flags)\n')
+# The first of the heavy imports lasts.
+_COLD_DISK = ('import pathlib, sys, time\n'
+              'from absl import app\n'
+              'class Cold:\n'
+              '  def find_spec(self, name, path, target=None):\n'
+              "    if name == 'mollification.build':\n"
+              '      pathlib.Path({!r}).touch()\n'
+              '      time.sleep(100)\n'
+              'sys.meta_path.insert(0, Cold())\n'
+              'from mollification import cli, main\n'
+              'app.run(main.main, flags_parser=cli.parse_flags)\n')
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +51,18 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
   assert 'finished after 1,500 updates' in out
   steps = [row['step'] for row in metrics.read_rows(tmp_path / 'metrics.jsonl')]
   assert steps == list(range(10, 1501, 10))
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_a_signal_is_heard_while_the_binary_imports(number, tmp_path):
+  """From a cold disk that takes a minute; SLURM requeues by the status."""
+  command = ['-c', _COLD_DISK.format(str(tmp_path / 'begun')), *several.long_run(tmp_path)[2:]]
+  with several.running(command, 1) as started:
+    several.wait_for((tmp_path / 'begun').exists, started)
+    started[0].send_signal(number)
+    ((status, _, errors),) = several.ended(started)
+  assert (status, errors) == (75, 'stopped; there was nothing new to save\n')
+  assert not (tmp_path / 'lock').exists()
 
 
 def test_a_signal_while_there_is_nothing_to_save_ends_the_process(tmp_path):

@@ -208,7 +208,7 @@ def test_memory_does_not_grow(tmp_path, record_property, what, changes):
 
 @pytest.mark.soak
 def test_what_checkpoints_keep_beside_orbax_alone(tmp_path, record_property):
-  """Orbax keeps some 50 kB of each, whatever its size; a state here is of 400."""
+  """Orbax keeps some 40 kB of each, whatever its size; a state here is of 400."""
   changes = {'total_steps': 2000, 'eval.every': 0, 'checkpoint.every': 10, 'model.widths': '(256,)'}
   ours, _, said = _growth(_memory_of_run(tmp_path / 'run', changes), '200 checkpoints')
   record_property('growth', said)

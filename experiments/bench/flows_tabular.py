@@ -11,6 +11,11 @@ maf_step_flowjax
 References have the roofline, as that of `glow_step`. These flows are no loops: XLA's cost analysis
 counts all there is, optimiser and masks included.
 
+Two bars are missed. MAF needs 8.74 ms for 2.0 where it takes 9.8 (1.78): its products alone are
+6.1 ms at a large product's rate, and what else it does, below, 3.3. RealNVP needs 24.22 ms for 1.3
+where it takes 24.30 (1.291; other runs gave 1.278 and 1.330, so that the bar is within noise of
+what it reaches): 16 ms of it are its products at that rate.
+
 Where MAF's time goes on one core (profile of the compiled update, 10.1 ms beside a busy core): 6.7
 ms are matrix products, .57 GFLOP at 85 GFLOP/s (100 to 110 alone; 55 % of the full kernels would
 do, blocks of 128 leave 66 %). 1.4 ms are Adam, 12 passes over 4.4 MB, since XLA on CPU makes m, v

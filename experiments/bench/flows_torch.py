@@ -127,7 +127,7 @@ def hand_written(name, size, hidden, blocks):
 
 
 def library(name, size, hidden, blocks):
-  """The library's flow of the same shape and its name, or None where none has one.
+  """The library's flow of the same shape, or None where none has one.
 
   nflows has the MAF; its couplings and normflows' tabular GLOW have one net where these have two.
   """

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from mollification import metrics, parallel, rng
 from mollification.evaluation import batching
+from mollification.training.agreement import Agreement
 from mollification.training.outputs import Outputs
-from mollification.training.preemption import Agreement
 from mollification.training.state import is_finite
 from mollification.training.watchdog import Watchdog
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mollification import parallel
-from mollification.training import checkpoint, loop, preemption
+from mollification.training import agreement, checkpoint, loop, preemption
 from mollification.training.outputs import Outputs
 from tests.training import tiny
 
@@ -294,7 +294,7 @@ def test_without_jaxs_preemption_service_processes_agree_by_themselves(monkeypat
   with pytest.raises(RuntimeError, match='jax_enable_preemption_service'):
     jax.experimental.multihost_utils.reached_preemption_sync_point(1)
   stop = preemption.Stop()
-  agreement = preemption.Agreement(stop)
-  assert not agreement.after(1, 1)
+  agreed = agreement.Agreement(stop)
+  assert not agreed.after(1, 1)
   stop.requested = True
-  assert [agreement.after(step, 1) for step in (2, 3)] == [False, True]
+  assert [agreed.after(step, 1) for step in (2, 3)] == [False, True]

@@ -68,7 +68,7 @@ class Chain(Bijector):
 class Reshape(Bijector):
   """Events of `event_shape` to events of `new_shape`, in C order; log-determinant 0.
 
-  Raises ValueError if the two differ in size.
+  Raises ValueError if the two differ in size, and for events of other shapes.
   """
   event_shape: tuple[int, ...]
   new_shape: tuple[int, ...]
@@ -79,7 +79,14 @@ class Reshape(Bijector):
                        'they differ in size.')
 
   def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    _check_shape(x, self.event_shape)
     return x.reshape(x.shape[0], *self.new_shape), jnp.zeros(x.shape[0])
 
   def inverse_and_log_det(self, z, *, cond=None):
+    _check_shape(z, self.new_shape)
     return z.reshape(z.shape[0], *self.event_shape), jnp.zeros(z.shape[0])
+
+
+def _check_shape(x, shape):
+  if x.shape[1:] != tuple(shape):
+    raise ValueError(f'events here are of shape {tuple(shape)}, got {x.shape[1:]}.')

@@ -84,7 +84,8 @@ class MultiScale(Bijector):
   A level maps its input to [H', W', C'], of which the second half of the channels goes to the
   level's base and the first to the next level (Dinh et al. 2017, eq. 16); the last level's output
   goes to its base whole. `bases`, one per level, or none for N(0, I). The latent holds level after
-  level, each flattened in C order; `shapes` are theirs, see `latent_shapes`.
+  level, each flattened in C order; `shapes` are theirs, see `latent_shapes`. Raises ValueError for
+  events of other shapes, and for latents of another size.
   """
   levels: tuple[Bijector, ...]
   shapes: tuple[tuple[int, ...], ...]
@@ -97,7 +98,11 @@ class MultiScale(Bijector):
       total += log_det
       z = x
       if i < len(self.levels) - 1:
-        x, z = jnp.split(x, 2, axis=-1)
+        kept = x.shape[-1] - self.shapes[i][-1]   # all channels, if a wrong event has too few
+        x, z = x[..., :kept], x[..., kept:]
+      if z.shape[1:] != self.shapes[i] or (i < len(self.levels) - 1 and x.shape != z.shape):
+        raise ValueError(f'level {i} should give {self.shapes[i]} to its base, and as much to the '
+                         f'next level if there is one; of this event it has {z.shape[1:]}.')
       if self.bases:
         z, log_det = self.bases[i].forward_and_log_det(z, train=train, mask=mask, cond=cond)
         total += log_det
@@ -105,7 +110,10 @@ class MultiScale(Bijector):
     return jnp.concatenate(latents, axis=-1), total
 
   def inverse_and_log_det(self, z, *, cond=None):
-    total, end, x = jnp.zeros(z.shape[0]), z.shape[-1], None
+    size = sum(map(math.prod, self.shapes))
+    if z.shape[1:] != (size,):
+      raise ValueError(f'latents of these levels are [B, {size}], got {list(z.shape)}.')
+    total, end, x = jnp.zeros(z.shape[0]), size, None
     for i in reversed(range(len(self.levels))):
       start = end - math.prod(self.shapes[i])
       part, end = z[:, start:end].reshape(-1, *self.shapes[i]), start
@@ -139,7 +147,8 @@ def latent_shapes(event_shape, levels, *, squeezes, name='levels'):
     most = _most_levels(height, width) + levels - squeezes
     raise ValueError(f'{levels} {name} need sides that are multiples of {factor}, got {height}×'
                      f'{width}; take {_nearest(height, factor)}×{_nearest(width, factor)}, or '
-                     + (f'{name}={most} or less.' if most else 'a tabular flow.'))
+                     + ('a tabular flow.' if not most else f'{name}=1.' if most == 1 else
+                        f'{name}={most} or less.'))
   shapes = []
   for level in range(levels):
     if level < squeezes:

@@ -1,4 +1,6 @@
 """RealNVP on images, in both published forms (Dinh et al. 2017, section 4.1)."""
+import math
+
 from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Chain
 from mollification.models.flows.flow import Flow
@@ -20,9 +22,14 @@ def realnvp_image(event_shape, scales=2, features=64, blocks=8, doubling=False, 
   `gain_penalty` times the sum of squared gains of the weight-normalised kernels is added to the
   loss. The base is N(0, I), with `classes` a learned Gaussian per level, channel and class.
   `memory` is that of `Repeat`; 'invertible' cannot be, since couplings have batch statistics.
-  Raises ValueError for that, and for events that `scales` do not fit.
+  Raises ValueError for that, for events that `scales` do not fit, and for those of which a
+  checkerboard has one square.
   """
   shapes = latent_shapes(event_shape, scales, squeezes=scales - 1, name='scales')
+  if math.prod(shapes[-1][:2]) < 2:
+    raise ValueError(f'scales={scales} leaves 1×1 of {event_shape[0]}×{event_shape[1]}, of which '
+                     'no part is conditioned on another; take '
+                     + (f'scales={scales - 1} or less.' if scales > 1 else 'a tabular flow.'))
   bases = tuple(GaussianBase(classes) for _ in range(scales)) if classes else ()
 
   def couplings(mask, count, channels, width):

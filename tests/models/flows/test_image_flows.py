@@ -9,7 +9,7 @@ from mollification import models
 from mollification.models.flows import multiscale
 from mollification.models.flows.actnorm import ActNorm
 from mollification.models.flows.batchnorm import BatchNorm
-from mollification.models.flows.bijector import Chain
+from mollification.models.flows.bijector import Chain, Reshape
 from mollification.models.flows.glow import glow
 from mollification.models.flows.image_coupling import GlowNet, ImageCoupling, ResidualNet
 from mollification.models.flows.linear import LULinear, decompose
@@ -138,12 +138,14 @@ def test_a_coupling_by_channels_needs_an_even_number_of_them():
 @pytest.mark.parametrize(('name', 'event', 'options', 'message'), [
     ('glow', (28, 28, 1), {'levels': 3},
      '3 levels need sides that are multiples of 8, got 28×28; take 32×32, or levels=2 or less'),
-    ('glow', (32, 30, 3), {}, 'multiples of 8, got 32×30; take 32×32, or levels=1 or less'),
+    ('glow', (32, 30, 3), {}, 'multiples of 8, got 32×30; take 32×32, or levels=1\\.'),
     ('glow', (31, 31, 3), {'levels': 1}, 'of 2, got 31×31; take 32×32, or a tabular flow'),
     ('glow', (8, 8, 0), {}, r'images that are not empty, got \(8, 8, 0\)'),
     ('glow', (8, 8, 1), {'levels': 1, 'hidden': 0}, 'hidden must be at least 1, got 0'),
     ('glow', (8, 8, 1), {'dtype': 'float16'}, r"one of \('float32', 'bfloat16'\), got 'float16'"),
     ('realnvp_image', (8, 8, 1), {'blocks': 0}, 'at least 1 block, got blocks 0'),
+    ('realnvp_image', (1, 1, 3), {'scales': 1}, 'scales=1 leaves 1×1 of 1×1.*a tabular flow'),
+    ('realnvp_image', (4, 4, 3), {'scales': 3}, 'scales=3 leaves 1×1 of 4×4.*scales=2 or less'),
     ('glow', (64,), {}, r'needs images \[H, W, C\], got \(64,\); use a tabular flow'),
     ('glow', (8, 8, 1), {'levels': 0}, 'levels must be at least 1, got 0'),
     ('realnvp_image', (28, 28, 1), {'scales': 4},
@@ -151,6 +153,27 @@ def test_a_coupling_by_channels_needs_an_even_number_of_them():
 def test_events_that_do_not_fit_name_the_sizes_that_do(name, event, options, message):
   with pytest.raises(ValueError, match=message):
     models.create(name, event, **options)
+
+
+def test_levels_refuse_what_is_not_theirs():
+  """Single layers are anybody's; flows look at their events before."""
+  levels = multiscale.MultiScale(
+    (multiscale.Squeeze(), multiscale.Squeeze()),
+    multiscale.latent_shapes((4, 4, 1), 2, squeezes=2))
+  forward = lambda *shape: levels.apply({}, jnp.zeros((2, *shape)), method='forward_and_log_det')
+  inverse = lambda size: levels.apply({}, jnp.zeros((2, size)), method='inverse_and_log_det')
+  assert forward(4, 4, 1)[0].shape == (2, 16)
+  assert inverse(16)[0].shape == (2, 4, 4, 1)
+  for shape in ((4, 4, 2), (8, 8, 1)):
+    with pytest.raises(ValueError, match=r'level 0 should give \(2, 2, 2\) to its base'):
+      forward(*shape)
+  for size in (12, 20):
+    with pytest.raises(ValueError, match=rf'are \[B, 16\], got \[2, {size}\]'):
+      inverse(size)
+  reshape = Reshape((2, 3), (6,))
+  for shape, method in (((3, 2), 'forward_and_log_det'), ((3, 2), 'inverse_and_log_det')):
+    with pytest.raises(ValueError, match=r'events here are of shape .*, got \(3, 2\)'):
+      reshape.apply({}, jnp.zeros((2, *shape)), method=method)
 
 
 def test_a_class_conditional_base_needs_its_condition():
