@@ -163,8 +163,8 @@ def check_same(what, values):
 def all_processes(tree):
   """Host arrays [B, ..., F] of every process, in order: a list of trees, the same everywhere.
 
-  Every process must call it, with the same shapes. Types of 8 bytes travel as pairs of 4, since JAX
-  would halve them.
+  Every process must call it, with the same shapes. Types of 8 bytes (no scalars) travel as pairs of
+  4, since JAX would halve them.
   """
   if jax.process_count() == 1:
     return [tree]

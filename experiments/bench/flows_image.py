@@ -10,8 +10,9 @@ glow_step     One update of GLOW (3 levels × 8 steps × 512, 32×32×3, batch 1
 glow_compile  Seconds to trace, lower and compile the update of 3 × 20; reference 40. Then the
               same over that of 3 × 4, bar 1/1.2.
 glow_sample   100 images of the same model against normflows, without gradients.
-glow_memory   Memory of the compiled update for each `memory`, against `store`: arguments, outputs
-              and temporaries, the donated state once; no bar.
+glow_memory   Memory of the compiled update of configs/celeba64_glow.py (4 levels × 20 steps, 64 px,
+              batch 64) for each `memory`, against `store`: arguments, outputs and temporaries, the
+              donated state once; no bar.
 
 All use the cores that the process may run on; `taskset -c 0 python -m experiments.bench.flows`
 pins both sides to one.
@@ -24,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import cifar10_glow
+from configs import celeba64_glow, cifar10_glow
 from experiments import estimate
 from experiments.bench import rows, step
 from mollification import build, parallel
@@ -33,10 +34,9 @@ EVENT, LEVELS, BATCH = (32, 32, 3), 3, 16
 SAMPLES = 100
 
 
-def _config(steps, hidden=512, memory='store', levels=LEVELS):
+def _config(steps, hidden=512):
   return cifar10_glow.get_config(
-    f'batch_size={BATCH},model.levels={levels},model.steps={steps},model.hidden={hidden},'
-    f'model.memory={memory}')
+    f'batch_size={BATCH},model.levels={LEVELS},model.steps={steps},model.hidden={hidden}')
 
 
 def _library(steps, hidden):
@@ -148,10 +148,12 @@ def glow_sample(steps=8, hidden=512, pairs=5):
                    timed.a, timed.ratio, 1., True)]
 
 
-def glow_memory(steps=8, hidden=512):
+def glow_memory(*options):
   """Megabytes of the compiled update for each memory mode; no bar."""
-  found = {memory: estimate.of_config(_config(steps, hidden, memory)).memory / 1e6
-           for memory in ('store', 'remat', 'invertible')}
+  found = {}
+  for memory in ('store', 'remat', 'invertible'):
+    config = celeba64_glow.get_config(','.join([f'model.memory={memory}', *options]))
+    found[memory] = estimate.of_config(config).memory / 1e6
   return [rows.Row(f'glow_memory_{memory}', value, 'MB', 'store', found['store'],
                    found['store'] / value, None, True) for memory, value in found.items()]
 
@@ -162,5 +164,6 @@ SMOKE = {
   'glow_step': functools.partial(glow_step, steps=1, hidden=8, pairs=5),
   'glow_compile': functools.partial(glow_compile, deep=2, shallow=1, hidden=8),
   'glow_sample': functools.partial(glow_sample, steps=1, hidden=8, pairs=5),
-  'glow_memory': functools.partial(glow_memory, steps=2, hidden=8),
+  'glow_memory': functools.partial(
+    glow_memory, 'model.levels=2', 'model.steps=2', 'model.hidden=8', 'batch_size=2'),
 }
