@@ -11,10 +11,13 @@ maf_step_flowjax
 References have the roofline, as that of `glow_step`. These flows are no loops: XLA's cost analysis
 counts all there is, optimiser and masks included.
 
-Two bars are missed. MAF needs 8.74 ms for 2.0 where it takes 9.8 (1.78): its products alone are
-6.1 ms at a large product's rate, and what else it does, below, 3.3. RealNVP needs 24.22 ms for 1.3
-where it takes 24.30 (1.291; other runs gave 1.278 and 1.330, so that the bar is within noise of
-what it reaches): 16 ms of it are its products at that rate.
+Three bars are missed against PyTorch: MAF's 2.0 by 1.66, RealNVP's and GLOW's 1.3 by 1.08 and 1.12.
+A day before, the same updates took as long, and PyTorch's up to a fifth longer: 1.78, 1.29 and
+1.33. Products of these shapes by themselves on an idle core (20 of them with kernels of their own,
+100 rows, 512 to 512), in GFLOP/s, XLA's and then PyTorch's: 106 to 115 and 136 to 148 forwards, 60
+to 83 and 115 to 126 for a kernel's gradient, 84 to 123 and 118 to 125 for an input's. With operands
+swapped and the result transposed XLA's are no faster (104 to 121, 55 to 68). RealNVP and GLOW are
+these products; MAF makes 55 to 66 % of them, and is ahead by that.
 
 Where MAF's time goes on one core (profile of the compiled update, 10.1 ms beside a busy core): 6.7
 ms are matrix products, .57 GFLOP at 85 GFLOP/s (100 to 110 alone; 55 % of the full kernels would
