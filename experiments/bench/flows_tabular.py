@@ -14,10 +14,10 @@ counts all there is, optimiser and masks included.
 Three bars are missed against PyTorch: MAF's 2.0 by 1.66, RealNVP's and GLOW's 1.3 by 1.08 and 1.12.
 A day before, the same updates took as long, and PyTorch's up to a fifth longer: 1.78, 1.29 and
 1.33. Products of these shapes by themselves on an idle core (20 of them with kernels of their own,
-100 rows, 512 to 512), in GFLOP/s, XLA's and then PyTorch's: 106 to 115 and 136 to 148 forwards, 60
-to 83 and 115 to 126 for a kernel's gradient, 84 to 123 and 118 to 125 for an input's. With operands
-swapped and the result transposed XLA's are no faster (104 to 121, 55 to 68). RealNVP and GLOW are
-these products; MAF makes 55 to 66 % of them, and is ahead by that.
+100 rows, 512 to 512; what is freed stays with the process), in GFLOP/s, XLA's and then PyTorch's:
+71 to 83 and 99 to 114 forwards, 77 to 82 and 90 to 94 for an input's gradient, 84 to 89 and 78 to
+85 for a kernel's. With operands swapped and the result transposed XLA's are no faster (73 to 83, 83
+to 87). RealNVP and GLOW are these products; MAF makes 55 to 66 % of them, and is ahead by that.
 
 Where MAF's time goes on one core (profile of the compiled update, 10.1 ms beside a busy core): 6.7
 ms are matrix products, .57 GFLOP at 85 GFLOP/s (100 to 110 alone; 55 % of the full kernels would

@@ -217,7 +217,7 @@ def test_committed_records_are_of_todays_configs(tmp_path):
 def test_measuring_takes_a_fifth_of_training_at_most():
   """Of the committed runs of a laptop, of which all but digits were all timed."""
   taken = {place: image_runs.time_of(place) for place in RECORDED if 'cpu' in place.parts}
-  assert len(taken) >= 100
+  assert len(taken) >= 91
   assert all(taken.values())
   assert {place: own for place, own in taken.items() if own.measuring > .2 * own.training} == {}
 

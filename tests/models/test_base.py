@@ -321,6 +321,7 @@ def test_lists_among_the_options_become_tuples():
   assert isinstance(hash(model), int)
 
 
+@pytest.mark.slow   # test_configs.py traces programs of this size in the fast tier
 @pytest.mark.parametrize('name', FULL)
 def test_a_step_at_cifar_size_traces_and_lowers_for_accelerators(name):
   model = models.create(name, (32, 32, 3), 'batch', **FULL[name])
