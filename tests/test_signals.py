@@ -8,24 +8,23 @@ from mollification import metrics
 from tests import several
 
 GRACE = 15   # seconds from a signal to the end: what GKE gives a Spot node
+_TRAIN = ('from absl import app\n'
+          'from mollification import cli, main\n'
+          'app.run(main.main, flags_parser=cli.parse_flags)\n')
 # A disk that never ends to write: the digest of a checkpoint is the last part of it.
 _HANGING_DISK = ('import asyncio\n'
-                 'from absl import app\n'
-                 'from mollification import cli, main\n'
                  'from mollification.training import checkpoint\n'
                  'checkpoint._DigestHandler._write = lambda *args: asyncio.sleep(10**6)\n'
-                 'app.run(main.main, flags_parser=cli.parse_flags)\n')
+                 f'{_TRAIN}')
 # The first of the heavy imports lasts.
 _COLD_DISK = ('import pathlib, sys, time\n'
-              'from absl import app\n'
               'class Cold:\n'
               '  def find_spec(self, name, path, target=None):\n'
               "    if name == 'mollification.build':\n"
               '      pathlib.Path({!r}).touch()\n'
               '      time.sleep(100)\n'
               'sys.meta_path.insert(0, Cold())\n'
-              'from mollification import cli, main\n'
-              'app.run(main.main, flags_parser=cli.parse_flags)\n')
+              f'{_TRAIN}')
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """When the processes of a run leave the loop: all of them after the same update."""
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 
 from mollification import parallel
 from mollification.training.preemption import Interrupted, Stop
@@ -11,8 +12,6 @@ def _has_notice(update):
 
   Never where the service is disabled, which JAX itself says by an error.
   """
-  # Here, since the loop has it already, and what only evaluates does without.
-  import orbax.checkpoint as ocp
   return ocp.utils.reached_preemption(update)
 
 

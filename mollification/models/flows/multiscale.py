@@ -96,13 +96,11 @@ class MultiScale(Bijector):
     for i, level in enumerate(self.levels):
       x, log_det = level.forward_and_log_det(x, train=train, mask=mask, cond=cond)
       total += log_det
-      z = x
-      if i < len(self.levels) - 1:
-        kept = x.shape[-1] - self.shapes[i][-1]   # all channels, if a wrong event has too few
-        x, z = x[..., :kept], x[..., kept:]
-      if z.shape[1:] != self.shapes[i] or (i < len(self.levels) - 1 and x.shape != z.shape):
+      last, (*sides, channels) = i == len(self.levels) - 1, self.shapes[i]
+      if x.shape[1:] != (*sides, channels if last else 2 * channels):
         raise ValueError(f'level {i} should give {self.shapes[i]} to its base, and as much to the '
-                         f'next level if there is one; of this event it has {z.shape[1:]}.')
+                         f'next level if there is one; of this event it has {x.shape[1:]} in all.')
+      x, z = (x, x) if last else jnp.split(x, 2, axis=-1)
       if self.bases:
         z, log_det = self.bases[i].forward_and_log_det(z, train=train, mask=mask, cond=cond)
         total += log_det
