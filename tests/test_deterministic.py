@@ -19,8 +19,13 @@ def _of_xla(folder):
   return dict(re.findall(r'(xla_gpu_\w*deterministic_ops): (\w+)', dumped))
 
 
+def _programs(folder):
+  """The compiled programs that XLA dumped, sorted: their order is that of its threads."""
+  return sorted(path.read_text() for path in folder.glob('*after_optimizations.txt'))
+
+
 def _smoke_run(folder, *flags):
-  """The switches of a run that also has XLA dump its options, which is the user's own flag."""
+  """(switches, programs) of a run that has XLA dump them, which is the user's own flag."""
   done = subprocess.run(
     [sys.executable, '-m', 'mollification.main', '--smoke', f'--workdir={folder / "run"}',
      '--config=configs/synthetic_realnvp.py', '--config.model.num_blocks=1', *flags], cwd=ROOT,
@@ -28,13 +33,16 @@ def _smoke_run(folder, *flags):
     capture_output=True, text=True, check=False)
   assert done.returncode == 0, done.stderr
   assert 'finished after' in done.stdout
-  return _of_xla(folder / 'xla')
+  return _of_xla(folder / 'xla'), _programs(folder / 'xla')
 
 
-def test_xla_has_the_switches_before_it_compiles_anything_and_the_users_own(tmp_path):
+def test_xla_has_the_switches_before_it_compiles_anything_and_programs_of_cpus_stay(tmp_path):
   names = [flag.split('=')[0].removeprefix('--') for flag in deterministic.XLA_FLAGS]
-  assert _smoke_run(tmp_path / 'with', '--deterministic') == dict.fromkeys(names, 'true')
-  assert 'true' not in _smoke_run(tmp_path / 'without').values()
+  switches, programs = _smoke_run(tmp_path / 'with', '--deterministic')
+  assert switches == dict.fromkeys(names, 'true')
+  switches, others = _smoke_run(tmp_path / 'without')
+  assert 'true' not in switches.values()
+  assert programs and programs == others
 
 
 @pytest.mark.parametrize('given, expected', [

@@ -329,6 +329,14 @@ def test_options_without_effect_are_refused(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['a.npz']
 
 
+def test_every_command_takes_the_switches_of_deterministic_first(tmp_path):
+  """Before there is anything that could start a device; another value of the user's shows it."""
+  commands = [f'--workdir={tmp_path}', f'score {tmp_path} digits', f'stats digits --out={tmp_path}']
+  for line in refused([f'{command} --deterministic' for command in commands],
+                      XLA_FLAGS='--xla_gpu_deterministic_ops=false'):
+    assert line.startswith('error: --deterministic wants --xla_gpu_deterministic_ops=true')
+
+
 def test_a_watch_is_of_one_process(tmp_path):
   """Several would find checkpoints at different times."""
   several = ['--distributed=auto', '--coordinator=localhost:1 --num_processes=2 --process_id=0']

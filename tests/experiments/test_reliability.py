@@ -87,3 +87,15 @@ def test_what_is_recorded_is_of_tests_that_are_there():
     assert f'def {name.partition("[")[0]}(' in sources, name
     for case in re.findall(r'\[(.*)\]', name):
       assert f"'{case}'" in sources, name
+
+
+def test_all_that_tests_of_reliability_find_is_recorded():
+  """A figure that is asserted once and shown nowhere is lost."""
+  root = reliability.RESULTS.parents[2]
+  recorded = {name.partition('[')[0] for name in json.loads(reliability.RESULTS.read_text())}
+  found = set()
+  for path in root.glob('tests/**/test_*.py'):
+    module = '.'.join(path.relative_to(root).with_suffix('').parts)
+    if f'{module}.'.startswith(reliability.OF_RELIABILITY):
+      found |= set(re.findall(r'def (test_\w+)\([^)]*\brecord_property\b', path.read_text()))
+  assert found == recorded

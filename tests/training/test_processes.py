@@ -383,6 +383,23 @@ def test_any_topology_goes_on_from_any_other(family, tmp_path, record_property):
 
 
 @pytest.mark.slow
+def test_scanned_updates_of_padded_batches_are_those_of_one_process(tmp_path):
+  """Two in a call, of a flow with BatchNorm; of the last batch the second process has nothing."""
+  here = tmp_path / 'here'
+  wanted = topology.leaves(topology.padded(here, 'flow').state)
+  state = _topology('padded', tmp_path, 2, 2, 'flow')
+  assert state.keys() == wanted.keys()
+  for name, a in state.items():   # sums of other parts: by more than 1e-6 of a few statistics
+    largest = max(1., np.abs(wanted[name]).max())
+    np.testing.assert_allclose(a, wanted[name], rtol=1e-5, atol=1e-5 * largest)
+  found, rows = (tiny.rows(folder / 'padded') for folder in (tmp_path, here))
+  assert [row['step'] for row in found] == [2, 4, 6, 8]
+  for a, b in zip(found, rows, strict=True):
+    assert a.keys() == b.keys()
+    np.testing.assert_allclose(list(a.values()), list(b.values()), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_the_notice_of_a_scheduler_stops_all(tmp_path):
   """JAX's pre-emption service, which listens for SIGTERM where nobody else does."""
   with several.running(['-m', 'tests.training.topology', '--task=endless',

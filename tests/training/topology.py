@@ -67,6 +67,16 @@ def cut(folder, family):
   return loop.train(run(family), folder / 'cut', stop=StopAfter(3))
 
 
+def padded(folder, family):
+  """Train `folder`/padded by calls of two updates; each third batch is half full.
+
+  So the last of several processes has a part without any example then.
+  """
+  dataset = tiny.shortened(build.load_data(tiny.config(family)), 40)
+  built = run(family, dataset=dataset, steps_per_call=2, log__every=2, data__remainder='pad')
+  return loop.train(built, folder / 'padded')
+
+
 class InEvaluation(preemption.Stop):
   """Asks the second process, in its first evaluation, to leave; counts the questions in it."""
 
