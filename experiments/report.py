@@ -84,7 +84,13 @@ def _bench(name):
     lines.append(f'| {row["name"]} | {show(row["value"])} {row["unit"]} | '
                  f'{row["reference"]} {show(row["reference_value"])} | {show(row["ratio"])} | '
                  f'{show(row["bar"])} |')
-  return '\n'.join(lines)
+  runs = {}
+  for row in rows:
+    runs.setdefault(row.get('run', 'before the run of a row was recorded'), []).append(row['name'])
+  if len(runs) == 1:
+    return '\n'.join([*lines, '', f'Measured: {next(iter(runs))}.'])
+  said = '; '.join(f'{run} ({", ".join(names)})' for run, names in runs.items())
+  return '\n'.join([*lines, '', f'Measured: {said}.'])
 
 
 def _uci():

@@ -6,9 +6,9 @@ glow_step     One update of GLOW (3 levels × 8 steps × 512, 32×32×3, batch 1
               reference text has the roofline: FLOPs of the update's matrix products as
               `experiments.estimate` counts them, FLOPs by XLA's cost analysis (which takes in all
               else, but the body of a loop once, and GLOW is loops), the rate at which the first
-              ran, and that of a 2048² float32 matmul.
-glow_compile  Seconds to trace, lower and compile the update of 3 × 20; reference 40. Then the
-              same over that of 3 × 4, bar 1/1.2.
+              ran, and, in pairs with the update, the share of the rate of a 2048² float32 matmul.
+glow_compile  Seconds to trace, lower and compile the update of 3 × 20; reference 40.
+glow_depth    1.2 times those of 3 × 4 over those of 3 × 20, in the same pairs.
 glow_sample   100 images of the same model against normflows, without gradients.
 glow_memory   Memory of the compiled update of configs/celeba64_glow.py (4 levels × 20 steps, 64 px,
               batch 64) for each `memory`, against `store`: arguments, outputs and temporaries, the
@@ -19,7 +19,6 @@ pins both sides to one.
 """
 import functools
 import os
-import statistics
 
 import jax
 import jax.numpy as jnp
@@ -74,21 +73,21 @@ def _our_step(config):
   return step._calls(update, 1, state, parallel.shard(_batch(), axis=0), np.float32(step.LEVEL))
 
 
-def matmul_rate(size=2048, repeats=7):
-  """GFLOP/s of a float32 matmul of `size`, median."""
-  a = jnp.ones((size, size))
-  multiply = jax.jit(jnp.matmul)
-  run = lambda: multiply(a, a).block_until_ready()
-  run()
-  return 2e-9 * size**3 / statistics.median(rows.seconds_of(run) for _ in range(repeats))
+def roofline(config, call, updates=1, size=2048, seconds=10.):
+  """Words on the FLOPs of a config's update, of which `call` makes so many.
 
-
-def roofline(config, seconds):
-  """Words on the FLOPs of a config's update, which took so many seconds."""
+  Its rate is compared with that of a float32 matmul of `size` in pairs: on a shared machine that
+  of the matmul alone has been 98 to 144 GFLOP/s within minutes.
+  """
   cost = estimate.of_config(config)
   gflop, counted = 1e-9 * cost.flops, 1e-9 * cost.xla_flops
+  a, multiply = jnp.ones((size, size)), jax.jit(jnp.matmul)
+  timed = rows.interleaved(lambda: multiply(a, a).block_until_ready(), call, 9, seconds=seconds)
+  share = lambda ratio: updates * gflop / (2e-9 * size**3) * ratio
+  low, high = map(share, timed.quartiles)
   return (f'{gflop:.3g} GFLOP of matmuls ({counted:.3g} by XLA, which counts a loop once) at '
-          f'{gflop / seconds:.0f} GFLOP/s, a 2048² matmul: {matmul_rate():.0f}')
+          f'{updates * gflop / timed.b:.0f} GFLOP/s, {share(timed.ratio):.0%} of the rate of a '
+          f'{size}² matmul ({low:.0%} to {high:.0%})')
 
 
 def glow_step(steps=8, hidden=512, pairs=7):
@@ -96,12 +95,12 @@ def glow_step(steps=8, hidden=512, pairs=7):
   config = _config(steps, hidden)
   ours, theirs = _our_step(config), _library_step(steps, hidden)
   timed = rows.interleaved(theirs, ours, pairs, seconds=90)
-  text = f'normflows, {timed.pairs} pairs; {roofline(config, timed.b)}'
+  text = f'normflows, {timed.words}; {roofline(config, ours, seconds=30.)}'
   return [rows.Row('glow_step', timed.b, 's/update', text, timed.a, timed.ratio, 1., True)]
 
 
-def _seconds_to_compile(config):
-  """Seconds to trace, lower and compile the update, from shapes alone."""
+def _compiling(config):
+  """() -> None: trace, lower and compile the update, from shapes alone."""
   state = jax.eval_shape(lambda b: build.create_state(config, b, 256, step.LEVEL), _batch())
   update = build.train_step(config, EVENT, 256)
   mapped = jax.jit(jax.vmap(parallel.with_global_keys(update), axis_name=parallel.AXIS,
@@ -114,17 +113,16 @@ def _seconds_to_compile(config):
     jax.clear_caches()
     mapped.lower(*args).compile()
 
-  return rows.seconds_of(run)
+  return run
 
 
 def glow_compile(deep=20, shallow=4, hidden=512):
   """Seconds to compile the full model; bars 40 s, and 1.2 times the shallow one."""
-  deep_s, shallow_s = (statistics.median(_seconds_to_compile(_config(n, hidden)) for _ in range(3))
-                       for n in (deep, shallow))
+  timed = rows.interleaved(*(_compiling(_config(n, hidden)) for n in (shallow, deep)), 5)
   return [
-    rows.Row('glow_compile', deep_s, 's', 'the allowed time', 40., 40. / deep_s, 1., True),
-    rows.Row('glow_depth', deep_s, 's', f'1.2 × that of 3 × {shallow}', 1.2 * shallow_s,
-             1.2 * shallow_s / deep_s, 1., True)]
+    rows.Row('glow_compile', timed.b, 's', 'the allowed time', 40., 40. / timed.b, 1., True),
+    rows.Row('glow_depth', timed.b, 's', f'1.2 × that of 3 × {shallow}, {timed.words}',
+             1.2 * timed.a, 1.2 * timed.ratio, 1., True)]
 
 
 def glow_sample(steps=8, hidden=512, pairs=5):
@@ -144,7 +142,7 @@ def glow_sample(steps=8, hidden=512, pairs=5):
 
   timed = rows.interleaved(theirs, lambda: sample(variables, keys).block_until_ready(), pairs,
                            seconds=90)
-  return [rows.Row('glow_sample', timed.b, f's/{SAMPLES} images', f'normflows, {timed.pairs} pairs',
+  return [rows.Row('glow_sample', timed.b, f's/{SAMPLES} images', f'normflows, {timed.words}',
                    timed.a, timed.ratio, 1., True)]
 
 
@@ -165,5 +163,5 @@ SMOKE = {
   'glow_compile': functools.partial(glow_compile, deep=2, shallow=1, hidden=8),
   'glow_sample': functools.partial(glow_sample, steps=1, hidden=8, pairs=5),
   'glow_memory': functools.partial(
-    glow_memory, 'model.levels=2', 'model.steps=2', 'model.hidden=8', 'batch_size=2'),
+    glow_memory, 'model.levels=2', 'model.steps=2', 'model.hidden=8', 'batch_size=4'),
 }

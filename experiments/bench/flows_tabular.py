@@ -3,7 +3,8 @@
 maf_step_torch, realnvp_tabular_step_torch, glow_tabular_step_torch
     The update of configs/uci_redwine_*.py as `build` makes it, 13 to a call, mollification, masks
     of padded rows and Adam included, against PyTorch on as many threads as there are cores: the
-    faster of a hand-written loop (`flows_torch.py`) and, for MAF, nflows, both with fused Adam.
+    faster of a hand-written loop and one of libraries' layers (`flows_torch.py`), both with fused
+    Adam.
 maf_step_flowjax
     The same MAF against FlowJAX's own training step on a masked autoregressive flow of five
     layers, width 512, depth 2, with the same optimiser.
@@ -82,9 +83,8 @@ def torch_loop(name, hidden, count, tables=()):
   loops = {}
   for kind in ('hand_written', 'library'):
     flow = getattr(flows_torch, kind)(name, SIZE, hidden, BLOCKS)
-    if flow is not None:
-      update = flows_torch.update(flow, batches)
-      loops[kind] = functools.partial(_then_evaluate, update, flow, tables) if tables else update
+    update = flows_torch.update(flow, batches)
+    loops[kind] = functools.partial(_then_evaluate, update, flow, tables) if tables else update
   seconds = {kind: min(rows.seconds_of(loop) for _ in range(4)) for kind, loop in loops.items()}
   kind = min(seconds, key=seconds.get)
   return f'PyTorch, {kind.replace("_", "-")}', loops[kind]
@@ -101,7 +101,7 @@ def torch_step(name, bar, hidden=512, seconds=25.):
   ours, config = _ours(name, hidden)
   kind, theirs = torch_loop(name, hidden, config.steps_per_call)
   timed = rows.interleaved(theirs, ours, 9, seconds=seconds)
-  return [_row(f'{name}_step_torch', kind, timed, config, bar)]
+  return [_row(f'{name}_step_torch', kind, timed, ours, config, bar)]
 
 
 def flowjax_loop(hidden, count, held_out=()):
@@ -142,13 +142,13 @@ def flowjax_step(hidden=512, seconds=25.):
   """Milliseconds of an update of MAF against FlowJAX; bar 1.2."""
   ours, config = _ours('maf', hidden)
   timed = rows.interleaved(flowjax_loop(hidden, config.steps_per_call), ours, 9, seconds=seconds)
-  return [_row('maf_step_flowjax', 'FlowJAX', timed, config, 1.2)]
+  return [_row('maf_step_flowjax', 'FlowJAX', timed, ours, config, 1.2)]
 
 
-def _row(name, reference, timed, config, bar):
+def _row(name, reference, timed, ours, config, bar):
   count = config.steps_per_call
-  text = (f'{reference}, {timed.pairs} pairs of {count}; '
-          f'{flows_image.roofline(config, timed.b / count)}')
+  text = (f'{reference}, {count} updates each, {timed.words}; '
+          f'{flows_image.roofline(config, ours, count)}')
   return rows.Row(name, 1e3 * timed.b / count, 'ms/update', text, 1e3 * timed.a / count,
                   timed.ratio, bar, True)
 

@@ -127,19 +127,27 @@ def hand_written(name, size, hidden, blocks):
 
 
 def library(name, size, hidden, blocks):
-  """The library's flow of the same shape, or None where none has one.
+  """The flow `name` of libraries' layers of the same shapes.
 
-  nflows has the MAF; its couplings and normflows' tabular GLOW have one net where these have two.
+  nflows has those of the MAF, and batch norm and LU; normflows the coupling with two nets (of its
+  own two directions the one that costs less when densities are evaluated, and its batch norm has
+  no inverse).
   """
-  if name != 'maf':
-    return None
-  from nflows import distributions, flows, transforms
-  layers = []
-  for _ in range(blocks):
-    layers += [transforms.MaskedAffineAutoregressiveTransform(
-      size, hidden, num_blocks=1, use_residual_blocks=False), transforms.BatchNorm(size),
-      transforms.ReversePermutation(size)]
-  return flows.Flow(transforms.CompositeTransform(layers), distributions.StandardNormal([size]))
+  from nflows import transforms
+  from normflows.flows import MaskedAffineFlow
+
+  def coupling(i):
+    own = Coupling(size, hidden, i % 2)
+    return MaskedAffineFlow(own.mask, t=own.translate, s=own.scale)
+
+  made = lambda: transforms.MaskedAffineAutoregressiveTransform(
+    size, hidden, num_blocks=1, use_residual_blocks=False)
+  block = {
+    'maf': lambda i: [made(), transforms.BatchNorm(size), transforms.ReversePermutation(size)],
+    'realnvp_tabular': lambda i: [coupling(i), transforms.BatchNorm(size)],
+    'glow_tabular': lambda i: [transforms.BatchNorm(size), transforms.LULinear(size), coupling(i)],
+  }[name]
+  return Flow([layer for i in range(blocks) for layer in block(i)])
 
 
 def update(flow, batches):

@@ -5,9 +5,13 @@ A bench is a module with `MEASURES`, {name: () -> rows}, and `sys.exit(rows.main
 import argparse
 import contextvars
 import dataclasses
+import datetime
+import importlib.metadata
 import json
 import math
+import pathlib
 import statistics
+import subprocess
 import sys
 import time
 from typing import NamedTuple
@@ -36,12 +40,21 @@ class Row:
 
 
 class Comparison(NamedTuple):
-  """Medians over pairs: of the seconds of each side, of a / b, and of a - b."""
+  """Medians over pairs: of the seconds of each side, of a / b, and of a - b.
+
+  `quartiles` are the first and the third of a / b: half of the pairs lie between them.
+  """
   a: float
   b: float
   ratio: float
   difference: float
   pairs: int
+  quartiles: tuple
+
+  @property
+  def words(self):
+    """How many pairs there were, and how far apart."""
+    return f'{self.pairs} pairs, half of them {self.quartiles[0]:.2f} to {self.quartiles[1]:.2f}'
 
 
 def seconds_of(fn):
@@ -79,10 +92,12 @@ def interleaved(fn_a, fn_b, pairs=9, *, seconds=0., clock=seconds_of):
       a = clock(fn_a)
       b = clock(fn_b)
     taken.append((a, b))
+  ratios = [a / b for a, b in taken]
+  quarters = statistics.quantiles(ratios, n=4, method='inclusive') if len(taken) > 1 else ratios * 3
   return Comparison(
     a=statistics.median(a for a, _ in taken), b=statistics.median(b for _, b in taken),
-    ratio=statistics.median(a / b for a, b in taken),
-    difference=statistics.median(a - b for a, b in taken), pairs=len(taken))
+    ratio=statistics.median(ratios), difference=statistics.median(a - b for a, b in taken),
+    pairs=len(taken), quartiles=(quarters[0], quarters[2]))
 
 
 def or_one(count):
@@ -90,9 +105,18 @@ def or_one(count):
   return 1 if _SMOKE.get() else count
 
 
-def as_json(row):
-  """The row as one line of JSON; what is not finite becomes null."""
-  return json.dumps({name: _rounded(value) for name, value in dataclasses.asdict(row).items()})
+def as_json(row, run):
+  """The row and its `run` as one line of JSON; what is not finite becomes null."""
+  figures = {name: _rounded(value) for name, value in dataclasses.asdict(row).items()}
+  return json.dumps(figures | {'run': run})
+
+
+def run_of():
+  """'day, commit, jax version' of now; -dirty where what runs is not what was committed."""
+  commit = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True,
+                          cwd=pathlib.Path(__file__).parent, text=True, check=False)
+  return ', '.join([datetime.date.today().isoformat(), commit.stdout.strip() or 'no commit',
+                    f'jax {importlib.metadata.version("jax")}'])
 
 
 def as_text(row):
@@ -121,10 +145,10 @@ def main(measures, doc, argv=None, *, smoke=None):
   measures = smoke if args.smoke and smoke else measures
   if not args.json:
     print(HEADER, flush=True)
-  missed = False
+  missed, run = False, run_of()   # of before: the commit may change while it runs
   for name in args.only:
     for row in measures[name]():
-      print(as_json(row) if args.json else as_text(row), flush=True)
+      print(as_json(row, run) if args.json else as_text(row), flush=True)
       missed |= row.missed and not args.smoke
   return int(missed)
 

@@ -2,12 +2,14 @@
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 
 from experiments.bench import rows, step
 
-KEYS = ['name', 'value', 'unit', 'reference', 'reference_value', 'ratio', 'bar', 'lower_is_better']
+KEYS = ['name', 'value', 'unit', 'reference', 'reference_value', 'ratio', 'bar', 'lower_is_better',
+        'run']
 ROW = rows.Row('step', 2., 's', 'another library', 3., 1.5, 1., True)
 
 
@@ -21,13 +23,16 @@ def test_json_rows_have_these_keys_and_no_other(capsys):
   lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
   assert [list(line) for line in lines] == [KEYS, KEYS]
   assert lines[0] == {'name': 'step', 'value': 2., 'unit': 's', 'reference': 'another library',
-                      'reference_value': 3., 'ratio': 1.5, 'bar': 1., 'lower_is_better': True}
+                      'reference_value': 3., 'ratio': 1.5, 'bar': 1., 'lower_is_better': True,
+                      'run': rows.run_of()}
+  assert re.fullmatch(r'\d{4}-\d\d-\d\d, ([0-9a-f]{7,}(-dirty)?|no commit), jax [\d.]+',
+                      lines[0]['run'])
   assert lines[1]['bar'] is None
 
 
 def test_json_has_no_nan():
   row = dataclasses.replace(ROW, value=math.nan, ratio=math.inf)
-  line = json.loads(rows.as_json(row), parse_constant=lambda name: pytest.fail(name))
+  line = json.loads(rows.as_json(row, ''), parse_constant=lambda name: pytest.fail(name))
   assert line['value'] is None
   assert line['ratio'] is None
 
@@ -92,7 +97,8 @@ def test_interleaved_takes_medians_of_pairs_after_the_warm_up():
   b = iter([1., 1., 1., 2., 8., 3.])
   timed = rows.interleaved(a, b, 5, clock=next)
   # Ratios 2, 4, 3, 1, 20; differences 1, 3, 4, 0, 57.
-  assert timed == rows.Comparison(a=6., b=2., ratio=3., difference=3., pairs=5)
+  assert timed == rows.Comparison(a=6., b=2., ratio=3., difference=3., pairs=5, quartiles=(2., 4.))
+  assert timed.words == '5 pairs, half of them 2.00 to 4.00'
 
 
 def test_interleaved_goes_on_for_the_seconds_given(monkeypatch):

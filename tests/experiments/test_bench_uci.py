@@ -5,7 +5,8 @@ from experiments.bench import flows_tabular, rows, uci
 
 
 def _comparison(a, b):
-  return rows.Comparison(a=a, b=b, ratio=a / b, difference=a - b, pairs=5)
+  return rows.Comparison(a=a, b=b, ratio=a / b, difference=a - b, pairs=5,
+                         quartiles=(a / b, a / b))
 
 
 def test_every_measure_has_a_tiny_form():

@@ -21,7 +21,7 @@ def test_what_others_take_of_the_only_core_does_not_count(cores, clock, monkeypa
 
   def interleaved(*_, clock, **__):
     clocks.append(clock)
-    return rows.Comparison(2., 1., 2., 1., 5)
+    return rows.Comparison(2., 1., 2., 1., 5, (2., 2.))
   monkeypatch.setattr(rows, 'interleaved', interleaved)
   row, = vae.hvae()
   assert clocks == [clock]
