@@ -30,6 +30,39 @@ class Squeeze(Bijector):
     return z.reshape(batch, 2 * height, 2 * width, channels // 4), jnp.zeros(batch)
 
 
+class ByPosition(Bijector):
+  """Channels of a `Squeeze` put in order of their positions: the first half is half of each c.
+
+    z[C k + c] = x[4c + 2a + b],  (a, b) = (0, 0), (1, 1), (0, 1), (1, 0) for k = 0, 1, 2, 3
+
+  for x and z [H, W, 4C], as the code of RealNVP's authors has it (`squeeze_2x2_ordered`): what the
+  next scale is given are the diagonals of all channels, where the order of `Squeeze` would give it
+  the first C/2 channels whole. Raises ValueError for other than images of 4C channels.
+  """
+
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    by_channel = x.reshape(*x.shape[:-1], _channels(x), 4)
+    return (jnp.concatenate([by_channel[..., place] for place in _DIAGONAL_FIRST], axis=-1),
+            jnp.zeros(x.shape[0]))
+
+  def inverse_and_log_det(self, z, *, cond=None):
+    _channels(z)
+    parts = dict(zip(_DIAGONAL_FIRST, jnp.split(z, 4, axis=-1)))
+    return (jnp.stack([parts[place] for place in range(4)], axis=-1).reshape(z.shape),
+            jnp.zeros(z.shape[0]))
+
+
+_DIAGONAL_FIRST = (0, 3, 1, 2)   # places 2a + b of `ByPosition`
+
+
+def _channels(x):
+  """C of x [B, H, W, 4C]."""
+  if x.ndim != 4 or x.shape[-1] % 4:
+    raise ValueError(f'channels by position need events [H, W, 4C], got {x.shape[1:]}; squeeze '
+                     'first.')
+  return x.shape[-1] // 4
+
+
 class GaussianBase(Bijector):
   """Standardises events [..., C] of a learned diagonal Gaussian with a mean per channel.
 
@@ -143,7 +176,7 @@ def latent_shapes(event_shape, levels, *, squeezes, name='levels'):
   factor = 2**squeezes
   if height % factor or width % factor:
     most = _most_levels(height, width) + levels - squeezes
-    raise ValueError(f'{levels} {name} need sides that are multiples of {factor}, got {height}×'
+    raise ValueError(f'{name}={levels} needs sides that are multiples of {factor}, got {height}×'
                      f'{width}; take {_nearest(height, factor)}×{_nearest(width, factor)}, or '
                      + ('a tabular flow.' if not most else f'{name}=1.' if most == 1 else
                         f'{name}={most} or less.'))

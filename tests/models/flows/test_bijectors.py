@@ -35,7 +35,8 @@ BIJECTORS = {
     **tabular_bijectors.BIJECTORS,
 }
 # They compile for long, and `make test` has all that they are made of.
-SLOW = ('realnvp_image', 'realnvp_image_of_classes', 'glow_of_classes')
+SLOW = ('realnvp_image', 'realnvp_image_as_published', 'realnvp_image_of_classes',
+        'glow_of_classes')
 # Its backward pass is its own: there is no forward mode (see `Repeat`).
 REVERSE_MODE = ('repeat_invertible',)
 ALL = pytest.mark.parametrize('name', [
