@@ -4,7 +4,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.bijector import Bijector, positions
 
 
 class Squeeze(Bijector):
@@ -70,8 +70,8 @@ class GaussianBase(Bijector):
 
   (Kingma & Dhariwal 2018, released code), all four [C] and starting at 0. As the last layer it
   makes N(mean, e^{2 log_scale}) the base. With `classes`, cond is one-hot [B, classes], and each
-  class adds a mean and a log scale of its own. Raises ValueError without that condition, and for
-  a negative number of classes.
+  class adds a mean and a log scale of its own. Raises ValueError without that condition, for an x
+  that is no batch, and for a negative number of classes.
   """
   classes: int = 0
 
@@ -83,6 +83,7 @@ class GaussianBase(Bijector):
   @nn.compact
   def _affine(self, x, cond):
     """(mean, log_scale), each of x's shape."""
+    positions(x)
     if self.classes and (cond is None or cond.shape[-1] != self.classes):
       raise ValueError(f'this base has {self.classes} classes: pass cond, one-hot [B, '
                        f'{self.classes}], got {None if cond is None else cond.shape}.')

@@ -89,6 +89,18 @@ def test_a_coupling_keeps_its_part_and_changes_the_other(mask, kept, swap):
     np.testing.assert_array_equal((z == x)[0], np.broadcast_to(keep, (3, 3, 4)))
 
 
+@pytest.mark.parametrize('mask', ['half', 'alternating', 'checkerboard'])
+def test_a_coupling_refuses_a_net_that_returns_other_channels(mask):
+  """One channel would spread over all of them, with the log-determinant of one alone."""
+  x, changed = draw(2, 2, 2, 4), 4 if mask == 'checkerboard' else 2
+  for outputs in (1, changed + 1):
+    layer = ImageCoupling(GlowNet(outputs, 4), mask)
+    for method in ('forward_and_log_det', 'inverse_and_log_det'):
+      with pytest.raises(ValueError, match=rf'changes, \(2, 2, {changed}\), got \(2, 2, {outputs}\)'
+                         rf' and \(2, 2, {outputs}\); give it outputs={changed}\.'):
+        layer.init(jax.random.key(0), x, method=method)
+
+
 def test_couplings_of_glow_start_as_a_scaling_by_sigmoid_of_2():
   x = draw(2, 2, 2, 4)
   layer = ImageCoupling(GlowNet(2, 4))
