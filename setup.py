@@ -15,6 +15,7 @@ TRAIN = [
   'pillow>=10',
   'matplotlib>=3.9,<4',
   'markdown>=3.5,<4',  # the page of experiments.report
+  'scipy>=1.13,<2',  # a pivoted LU on the host, of models/flows/linear.py
 ]
 DATA = [
   'tensorflow-datasets>=4.9.7,<5',

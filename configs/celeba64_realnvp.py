@@ -6,7 +6,8 @@ Command:
 Expected: FID vanilla 81.25, Gaussian 79.68, blur 85.40 (quoted from memory, unverified).
 Measured: not yet.
 
-The generic form of the RealNVP paper for 64 px. The length of training is not published.
+The generic form of the RealNVP paper for 64 px, as in its authors' code. The length of training is
+not published.
 Mollification acts in model space, after the logit: behind it a noisy pixel may lie anywhere.
 """
 from configs import default
@@ -16,6 +17,7 @@ def get_config(arg=''):
   """50,000 updates of batch 64, the first half mollified."""
   config = default.get_config()
   default.set_model(config, 'realnvp_image', scales=5, features=32, blocks=2, doubling=True,
+                    double_at_squeeze=True, skips=True, ordered_split=True,
                     gain_penalty=5e-5, dtype='float32', inverse_error=0)
   config.data.name = 'celeba64'
   config.prepare.flip = True

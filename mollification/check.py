@@ -33,14 +33,17 @@ RANGES = {   # what numbers may be, [low, high), where nothing else checks them
 
 @contextlib.contextmanager
 def keys_of(config, group):
-  """Errors of a function that begin with one of its options name the config's key instead."""
+  """Errors of a function that begin with one of its options name the config's key instead.
+
+  Begin with 'option ' or with 'option=value '.
+  """
   try:
     yield
   except ValueError as error:
     keys = config
     for name in group.split('.'):
       keys = getattr(keys, name, {})
-    if str(error).split(' ', 1)[0] in keys:
+    if str(error).split(' ', 1)[0].split('=', 1)[0] in keys:
       raise ValueError(f'{group}.{error}') from error
     raise
 

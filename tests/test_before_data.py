@@ -55,6 +55,25 @@ from mollification import build, data
   ('cifar10_nvae', 'model.beta=-1.', r'^model\.beta must not be .* got -1\.0; 1 is the bound'),
   ('cifar10_nvae', 'model.warmup=2.', r'^model\.warmup is a share .* got 2\.0; 0 is without'),
   ('cifar10_nvae', 'model.dtype=half', r"^model\.dtype must be one of .*got 'half'"),
+  ('cifar10_glow', 'model.levels=6', r'^model\.levels=6 needs .* multiples of 64, got 32×32; take '
+   '64×64, or levels=5 or less'),
+  ('cifar10_glow', 'model.levels=0', r'^model\.levels must be at least 1, got 0'),
+  ('cifar10_glow', 'model.steps=0', r'^model\.steps must be at least 1, got 0'),
+  ('cifar10_glow', 'model.hidden=0', r'^model\.hidden must be at least 1, got 0'),
+  ('cifar10_glow', 'model.min_scale=1.', r'^model\.min_scale must lie in \[0, 1\), got 1\.0'),
+  ('cifar10_glow', 'model.memory=disk', r"^model\.memory must be one of .*, got 'disk'"),
+  ('cifar10_glow', 'model.dtype=half', r"^model\.dtype must be one of .*got 'half'"),
+  ('cifar10_realnvp', 'model.scales=7', r'^model\.scales=7 needs .* multiples of 64, got 32×32; '
+   'take 64×64, or scales=6 or less'),
+  ('cifar10_realnvp', 'model.scales=6', r'^model\.scales=6 leaves 1×1 of 32×32.* scales=5 or less'),
+  ('cifar10_realnvp', 'model.features=0', r'^model\.features must be at least 1, got 0'),
+  ('cifar10_realnvp', 'model.doubling=False', r'^model\.double_at_squeeze .* takes doubling=True'),
+  ('cifar10_realnvp', 'model.gain_penalty=-1.', r'^model\.gain_penalty must not be negative'),
+  ('cifar10_realnvp', 'model.classes=-1', r'^model\.classes must not be negative, got -1; 0 is'),
+  ('digits_realnvp', 'model.momentum=1.', r'^model\.momentum must lie in \[0, 1\), got 1\.0'),
+  ('digits_realnvp', 'model.num_blocks=0', r'^model\.num_blocks must be at least 1, got 0'),
+  ('digits_realnvp', 'model.hidden=0', r'^model\.hidden must be at least 1, got 0'),
+  ('digits_realnvp', 'model.inverse_error=-1', r'^model\.inverse_error must not be negative'),
 ])
 def test_what_is_wrong_whatever_the_data_is_said_before_they_are_fetched(name, mistake, message,
                                                                        monkeypatch):

@@ -125,7 +125,8 @@ def test_bad_options_of_flows_name_the_key(name, arg, message):
 def test_options_that_came_later_leave_runs_of_before_valid():
   plain = lambda name: json.loads(json.dumps(config_of(name).to_dict()))
   for name, *options in (('uci_redwine_maf', 'inverse_error'), ('digits_realnvp', 'inverse_error'),
-                         ('cifar10_realnvp', 'classes', 'memory')):
+                         ('fashion_mnist_realnvp', 'classes', 'memory', 'skips',
+                          'double_at_squeeze', 'ordered_split')):
     new = plain(name)
     old = {**new, 'model': {k: v for k, v in new['model'].items() if k not in options}}
     assert set(options) <= set(new['model'])

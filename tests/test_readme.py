@@ -89,6 +89,15 @@ def test_the_loop_of_ones_own_trains_on_noise_in_its_first_half_alone():
     assert bool((new == params).all()) == clean   # the batch's own mean is 0
 
 
+def test_a_flow_by_itself_has_densities_scores_and_samples():
+  blocks = re.findall(r'```python\n(.*?)```', README, re.S)
+  found = _python(next(i for i, block in enumerate(blocks) if 'models.create' in block))
+  assert (found['log_prob'].shape, found['bits'].shape) == ((8,), (8,))
+  assert (found['score'].shape, found['samples'].shape) == ((8, 3), (4, 3))
+  np.testing.assert_allclose(found['bits'], -found['log_prob'] / (3 * np.log(2.)), rtol=1e-5)
+  assert all(jnp.isfinite(found[name]).all() for name in ('log_prob', 'score', 'samples'))
+
+
 def test_figures_are_those_of_the_records():
   assert report.render(README) == README
 

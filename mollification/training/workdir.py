@@ -27,7 +27,9 @@ CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0
               'model.through_forces': True, 'model.dropout': 0., 'model.level_condition': False,
               'mollify.spread': 'none', 'mollify.denoise': False, 'log.watchdog': 0.}
 # The same, of keys that other models had from the start.
-CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store'},
+CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store',
+                                   'model.skips': False, 'model.double_at_squeeze': False,
+                                   'model.ordered_split': False},
                  'glow': {'model.min_scale': 0.},
                  **{model: {'model.dtype': 'float32'}
                     for model in ('vae', 'vae_iaf', 'hvae', 'nvae')}}

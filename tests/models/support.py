@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from mollification import models
+
 # Tests compile much and run little: at full optimisation most of their time is LLVM's.
 jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 # Options of a layer's `init` and `apply`.
@@ -43,6 +45,14 @@ def random_variables(init, seed=0, scale=.3):
   flat = traverse_util.flatten_dict(jax.eval_shape(init))
   return traverse_util.unflatten_dict(
       {path: jnp.asarray(fill(path, leaf.shape), leaf.dtype) for path, leaf in flat.items()})
+
+
+def num_parameters(name, event, **options):
+  """How many parameters the model `name` has for events of that shape; nothing is computed."""
+  model = models.create(name, event, **options)
+  variables = jax.eval_shape(lambda: model.init(
+      jax.random.key(0), jnp.zeros((2, *event)), None, train=True, method='loss'))
+  return sum(a.size for a in jax.tree.leaves(variables['params']))
 
 
 def equations(jaxpr):

@@ -25,12 +25,13 @@ class ImageCoupling(Bijector):
   sees the whole image with zeros at the others. The first part is kept, with `swap` (which may be
   a traced bool) the second. `net` is called as net(x, train=..., mask=...) and returns both
   [B, H, W, F], F channels of the changed part. `norm`, if any, follows. Raises ValueError for an
-  odd number of channels, unless the mask is a checkerboard.
+  odd number of channels, unless the mask is a checkerboard, and for a net that returns others.
 
   Convolutions in `net` have the default precision, on accelerators less than float32's: both
   directions apply the same function to the same kept part, whatever it is, so that the inverse
   inverts and the log-determinant is that of the map which is computed. The sums, e^{log s} and
-  log det outside of `net` are float32. The same holds for the nets of tabular couplings and MADE.
+  log det outside of `net` are float32. That is said of one coupling: what the next one on the way
+  back is given differs by the rounding of this one, and its net rounds that anew.
   """
   net: nn.Module
   mask: str = 'half'
@@ -62,13 +63,17 @@ class ImageCoupling(Bijector):
 
   def _log_scale_and_shift(self, kept, swap, **options):
     log_scale, shift = self.net(kept, **options)
+    if not log_scale.shape == shift.shape == kept.shape:   # of the changed part too, see `_parts`
+      raise ValueError(f'the net of a coupling must return log s and t for all of the part that '
+                       f'changes, {kept.shape[1:]}, got {log_scale.shape[1:]} and '
+                       f'{shift.shape[1:]}; give it outputs={kept.shape[-1]}.')
     if self.mask == 'checkerboard':
       keeps = _checkerboard(kept.shape, swap)
       log_scale, shift = jnp.where(keeps, 0., log_scale), jnp.where(keeps, 0., shift)
     return log_scale, shift
 
   def _parts(self, x, swap):
-    """(kept, changed) of x; for a checkerboard (x with zeros, the whole x)."""
+    """(kept, changed) of x, of one shape; for a checkerboard (x with zeros, the whole x)."""
     if x.ndim != 4:
       raise ValueError(f'an image coupling needs events [H, W, C], got {x.shape[1:]}.')
     if self.mask == 'checkerboard':
@@ -167,20 +172,27 @@ class WeightNormConv(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-  """x + f(x), f = twice [BatchNorm, ReLU, weight-normalised 3×3] (He et al. 2016, pre-activation).
+  """y = x + f(x), f = twice [BatchNorm, ReLU, weight-normalised 3×3] (He et al. 2016).
 
-  The statistics are taken in float32 whatever the type of x.
+  Of (x, total) it makes (y, total + 1×1 of y), the 1×1 weight-normalised with a bias; total may be
+  None, for no skip. The statistics are taken in float32 whatever the type of x.
   """
   features: int
   axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, x, *, train=False, mask=None):
+  def __call__(self, carry, *, train=False, mask=None):
+    x, total = carry
     h = x
     for _ in range(2):
       h = nn.relu(BatchNorm(self.axis_name)(h.astype(jnp.float32), train=train, mask=mask))
       h = WeightNormConv(self.features, 3)(h.astype(x.dtype))
-    return x + h
+    y = x + h
+    return y, total if total is None else total + _skip(self.features)(y)
+
+
+def _skip(features):
+  return WeightNormConv(features, 1, use_bias=True, name='skip')
 
 
 class ResidualNet(nn.Module):
@@ -191,15 +203,25 @@ class ResidualNet(nn.Module):
 
     log s = scale tanh(r) + scale_shift
 
-  with both per channel and starting at 0. The blocks are one traced body with variables on axis 0.
-  `outputs` are the channels of t. `dtype` is the type of the activations; parameters and what
-  BatchNorm computes are float32.
+  with both per channel and starting at 0. With `skips`, what the last BatchNorm is given is not the
+  last block's output but the sum of a weight-normalised 1×1 of the first convolution and of one of
+  every block's output, as in the code of the paper's authors (tensorflow/models,
+  research/real_nvp, `resnet` with its default `skip`); section 4.1 names skip-connections and does
+  not say where. The blocks are one traced body with variables on axis 0. `outputs` are the channels
+  of t. `dtype` is the type of the activations; parameters and what BatchNorm computes are float32.
+
+  Unlike that code: all kernels have a gain, which there the first convolution and the first one of
+  a block have not; the first convolution and the second one of a block have no bias; BatchNorms
+  have a learned scale; scale is per channel, where that code has one number a coupling, which with
+  a checkerboard is penalised like the gains, and no scale_shift beside BatchNorm; a checkerboard's
+  net is not told the mask, and its normalised input is not doubled.
   """
   outputs: int
   features: int
   blocks: int
   axis_name: str | None = None
   dtype: str = 'float32'
+  skips: bool = False
 
   def __post_init__(self):
     super().__post_init__()
@@ -215,12 +237,13 @@ class ResidualNet(nn.Module):
     h = normalised(x)
     h = nn.relu(jnp.concatenate([h, -h], axis=-1)).astype(self.dtype)
     h = WeightNormConv(self.features, 3)(h)
-    h, _ = nn.scan(
-        lambda block, h, _: (block(h, train=train, mask=mask), None),
+    total = _skip(self.features)(h) if self.skips else None
+    (h, total), _ = nn.scan(
+        lambda block, carry, _: (block(carry, train=train, mask=mask), None),
         variable_axes={'params': 0, 'batch_stats': 0, moments.COLLECTION: 0},
         split_rngs={'params': True}, length=self.blocks,
-    )(ResidualBlock(self.features, self.axis_name, name='blocks'), h, None)
-    h = nn.relu(normalised(h)).astype(self.dtype)
+    )(ResidualBlock(self.features, self.axis_name, name='blocks'), (h, total), None)
+    h = nn.relu(normalised(h if total is None else total)).astype(self.dtype)
     out = WeightNormConv(2 * self.outputs, 1, use_bias=True)(h).astype(jnp.float32)
     shift, r = jnp.split(out, 2, axis=-1)
     scale, scale_shift = (jnp.broadcast_to(

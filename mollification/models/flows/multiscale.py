@@ -4,7 +4,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mollification.models.flows.bijector import Bijector
+from mollification.models.flows.bijector import Bijector, positions
 
 
 class Squeeze(Bijector):
@@ -30,6 +30,39 @@ class Squeeze(Bijector):
     return z.reshape(batch, 2 * height, 2 * width, channels // 4), jnp.zeros(batch)
 
 
+class ByPosition(Bijector):
+  """Channels of a `Squeeze` put in order of their positions: the first half is half of each c.
+
+    z[C k + c] = x[4c + 2a + b],  (a, b) = (0, 0), (1, 1), (0, 1), (1, 0) for k = 0, 1, 2, 3
+
+  for x and z [H, W, 4C], as the code of RealNVP's authors has it (`squeeze_2x2_ordered`): what the
+  next scale is given are the diagonals of all channels, where the order of `Squeeze` would give it
+  the first C/2 channels whole. Raises ValueError for other than images of 4C channels.
+  """
+
+  def forward_and_log_det(self, x, *, train=False, mask=None, cond=None):
+    by_channel = x.reshape(*x.shape[:-1], _channels(x), 4)
+    return (jnp.concatenate([by_channel[..., place] for place in _DIAGONAL_FIRST], axis=-1),
+            jnp.zeros(x.shape[0]))
+
+  def inverse_and_log_det(self, z, *, cond=None):
+    _channels(z)
+    parts = dict(zip(_DIAGONAL_FIRST, jnp.split(z, 4, axis=-1)))
+    return (jnp.stack([parts[place] for place in range(4)], axis=-1).reshape(z.shape),
+            jnp.zeros(z.shape[0]))
+
+
+_DIAGONAL_FIRST = (0, 3, 1, 2)   # places 2a + b of `ByPosition`
+
+
+def _channels(x):
+  """C of x [B, H, W, 4C]."""
+  if x.ndim != 4 or x.shape[-1] % 4:
+    raise ValueError(f'channels by position need events [H, W, 4C], got {x.shape[1:]}; squeeze '
+                     'first.')
+  return x.shape[-1] // 4
+
+
 class GaussianBase(Bijector):
   """Standardises events [..., C] of a learned diagonal Gaussian with a mean per channel.
 
@@ -37,8 +70,8 @@ class GaussianBase(Bijector):
 
   (Kingma & Dhariwal 2018, released code), all four [C] and starting at 0. As the last layer it
   makes N(mean, e^{2 log_scale}) the base. With `classes`, cond is one-hot [B, classes], and each
-  class adds a mean and a log scale of its own. Raises ValueError without that condition, and for
-  a negative number of classes.
+  class adds a mean and a log scale of its own. Raises ValueError without that condition, for an x
+  that is no batch, and for a negative number of classes.
   """
   classes: int = 0
 
@@ -50,6 +83,7 @@ class GaussianBase(Bijector):
   @nn.compact
   def _affine(self, x, cond):
     """(mean, log_scale), each of x's shape."""
+    positions(x)
     if self.classes and (cond is None or cond.shape[-1] != self.classes):
       raise ValueError(f'this base has {self.classes} classes: pass cond, one-hot [B, '
                        f'{self.classes}], got {None if cond is None else cond.shape}.')
@@ -143,7 +177,7 @@ def latent_shapes(event_shape, levels, *, squeezes, name='levels'):
   factor = 2**squeezes
   if height % factor or width % factor:
     most = _most_levels(height, width) + levels - squeezes
-    raise ValueError(f'{levels} {name} need sides that are multiples of {factor}, got {height}×'
+    raise ValueError(f'{name}={levels} needs sides that are multiples of {factor}, got {height}×'
                      f'{width}; take {_nearest(height, factor)}×{_nearest(width, factor)}, or '
                      + ('a tabular flow.' if not most else f'{name}=1.' if most == 1 else
                         f'{name}={most} or less.'))

@@ -4,7 +4,7 @@ from mollification.models.flows.bijector import Chain
 from mollification.models.flows.glow import glow
 from mollification.models.flows.image_coupling import GlowNet, ImageCoupling, ResidualNet
 from mollification.models.flows.linear import LULinear
-from mollification.models.flows.multiscale import GaussianBase, MultiScale, Squeeze
+from mollification.models.flows.multiscale import ByPosition, GaussianBase, MultiScale, Squeeze
 from mollification.models.flows.realnvp_image import realnvp_image
 from mollification.models.flows.repeat import Repeat
 
@@ -30,7 +30,10 @@ BIJECTORS = {
         lambda: ImageCoupling(GlowNet(2, 4, min_scale=.2)), (3, 2, 4), None),
     'coupling_residual': (
         lambda: ImageCoupling(ResidualNet(2, 4, 2), 'checkerboard'), (2, 2, 2), None),
+    'coupling_residual_skips': (
+        lambda: ImageCoupling(ResidualNet(1, 4, 2, skips=True)), (2, 2, 2), None),
     'squeeze': (Squeeze, (4, 2, 2), None),
+    'by_position': (ByPosition, (1, 2, 8), None),
     'base': (GaussianBase, (2, 2, 3), None),
     'base_of_a_class': (lambda: GaussianBase(3), (2, 2, 3), 3),
     'repeat': (lambda: Repeat(_step(), 3), (2, 2, 4), None),
@@ -43,6 +46,9 @@ BIJECTORS = {
     'glow': (lambda: glow((4, 4, 1), 2, 2, 4).bijector, (4, 4, 1), None),
     'glow_of_classes': (lambda: glow((2, 2, 1), 1, 2, 4, classes=2).bijector, (2, 2, 1), 2),
     'realnvp_image': (lambda: realnvp_image((4, 2, 1), 2, 2, 1).bijector, (4, 2, 1), None),
+    'realnvp_image_as_published': (
+        lambda: realnvp_image((4, 2, 1), 2, 2, 1, doubling=True, double_at_squeeze=True,
+                              skips=True, ordered_split=True).bijector, (4, 2, 1), None),
     'realnvp_image_of_classes': (
         lambda: realnvp_image((4, 2, 1), 2, 2, 1, classes=2, memory='remat').bijector,
         (4, 2, 1), 2),

@@ -16,6 +16,8 @@ from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.bijector import Bijector, Chain, Reshape
 from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.linear import LULinear
+from mollification.models.flows.multiscale import GaussianBase
+from mollification.models.flows.permutation import RandomPermutation, Reverse
 from mollification.models.flows.realnvp import realnvp_tabular
 from tests.models.flows import image_bijectors, tabular_bijectors
 from tests.models.support import jit, random_variables
@@ -35,7 +37,8 @@ BIJECTORS = {
     **tabular_bijectors.BIJECTORS,
 }
 # They compile for long, and `make test` has all that they are made of.
-SLOW = ('realnvp_image', 'realnvp_image_of_classes', 'glow_of_classes')
+SLOW = ('realnvp_image', 'realnvp_image_as_published', 'realnvp_image_of_classes',
+        'glow_of_classes')
 # Its backward pass is its own: there is no forward mode (see `Repeat`).
 REVERSE_MODE = ('repeat_invertible',)
 ALL = pytest.mark.parametrize('name', [
@@ -118,10 +121,12 @@ def test_couplings_alternate_and_leave_the_masked_half_alone():
     assert (z[:, moved] != x[:, moved]).all()
 
 
-@pytest.mark.parametrize('make', [ActNorm, BatchNorm, LULinear])
-def test_a_layer_of_what_is_no_batch_is_an_error(make):
+@pytest.mark.parametrize('method', ['forward_and_log_det', 'inverse_and_log_det'])
+@pytest.mark.parametrize('make', [
+  ActNorm, BatchNorm, LULinear, Reverse, RandomPermutation, GaussianBase])
+def test_a_layer_of_what_is_no_batch_is_an_error(make, method):
   with pytest.raises(ValueError, match=r'a batch of events \[B, ..., C\], got shape \(4,\); the'):
-    make().init(jax.random.key(0), jnp.zeros(4), method='forward_and_log_det')
+    make().init(jax.random.key(0), jnp.zeros(4), method=method)
 
 
 @pytest.mark.parametrize('shape', [(4,), (1, 2, 2, 4)])

@@ -6,7 +6,7 @@ import pytest
 
 from mollification import models
 from mollification.models.flows.image_coupling import ResidualNet, WeightNormConv
-from tests.models.support import jit, random_variables
+from tests.models.support import draw, jit, random_variables
 
 
 def _convolved(x, params):
@@ -23,10 +23,14 @@ def _normalised(x, params, moments):
   return (x - moments['mean']) / np.sqrt(moments['var']) * params['scale'] + params['bias']
 
 
-def test_the_residual_net_is_that_of_the_paper():
-  """Batch normalised input as (h, -h), pre-activation blocks, log s = scale tanh(r) + shift."""
+@pytest.mark.parametrize('skips', [False, True])
+def test_the_residual_net_is_that_of_the_paper(skips):
+  """Batch normalised input as (h, -h), pre-activation blocks, log s = scale tanh(r) + shift.
+
+  Or, in place of the last block's output, a 1×1 of the first convolution and of each output.
+  """
   x = np.random.default_rng(0).normal(size=(2, 3, 2, 2)).astype(np.float32)
-  net = ResidualNet(outputs=2, features=3, blocks=2)
+  net = ResidualNet(outputs=2, features=3, blocks=2, skips=skips)
   variables = random_variables(lambda: net.init(jax.random.key(0), jnp.asarray(x)))
   relu = lambda h: np.maximum(h, 0.)
   params, stats = (jax.tree.map(lambda a: np.asarray(a, np.float64), variables[kind])
@@ -37,6 +41,7 @@ def test_the_residual_net_is_that_of_the_paper():
 
   h = normalised(x, 'BatchNorm_0')
   h = _convolved(relu(np.concatenate([h, -h], -1)), params['WeightNormConv_0'])
+  total = _convolved(h, params['skip']) if skips else 0.
   for i in range(2):
     block, moments = (jax.tree.map(lambda a, i=i: a[i], tree['blocks']) for tree in (params, stats))
     inner = h
@@ -44,15 +49,40 @@ def test_the_residual_net_is_that_of_the_paper():
       inner = relu(normalised(inner, f'BatchNorm_{j}', block, moments))
       inner = _convolved(inner, block[f'WeightNormConv_{j}'])
     h = h + inner
-  out = _convolved(relu(normalised(h, 'BatchNorm_1')), params['WeightNormConv_1'])
+    total = total + _convolved(h, block['skip']) if skips else h
+  out = _convolved(relu(normalised(total, 'BatchNorm_1')), params['WeightNormConv_1'])
   log_scale, shift = jit(net.apply)(variables, x)
   np.testing.assert_allclose(shift, out[..., :2], atol=1e-5)
   np.testing.assert_allclose(log_scale, params['log_scale'] * np.tanh(out[..., 2:])
                              + params['log_scale_shift'], atol=1e-5)
-  half = jit(ResidualNet(2, 3, 2, dtype='bfloat16').apply)(variables, x)
+  half = jit(net.clone(dtype='bfloat16').apply)(variables, x)
   for rough, exact in zip(half, (log_scale, shift)):
     assert rough.dtype == jnp.float32
     assert 0. < np.abs(rough - exact).max() < .1 * np.abs(exact).max()
+
+
+def test_skips_sum_1x1s_of_the_first_convolution_and_of_every_block():
+  """With skips that are a multiple of the identity and blocks that add nothing: 1 + 2 times it.
+
+  The net's tail is that of one without skips, whose input is so many times the same.
+  """
+  x = draw(2, 3, 2, 2)
+  plain, net = (ResidualNet(outputs=2, features=3, blocks=2, skips=skips)
+                for skips in (False, True))
+  variables = random_variables(lambda: net.init(jax.random.key(0), x))
+  params = variables['params']
+  blocks = params['blocks']
+  blocks['WeightNormConv_1']['gain'] = jnp.zeros_like(blocks['WeightNormConv_1']['gain'])
+  for skip, gain in ((params['skip'], 2.), (blocks['skip'], .5)):
+    skip['kernel'] = jnp.broadcast_to(jnp.eye(3), skip['kernel'].shape)
+    skip['gain'], skip['bias'] = jnp.full_like(skip['gain'], gain), jnp.zeros_like(skip['bias'])
+  without = {name: value for name, value in params.items() if name != 'skip'}
+  without['blocks'] = {name: value for name, value in blocks.items() if name != 'skip'}
+  without['WeightNormConv_0'] = {
+    **without['WeightNormConv_0'], 'gain': 3. * without['WeightNormConv_0']['gain']}
+  expected = jit(plain.apply)({**variables, 'params': without}, x)
+  for found, wanted in zip(jit(net.apply)(variables, x), expected):
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_every_residual_block_starts_from_draws_of_its_own():
@@ -96,7 +126,7 @@ def test_depth_adds_nothing_to_the_program(memory):
 
 @pytest.mark.parametrize(('name', 'options'), [
     ('glow', {'levels': 1, 'steps': 2, 'hidden': 4}),
-    ('realnvp_image', {'scales': 1, 'features': 2, 'blocks': 1})])
+    ('realnvp_image', {'scales': 1, 'features': 2, 'blocks': 1, 'skips': True})])
 def test_no_convolution_stands_in_the_scanned_steps_on_cpu(name, options):
   """XLA's kernel gradients of convolutions within loops take a hundred times as long there."""
   traced = _update(name, **options)
