@@ -177,8 +177,8 @@ def _sensitivity(root, names):
     yield (f'Question 4, temperature and mollified share, {name}: selected on validation, the '
            f'{len(found)} sigmoids differ from vanilla training by {_said(found[low])} ({low}) to '
            f'{_said(found[high])} nats ({high}); the best schedule of all, {best}, was ahead of '
-           f'the default by {scores[best] - scores[sensitivity.DEFAULT]:.4f} nats on validation data '
-           f'when it was chosen{fresh} on test data.')
+           f'the default by {scores[best] - scores[sensitivity.DEFAULT]:.4f} nats on validation '
+           f'data when it was chosen{fresh} on test data.')
 
 
 def draw(root, names, path):

@@ -23,7 +23,7 @@ def test_a_cell_is_of_the_data_that_its_name_says():
 
 
 def test_samples_are_judged_by_mmd_and_distance(monkeypatch):
-  law, test = intrinsic_dimension._held_out('plane_2')
+  law, test = intrinsic_dimension.held_out('plane_2')
   good = law.sample(np.random.default_rng(5), len(test))
   normal = law._arrays[0][:, -1].astype(np.float32)
   broken = good.copy()

@@ -1,0 +1,87 @@
+"""A cell of a grid that a signal cuts ends with 75, and its records are those of a whole one."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import comparison, grid, mechanism
+from mollification.evaluation import records
+from mollification.training import preemption
+
+ROOT = pathlib.Path(__file__).parents[2]
+COMMAND = [sys.executable, '-m', 'experiments.synthetic', '--smoke', '--seeds=2', '--workers=1']
+
+
+def _values(folder):
+  """{path: what was measured} of all records below a folder."""
+  found = {}
+  for path in sorted(folder.glob('*/*/*/records/*.json')):
+    record = records.read(path)
+    curves = json.dumps(record.extra.get('curves'))
+    found[str(path.relative_to(folder))] = (record.value, record.config_sha256, curves)
+  return found
+
+
+@pytest.mark.slow
+def test_a_cell_that_is_cut_ends_with_75_and_is_resumed_to_equal_records(tmp_path):
+  command = lambda name: [*COMMAND, f'--workdir={tmp_path / name}']
+  assert subprocess.run(command('whole'), cwd=ROOT, check=False).returncode == 0
+  cut = subprocess.Popen(command('cut'), cwd=ROOT)
+  while not list((tmp_path / 'cut').glob('*/config.json')) and cut.poll() is None:
+    time.sleep(.1)
+  os.kill(cut.pid, signal.SIGTERM)
+  assert cut.wait(300) == preemption.EXIT_STATUS == 75
+  assert _values(tmp_path / 'cut') != _values(tmp_path / 'whole')
+  assert subprocess.run(command('cut'), cwd=ROOT, check=False).returncode == 0
+  assert _values(tmp_path / 'cut') == _values(tmp_path / 'whole')
+  assert len(_values(tmp_path / 'whole')) == 3 * 4 * 3 + 2 * 4 * 4 + 4 * 2
+
+
+def test_grid_run_exits_with_75_after_a_signal(tmp_path, monkeypatch, capsys):
+  cell = grid.Cell('cell', tmp_path / 'cell', {
+    ('vanilla', 0): mechanism.config_of('two_gaussians', 'vanilla', 0, smoke=True)})
+
+  def stopped(*args, **options):
+    raise grid.cells.Stopped
+  monkeypatch.setattr(grid.cells, 'run', stopped)
+  with pytest.raises(SystemExit) as left:
+    grid.run([cell], tmp_path, 1)
+  assert left.value.code == preemption.EXIT_STATUS
+  assert 'the same command goes on from here' in capsys.readouterr().out
+  assert not (tmp_path / 'clock.json').exists()
+
+
+def test_a_tiny_cell_from_training_to_its_table(tmp_path):
+  """Two arms of one seed, as the command makes them but for fewer points and updates."""
+  arms = {arm: mechanism.config_of('two_gaussians', arm, 0, smoke=True)
+          for arm in ('vanilla', 'mollified')}
+  for config in arms.values():
+    config.total_steps, config.model.num_blocks, config.model.hidden = 20, 1, 4
+    config.data.num_train = config.data.num_validation = config.data.num_test = 128
+    config.batch_size = 32
+  cell = grid.Cell('cell', tmp_path / 'cell', {(arm, 0): config for arm, config in arms.items()},
+                   keep=('loss',))
+  assert grid.missing(cell)
+  taken = grid.train(cell)
+  assert set(taken) == {'seconds', 'core_seconds'}
+  assert not grid.missing(cell)
+  found = grid.read(cell.folder)
+  assert set(found) == {('vanilla', 0), ('mollified', 0)}
+  for run in found.values():
+    assert run['last'].step == 20
+    assert len(run['last'].extra['curves']['test']) == 2
+    assert run['oracle'].value >= run['last'].value
+  row, = comparison.compare([figure for figure, _ in comparison.read(tmp_path)
+                             if figure.metric == 'log_likelihood'])
+  assert row.vanilla.mean == found['vanilla', 0]['last'].value
+  assert row.difference.count == 1
+  # What is kept is looked for, too, and is made again from what is saved.
+  (cell.folder / 'vanilla/0/observed.npz').unlink()
+  assert grid.missing(cell)
+  assert grid.train(cell) is None
+  assert not grid.missing(cell)
