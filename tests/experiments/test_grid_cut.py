@@ -14,7 +14,8 @@ from mollification.evaluation import records
 from mollification.training import preemption
 
 ROOT = pathlib.Path(__file__).parents[2]
-COMMAND = [sys.executable, '-m', 'experiments.synthetic', '--smoke', '--seeds=2', '--workers=1']
+COMMAND = [sys.executable, '-m', 'experiments.intrinsic_dimension', '--cells=plane_1', '--smoke',
+           '--workers=1']
 
 
 def _values(folder):
@@ -39,7 +40,8 @@ def test_a_cell_that_is_cut_ends_with_75_and_is_resumed_to_equal_records(tmp_pat
   assert _values(tmp_path / 'cut') != _values(tmp_path / 'whole')
   assert subprocess.run(command('cut'), cwd=ROOT, check=False).returncode == 0
   assert _values(tmp_path / 'cut') == _values(tmp_path / 'whole')
-  assert len(_values(tmp_path / 'whole')) == 3 * 4 * 3 + 2 * 4 * 4 + 4 * 2
+  # Five arms, two seeds, three selections and two figures of samples.
+  assert len(_values(tmp_path / 'whole')) == 5 * 2 * (3 + 2)
 
 
 def test_grid_run_exits_with_75_after_a_signal(tmp_path, monkeypatch, capsys):
