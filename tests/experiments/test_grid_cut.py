@@ -1,47 +1,8 @@
-"""A cell of a grid that a signal cuts ends with 75, and its records are those of a whole one."""
-import json
-import os
-import pathlib
-import signal
-import subprocess
-import sys
-import time
-
+"""Grids end with 75 after a signal; one tiny cell from training to its table."""
 import pytest
 
 from experiments import comparison, grid, mechanism
-from mollification.evaluation import records
 from mollification.training import preemption
-
-ROOT = pathlib.Path(__file__).parents[2]
-COMMAND = [sys.executable, '-m', 'experiments.intrinsic_dimension', '--cells=plane_1', '--smoke',
-           '--workers=1']
-
-
-def _values(folder):
-  """{path: what was measured} of all records below a folder."""
-  found = {}
-  for path in sorted(folder.glob('*/*/*/records/*.json')):
-    record = records.read(path)
-    curves = json.dumps(record.extra.get('curves'))
-    found[str(path.relative_to(folder))] = (record.value, record.config_sha256, curves)
-  return found
-
-
-@pytest.mark.slow
-def test_a_cell_that_is_cut_ends_with_75_and_is_resumed_to_equal_records(tmp_path):
-  command = lambda name: [*COMMAND, f'--workdir={tmp_path / name}']
-  assert subprocess.run(command('whole'), cwd=ROOT, check=False).returncode == 0
-  cut = subprocess.Popen(command('cut'), cwd=ROOT)
-  while not list((tmp_path / 'cut').glob('*/config.json')) and cut.poll() is None:
-    time.sleep(.1)
-  os.kill(cut.pid, signal.SIGTERM)
-  assert cut.wait(300) == preemption.EXIT_STATUS == 75
-  assert _values(tmp_path / 'cut') != _values(tmp_path / 'whole')
-  assert subprocess.run(command('cut'), cwd=ROOT, check=False).returncode == 0
-  assert _values(tmp_path / 'cut') == _values(tmp_path / 'whole')
-  # Five arms, two seeds, three selections and two figures of samples.
-  assert len(_values(tmp_path / 'whole')) == 5 * 2 * (3 + 2)
 
 
 def test_grid_run_exits_with_75_after_a_signal(tmp_path, monkeypatch, capsys):
