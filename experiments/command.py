@@ -119,13 +119,23 @@ def check_record():
     raise ValueError('--record is for whole runs; leave --smoke out.')
 
 
+def _folder():
+  # (Commands of images have one within theirs, which is shared with --scale=smoke.)
+  apart = (FLAGS.smoke and not FLAGS['workdir'].present and FLAGS.workdir != 'runs/images')
+  return pathlib.Path(FLAGS.workdir + '_smoke' * apart)
+
+
 def run(experiment):
-  """Parse the flags and call `experiment(workdir)`."""
+  """Parse the flags and call `experiment(workdir)`.
+
+  --smoke has a folder of its own where --workdir is not given: its runs are of other configs, which
+  would be refused in the folder of whole ones, and those in its.
+  """
 
   def main(argv):
     del argv
     with cli.one_line_errors(FLAGS.debug):
       check_record()
-      experiment(pathlib.Path(FLAGS.workdir))
+      experiment(_folder())
 
   app.run(main, flags_parser=cli.parse_flags)

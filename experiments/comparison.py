@@ -18,7 +18,7 @@ T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262,
 _LOWER_IS_BETTER = {
   'log_likelihood': False, 'log_likelihood_by_validation': False, 'bits_per_dim': True,
   'mmd2': True, 'frechet': True, 'score_error': True, 'score_error_low': True,
-  'log10_score_error_low': True, 'share_far': True,
+  'log10_score_error': True, 'log10_score_error_low': True, 'share_far': True,
   'off_manifold': True, 'fid': True, 'kid': True, 'kernel_distance': True, 'precision': False,
   'recall': False, 'density': False, 'coverage': False, 'near_share': True, 'far_share': True}
 
@@ -52,7 +52,7 @@ class Row:
     if self.difference.count < 2:
       return math.inf
     freedom = self.difference.count - 1
-    return _quantile(freedom) * self.difference.sem
+    return quantile(freedom) * self.difference.sem
 
   @property
   def verdict(self):
@@ -176,7 +176,7 @@ def shown(moments):
   return f'{moments.mean:.{digits}f} ± {moments.sem:.{digits}f}'
 
 
-def _quantile(freedom):
+def quantile(freedom):
   """Two-sided 95 % quantile of Student's t; beyond the table by Cornish and Fisher's expansion."""
   return T95[freedom] if freedom < len(T95) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom ** 2
 

@@ -34,8 +34,9 @@ def _uci():
 def _sensitivity():
   folder = RESULTS / 'sensitivity'
   names = [name for name in sensitivity_table.CELLS if (folder / name).is_dir()]
-  return 'against vanilla training with early stopping, on ' + ' On '.join(
-    sensitivity_table.sentences(folder, names))
+  return ('against vanilla training with early stopping, on one table with one flow (RED-WINE with '
+          'RealNVP) and one density in the plane: '
+          + ' '.join(sensitivity_table.early_stopping(folder, names)))
 
 
 def _intrinsic_dimension():

@@ -40,7 +40,10 @@ class Cell:
 
 
 def missing(cell):
-  """Whether a run of the cell lacks a record; ValueError where a record is of another config."""
+  """Whether a run of the cell lacks a record, or what it keeps.
+
+  ValueError where a record is of another config.
+  """
   from mollification.evaluation import records
   from mollification.training import workdir
   lacks = False
@@ -53,6 +56,7 @@ def missing(cell):
         raise ValueError(f'{folder} holds a {record.metric} of another config '
                          f'({record.config_sha256[:8]}, this one is {wanted[:8]}); move it away.')
     lacks |= not {*SELECTIONS.values(), *cell.units} <= found.keys()
+    lacks |= bool(cell.keep) and seed == 0 and not (folder.parent / 'observed.npz').exists()
   return lacks
 
 
@@ -89,13 +93,34 @@ def train(cell):
       folder = cell.folder / arm / str(seed)
       _write(folder, configs[i], dataset, curves, cell.units, taken['seconds'] / len(configs))
       if cell.keep and seed == 0:
-        np.savez_compressed(folder / 'observed.npz', **{
-          name: curves[name].astype(np.float16) for name in cell.keep})
+        _keep(folder / 'observed.npz', {name: curves[name] for name in cell.keep})
   return taken if fresh else None
+
+
+def _keep(path, arrays):
+  """Write arrays as float16; the file is whole or not there."""
+  with files.replacing(path) as part, part.open('wb') as file:
+    np.savez_compressed(file, **{name: a.astype(np.float16) for name, a in arrays.items()})
 
 
 def _clocks():
   return {'seconds': time.monotonic(), 'core_seconds': time.process_time()}
+
+
+def check_files(wanted):
+  """Raise FileNotFoundError where a table is missing that a cell is trained on.
+
+  All that is missing is named at once, before hours have gone into the first cells.
+  """
+  from mollification.data import density_tables, tabular
+  places = {**dict.fromkeys(tabular.TABLES, tabular.missing),
+            **dict.fromkeys(density_tables.LOADERS, density_tables.missing)}
+  tables = dict.fromkeys((config.data.name, config.data.data_dir) for cell in wanted
+                         for config in cell.runs.values() if config.data.name in places)
+  lost = [text for text in (places[name](name, folder) for name, folder in tables) if text]
+  if lost:
+    raise FileNotFoundError(f'{"; ".join(lost)}. Name the folder with --data_dir=DIR; nothing is '
+                            'trained before all files are there.')
 
 
 def run(wanted, root, workers):
@@ -107,6 +132,7 @@ def run(wanted, root, workers):
   from mollification.training import preemption
   os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   start, todo, whole = time.monotonic(), [cell for cell in wanted if missing(cell)], {}
+  check_files(todo)
   print(f'{len(wanted)} cells of {sum(len(cell.runs) for cell in wanted)} runs, {len(todo)} to '
         f'train, {workers} at a time', flush=True)
   clock = pathlib.Path(root) / 'clock.json'
@@ -192,12 +218,18 @@ def _write(folder, config, dataset, curves, units, seconds):
 
 
 def read(folder):
-  """{(arm, seed): {selection: Record}} of a cell's records; runs that lack one are left out."""
+  """{(arm, seed): {selection: Record}} of a cell's records; runs that lack one are left out.
+
+  Raises ValueError where two records are of one metric.
+  """
   from mollification.evaluation import records
   names = {metric: selection for selection, metric in SELECTIONS.items()}
   found = {}
   for path in sorted(pathlib.Path(folder).glob('*/*/records')):
-    run = {names[r.metric]: r for r in records.read_all(path) if r.metric in names}
+    own = [r for r in records.read_all(path) if r.metric in names]
+    run = {names[r.metric]: r for r in own}
+    if len(own) > len(run):
+      raise ValueError(f'{path} holds more than one record of a metric; move all but one away.')
     if len(run) == len(names):
       found[path.parts[-3], int(path.parts[-2])] = run
   return found

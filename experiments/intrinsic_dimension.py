@@ -68,7 +68,7 @@ def observe(net, variables):
 
 
 @functools.cache
-def _held_out(name):
+def held_out(name):
   """(law, test points [SAMPLES, D]) of a cell."""
   from mollification import build
   dataset = build.load_data(config_of(name, 'vanilla', 0))
@@ -81,7 +81,7 @@ def derive(name, curves):
   The second is the root of the mean squared distance. Samples that are not finite leave neither.
   """
   from mollification.evaluation import mmd
-  law, test = _held_out(name)
+  law, test = held_out(name)
   reference, found = mmd.reference(test), {'mmd2': [], 'off_manifold': []}
   for samples in curves['samples']:
     finite = np.isfinite(samples).all()

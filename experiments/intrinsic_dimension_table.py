@@ -1,14 +1,17 @@
 """Table and figure of `experiments.intrinsic_dimension`, from records alone."""
 import collections
+import functools
 import pathlib
 
-from experiments import comparison, figures, grid
+import numpy as np
+
+from experiments import comparison, figures, grid, intrinsic_dimension
 from experiments.intrinsic_dimension import AMBIENT, ARMS, CELLS, DEFAULT, KINDS
 
 METRICS = {'mmd2': 'MMD²', 'off_manifold': 'distance from the manifold', 'test': 'log-likelihood'}
 JUDGED = ('mmd2', 'off_manifold')   # by which samples are judged
-HEADER = ('data', 'd / D', 'figure', 'vanilla', f'mollified, {DEFAULT}', 'difference', '95 %',
-          'it is', 'best schedule of these seeds', 'its difference')
+HEADER = ('data', 'd / D', 'figure', 'of the data', 'vanilla', f'mollified, {DEFAULT}',
+          'difference', '95 %', 'it is', 'best schedule of these seeds', 'its difference')
 
 
 def judged(name, metric):
@@ -47,6 +50,16 @@ def rows(root, names):
                            for arm in ARMS if arm != 'vanilla'}
 
 
+@functools.cache
+def data_distance(name):
+  """Root of the mean squared distance of the held-out data themselves from their manifold.
+
+  As `intrinsic_dimension.derive` has it of samples: what samples of the very law would have.
+  """
+  law, test = intrinsic_dimension.held_out(name)
+  return float(np.sqrt((law.distance(test)**2).mean()))
+
+
 def best(metric, compared):
   """The arm with the best mean."""
   sign = 1 if metric == 'test' else -1
@@ -62,13 +75,15 @@ def markdown(root, names=CELLS):
     top = best(metric, compared)
     gain = next(comparison.lines([compared[top]]))
     verdict = shown[-1] if judged(name, metric) else ''
-    lines.append((kind, f'{d} / {AMBIENT}', METRICS[metric], *shown[3:7], verdict, top,
+    own = f'{data_distance(name):.3f}' if metric == 'off_manifold' else ''
+    lines.append((kind, f'{d} / {AMBIENT}', METRICS[metric], own, *shown[3:7], verdict, top,
                   f'{gain[5]}'))
   return comparison.as_markdown(lines)
 
 
 def sentences(root, names=CELLS):
   """How many of the judged comparisons each schedule wins, by dimension; the default first."""
+  yield from _own_distance(names)
   schedules = [DEFAULT, *(arm for arm in ARMS if arm not in ('vanilla', DEFAULT))]
   for arm in schedules:
     parts = []
@@ -83,6 +98,16 @@ def sentences(root, names=CELLS):
                        for d, v in sorted(by_dimension.items()))
       parts += [f'{what}: {said}'] if said else []
     yield f'{arm} (better/worse/undecided), {"; ".join(parts)}.'
+
+
+def _own_distance(names):
+  """What a distance from the manifold is to be held against, on noisy data."""
+  own = {name: data_distance(name) for name in names if name.startswith('noisy_')}
+  if own:
+    said = ', '.join(f'd = {name.split("_")[1]} {value:.3f}' for name, value in own.items())
+    yield (f'noisy data are off their manifold themselves, by {said} (root mean square): less than '
+           'that would be too near, not better. Of curved data, noisy or not, the distance is an '
+           'upper bound, along the normals of the plane below.')
 
 
 def report(root, names):

@@ -2,14 +2,18 @@
 
   python -m experiments.mechanism [--cells=two_gaussians,...] [--seeds=4] [--smoke]
 
-The claims are that it keeps the log-density's gradient small (a local Lipschitz constant), that the
-loss is smoother, and that what was learned from noise is remembered. A RealNVP on two mixtures of
-Gaussians is watched: the norm of the score on the data and where they are rare, and the largest
-eigenvalue of the Hessian of the loss on clean and on mollified data. The same levels come falling,
-rising, shuffled and as their mean, all at the same budget; a fresh start is vanilla training
-after as many updates as the others have clean ones. The learning rate is constant, so that all arms
-have the same one in their clean phase. --record copies the records to
-experiments/results/mechanism. Some eight minutes on one core.
+The question is whether the learned density's Lipschitz constant falls, and whether the landscape of
+the optimisation gets smoother. The claims are that it keeps the log-density's gradient small (a
+local Lipschitz constant), that the loss is smoother, and that what was learned from noise is
+remembered. A RealNVP on two mixtures of Gaussians is watched: the norm of the score on the data and
+where they are rare, and the largest eigenvalue of the Hessian of the negative log-density by the
+parameters. That is not of the training loss of the moment: batch norms have running statistics,
+refreshed on clean data, where training takes those of its noisy batch, and the points are clean, or
+noisy at a fixed level (.25, 1) that goes through statistics of clean data and is not the level of
+the moment. The same levels come falling, rising, shuffled and as their mean, all at the same
+budget; a fresh start is vanilla training after as many updates as the others have clean ones. The
+learning rate is constant, so that all arms have the same one in their clean phase. --record copies
+the records to experiments/results/mechanism. Some eight minutes on one core.
 """
 import functools
 import pathlib

@@ -4,19 +4,21 @@ import pathlib
 import numpy as np
 
 from experiments import comparison, figures, grid, mechanism
+from mollification.metrics import Moments
 
 # What a curve of the records is called on a page; the first four say how good the density is.
 METRICS = {
   'test': 'test log-likelihood (nats) ↑', 'mmd2': 'MMD² ↓',
-  'score_error_low': 'error of the score, rare ↓', 'share_far': 'share of samples, rare ↓',
+  'score_error_low': 'log10 error of the score, rare ↓',
+  'share_far': 'share of samples, rare ↓',
   'gradient_on': 'norm of the score, on data', 'gradient_low': '..., where data are rare',
-  'sharpness': 'sharpness of the loss, clean', 'sharpness_quarter': '..., level .25',
-  'sharpness_noise': '..., level 1'}
+  'sharpness': 'sharpness, clean data', 'sharpness_quarter': '..., level .25 by clean statistics',
+  'sharpness_noise': '..., level 1 by clean statistics'}
 CELLS = mechanism.DATA
 COLUMNS = (*mechanism.ARMS, 'fresh start')
 COLORS = {**figures.COLORS, 'rising': '#6a994e', 'shuffled': '#b59f3b', 'abrupt': '#7d5ba6'}
 DRAWN = {'gradient_on': 'norm of the score\non data', 'gradient_low': 'norm of the score\n'
-         'where data are rare', 'sharpness': 'sharpness of the loss\non clean data',
+         'where data are rare', 'sharpness': 'sharpness\non clean data',
          'test': 'test log-likelihood\n(nats)'}
 
 
@@ -42,6 +44,15 @@ def last(arms):
   return {**ends, 'fresh start': half}
 
 
+def ends(metric, arms):
+  """`last` of a metric as it is compared: errors of the score by their log10, as elsewhere."""
+  found = last(arms)
+  if metric != 'score_error_low':
+    return found
+  return {column: {seed: np.log10(value) for seed, value in seeds.items()}
+          for column, seeds in found.items()}
+
+
 def against_mollified(name, values):
   """{column: comparison.Row} of the others: what mollified training adds, paired by seed."""
   rows = {}
@@ -64,7 +75,7 @@ def table(root, names):
   for name in names:
     found, _ = curves(pathlib.Path(root) / name)
     for metric in METRICS:
-      rows = against_mollified(name, last(found[metric]))
+      rows = against_mollified(name, ends(metric, found[metric]))
       moments = {column: row.vanilla for column, row in rows.items()}
       yield name, metric, {**moments, 'mollified': next(iter(rows.values())).mollified}, rows
 
@@ -79,20 +90,31 @@ def markdown(root, names):
   return comparison.as_markdown(lines)
 
 
+def ratio(found, metric, part):
+  """comparison.Row of log10 of mollified over vanilla training: by seed the median of a `part`."""
+  arms = found[metric]
+  logs = [np.median(np.log10(arms['mollified'][seed][part] / arms['vanilla'][seed][part]))
+          for seed in arms['vanilla']]
+  return comparison.Row('', metric, None, None, Moments.of(logs))
+
+
 def sentences(root, names):
   """What the records say of each claim, either way."""
   for name in names:
     found, _ = curves(pathlib.Path(root) / name)
-    ratio = lambda metric, part, found=found: np.median([
-      np.median(found[metric]['mollified'][s][part] / found[metric]['vanilla'][s][part])
-      for s in found[metric]['vanilla']])
     half = len(next(iter(found['test']['vanilla'].values()))) // 2
-    shown = {label: (ratio(metric, slice(0, half)), ratio(metric, slice(-1, None)))
-             for label, metric in (('norm of the score on data', 'gradient_on'),
-                                   ('where they are rare', 'gradient_low'),
-                                   ('sharpness on clean data', 'sharpness'))}
-    yield (f'{name}: mollified over vanilla, median over seeds, in the mollified phase and at the '
-           'end: ' + ', '.join(f'{k} {a:.2f} and {b:.2f}' for k, (a, b) in shown.items()) + '.')
+    said = []
+    for label, metric in (('norm of the score on data', 'gradient_on'),
+                          ('where they are rare', 'gradient_low'),
+                          ('sharpness on clean data', 'sharpness')):
+      rows = [ratio(found, metric, part) for part in (slice(0, half), slice(-1, None))]
+      shown = [f'{10 ** row.difference.mean:.2f} (log10 {row.difference.mean:+.3f} ± '
+               f'{row.interval:.3f}{", decided" if decided(row) else ""})' for row in rows]
+      said.append(f'{label} {shown[0]} and {shown[1]}')
+    yield (f'Question 6, gradient and landscape, {name}: mollified over vanilla training, median '
+           'over the mollified phase and at the end, geometric mean over seeds with the 95 % '
+           'interval of its log10: '
+           + '; '.join(said) + '.')
     yield f'{name}: {_memory(name, found)}'
 
 
@@ -100,10 +122,11 @@ def _memory(name, found):
   """Whether mollified training ends elsewhere than what has no annealing to remember."""
   parts = []
   for metric, better in (('test', 1), ('score_error_low', -1), ('mmd2', -1)):
-    rows = against_mollified(name, last(found[metric]))
+    rows = against_mollified(name, ends(metric, found[metric]))
     said = [f'{"better" if row.difference.mean * better > 0 else "worse"} than {column}'
             for column, row in rows.items() if decided(row)]
-    parts.append(f'in {metric} it is ' + (', '.join(said) or 'decided against none of the others'))
+    label = METRICS[metric].rstrip(' ↑↓')
+    parts.append(f'in {label} it is ' + (', '.join(said) or 'decided against none of the others'))
   return 'falling levels at the end: ' + '; '.join(parts) + '.'
 
 

@@ -102,12 +102,14 @@ def _uci():
   clock = json.loads((RESULTS / 'uci' / 'clock.json').read_text())
   if clock['cells'] != [path.parent.name for path in timed]:
     raise ValueError(f'{RESULTS}/uci/clock.json is of other cells than those that are recorded.')
-  said = [uci_table.sentence(found), uci_table.agreement(found), *uci_table.outliers(found),
+  said = [uci_table.sentence(found), uci_table.coarseness(found), uci_table.agreement(found),
+          *uci_table.outliers(found),
           f'the cells took {seconds:,} core-seconds in all, half of it {seconds / 120:.0f} '
           f'minutes, in pieces; one command of {clock["workers"]} processes, run another day '
-          f'beside other work, took {clock["seconds"] / 60:.0f} minutes by the clock and '
+          f'beside other work, took {clock["seconds"] / 60:.0f} minutes by the clock, of '
+          f'{uci.MINUTES:.0f} that it may take, and '
           f'{clock["core_seconds"] / 60 / clock["workers"]:.0f} of each of two cores.']
-  return '\n'.join([uci_table.markdown(found), '',
+  return '\n'.join([uci_table.markdown(found), '', uci_table.peaks(found), '',
                     *(f'- {line[0].upper()}{line[1:]}' for line in said)])
 
 
@@ -115,8 +117,9 @@ def _synthetic():
   rows = synthetic.table(RESULTS / 'synthetic')
   taken = sum(record.seconds for cell, record in comparison.read(RESULTS / 'synthetic')
               if cell.metric == 'log_likelihood')
+  said = ''.join(f'\n- {sentence}' for sentence in synthetic.sentences(RESULTS / 'synthetic'))
   return (f'{comparison.markdown_table(rows)}\n\n{comparison.sentence(rows)} It took '
-          f'{taken / 60:.0f} minutes of the clock.')
+          f'{taken / 60:.0f} minutes of the clock.\n{said}')
 
 
 def _grid(name, table):

@@ -3,7 +3,7 @@ import pathlib
 
 import numpy as np
 
-from experiments import comparison, figures, grid, sensitivity
+from experiments import comparison, figures, grid, sensitivity, statistics
 from mollification.evaluation import records
 
 CELLS = sensitivity.DATA
@@ -12,8 +12,12 @@ SELECTED = {'last': 'last update', 'validation': 'selected on validation'}
 SCORE = 'log10_score_error_low'
 OBSERVED = {SCORE: 'error of the score where data are rare',
             'share_far': 'share of samples where data are rare'}
-HEADER = ('data', 'variant', 'figure', 'seeds', 'vanilla', 'variant, mean', 'difference', '95 %',
-          'it is')
+TITLES = {**SELECTED, SCORE: 'log10 error of the score (rare)',
+          'share_far': 'share of samples (rare)'}
+METRICS = {'last': 'log_likelihood', 'validation': 'log_likelihood_by_validation',
+           **{metric: metric for metric in OBSERVED}}
+HEADER = ('data', 'variant', 'against', 'figure', 'seeds', 'other, mean', 'variant, mean',
+          'difference', '95 %', 'it is')
 
 
 def values(folder, metric):
@@ -50,60 +54,149 @@ def report(root, names):
   draw(root, names, root / 'heatmaps.png')
 
 
+def rows(folder, figure, other='vanilla'):
+  """{variant: comparison.Row} of a figure of all variants in a folder against one of them."""
+  found = values(folder, figure)
+  return {variant: _row(figure, found, variant, other) for variant in found if variant != other}
+
+
+def _row(figure, found, variant, other):
+  return comparison.compare([
+    comparison.Cell('', arm, seed, METRICS[figure], value)
+    for arm, source in (('vanilla', other), ('mollified', variant))
+    for seed, value in found[source].items()])[0]
+
+
 def fresh_rows(root, name):
-  """(variant, comparison.Row) on fresh seeds: the default and the best variant of before."""
-  folder = pathlib.Path(root) / f'{name}_fresh'
-  metrics = {'last': 'log_likelihood', 'validation': 'log_likelihood_by_validation',
-             **{metric: metric for metric in OBSERVED}}
-  for figure, metric in metrics.items():
-    found = values(folder, figure)
-    for variant in found:
-      if variant != 'vanilla':
-        cells = [comparison.Cell(name, arm, seed, metric, value)
-                 for arm, source in (('vanilla', 'vanilla'), ('mollified', variant))
-                 for seed, value in found[source].items()]
-        yield variant, comparison.compare(cells)[0]
+  """(variant, against what, comparison.Row) on fresh seeds, figure by figure.
+
+  The default and the best variant of before against vanilla training, and then the best against the
+  default, where they are two.
+  """
+  for figure in METRICS:
+    found = values(pathlib.Path(root) / f'{name}_fresh', figure)
+    variants = [variant for variant in found if variant != 'vanilla']
+    pairs = [(variant, 'vanilla') for variant in variants]
+    pairs += [(variant, sensitivity.DEFAULT) for variant in variants
+              if variant != sensitivity.DEFAULT and sensitivity.DEFAULT in variants]
+    for variant, other in pairs:
+      yield variant, other, _row(figure, found, variant, other)
 
 
 def markdown(root, names):
   """The confirming table for a page."""
   lines = [HEADER, ('---',) * len(HEADER)]
   for name in names:
-    for variant, row in fresh_rows(root, name):
+    for variant, other, row in fresh_rows(root, name):
       shown = next(comparison.lines([row]))
-      lines.append((name, variant, *shown[1:]))
+      lines.append((name, variant, other, *shown[1:]))
   return comparison.as_markdown(lines)
 
 
 def sentences(root, names):
+  """What the records say, either way: early stopping, and the questions that the paper leaves."""
+  yield from early_stopping(root, names)
+  yield from _corrected(root, names)
+  yield from _rare(root, names)
+  yield from _sensitivity(root, names)
+
+
+def _selected(root, name):
+  """Rows of `fresh_rows` at the evaluation that early stopping takes."""
+  return [found for found in fresh_rows(root, name) if found[-1].metric == METRICS['validation']]
+
+
+def _said(row, digits=3):
+  return f'{row.difference.mean:+.{digits}f} ± {row.interval:.{digits}f}'
+
+
+def early_stopping(root, names):
   """For each data set: whether any schedule beats vanilla training with early stopping."""
   for name in names:
     found = gains(values(pathlib.Path(root) / name, 'validation'))
     ahead = sum(mean > 0 for mean, _ in found.values())
     # The best of many is best by luck too: fresh seeds decide.
-    decided = [(variant, row) for variant, row in fresh_rows(root, name)
-               if row.metric == 'log_likelihood_by_validation']
-    said = '; '.join(f'{variant} {row.difference.mean:+.3f} ± {row.interval:.3f} nats '
-                     f'({row.verdict})' for variant, row in decided)
+    said = '; '.join(f'{variant} {_said(row)} nats ({row.verdict})'
+                     for variant, other, row in _selected(root, name) if other == 'vanilla')
     yield (f'{name}: selected on validation, {ahead} of {len(found)} schedules are ahead of '
            f'vanilla training in the mean; on fresh seeds {said}.')
+
+
+def _corrected(root, names):
+  """Which of the comparisons on fresh seeds are decided if all of them count: Bonferroni's."""
+  tests = [(name, variant, row) for name in names for variant, other, row in _selected(root, name)
+           if other == 'vanilla']
+  decided = [(f'{name}, {variant}', row, statistics.t_test(row.difference))
+             for name, variant, row in tests if row.verdict != 'undecided']
+  said = '; '.join(
+    f'{label} ({row.verdict}): p = {p:.3f}, times {len(tests)} = {min(1., len(tests) * p):.3f}, '
+    + (row.verdict if len(tests) * p < .05 else 'undecided') for label, row, p in decided)
+  yield (f'Against vanilla training with early stopping these are {len(tests)} tests on fresh '
+         f'seeds, without a correction for their number. What is decided alone, by Student\'s '
+         f't-test, and with Bonferroni\'s correction for {len(tests)}: {said or "nothing"}.')
+
+
+def _rare(root, names):
+  """How the schedule changes samples where data are rare."""
+  for name in names:
+    found = rows(pathlib.Path(root) / name, 'share_far')
+    if not found:
+      continue
+    seeds = {row.difference.count for row in found.values()}
+    listed = lambda verdict, found=found: ', '.join(
+      f'{variant} {_said(row)}' for variant, row in found.items() if row.verdict == verdict)
+    open_ = [row.difference.mean for row in found.values() if row.verdict == 'undecided']
+    between = f', between {min(open_):+.3f} and {max(open_):+.3f}' if open_ else ''
+    most = max(found, key=lambda variant: found[variant].difference.mean)
+    errors = rows(pathlib.Path(root) / name, SCORE)
+    below = sum(row.difference.mean < 0 for row in errors.values())
+    fresh = '; '.join(f'{variant} {_said(row)} ({row.verdict})'
+                      for variant, other, row in fresh_rows(root, name)
+                      if row.metric == 'share_far' and other == 'vanilla')
+    yield (f'Question 1, the schedule and samples where data are rare, {name}: of vanilla '
+           f'training\'s samples {next(iter(found.values())).vanilla.mean:.3f} fall there; on '
+           f'{"/".join(map(str, sorted(seeds)))} seeds more do under '
+           f'{listed("worse") or "no schedule"}, fewer under {listed("better") or "none"} (95 %), '
+           f'and {len(open_)} of {len(found)} schedules are undecided{between}; on fresh seeds '
+           f'{fresh}. The error of the score does not tell: under {most}, which has the most such '
+           f'samples, its log10 differs by {_said(errors[most], 2)} from vanilla training\'s, and '
+           f'is below it in the mean under {below} of {len(errors)} schedules.')
+
+
+def _sensitivity(root, names):
+  """How much hangs on the temperature and on the mollified share of the updates."""
+  for name in names:
+    folder = pathlib.Path(root) / name
+    found = {variant: row for variant, row in rows(folder, 'validation').items()
+             if variant in sensitivity.SIGMOIDS}
+    low, high = (pick(found, key=lambda v: found[v].difference.mean) for pick in (min, max))
+    scores = sensitivity.scores(grid.read(folder))
+    best = sensitivity.chosen(grid.read(folder))
+    own = [row for _, other, row in _selected(root, name) if other == sensitivity.DEFAULT]
+    fresh = ''.join(f', and on fresh seeds {_said(row)} ({row.verdict})' for row in own)
+    yield (f'Question 4, temperature and mollified share, {name}: selected on validation, the '
+           f'{len(found)} sigmoids differ from vanilla training by {_said(found[low])} ({low}) to '
+           f'{_said(found[high])} nats ({high}); the best schedule of all, {best}, was ahead of '
+           f'the default by {scores[best] - scores[sensitivity.DEFAULT]:.4f} nats on validation '
+           f'data when it was chosen{fresh} on test data.')
 
 
 def draw(root, names, path):
   """Gain over vanilla for temperature × fraction, and below for the other variants."""
   plt = figures.pyplot()
-  shown = [(name, metric) for name in names for metric in (*SELECTED, SCORE)
+  shown = [(name, metric) for name in names for metric in (*SELECTED, *OBSERVED)
            if values(pathlib.Path(root) / name, metric)]
   figure, axes = plt.subplots(2, len(shown), figsize=(3.6 * len(shown), 6.4), squeeze=False)
   for column, (name, metric) in zip(axes.T, shown):
     found = gains(values(pathlib.Path(root) / name, metric))
-    _heat(plt, column[0], found, 'RdBu_r' if metric == SCORE else 'RdBu')   # blue is better
-    column[0].set_title(f'{name}\n{SELECTED.get(metric, "log10 error of the score (rare)")}',
-                        fontsize=9)
+    # Blue is better.
+    _heat(plt, column[0], found, 'RdBu_r' if metric in OBSERVED else 'RdBu')
+    column[0].set_title(f'{name}\n{TITLES[metric]}', fontsize=9)
     _bars(column[1], {v: found[v] for v in found if v not in sensitivity.SIGMOIDS
                       or v == sensitivity.DEFAULT})
   figure.suptitle('difference from vanilla training, same seeds, ± standard error; blue is better: '
-                  'log-likelihood in nats, log10 of the error of the score', fontsize=9)
+                  'log-likelihood in nats, log10 of the error of the score, share of samples',
+                  fontsize=9)
   figure.tight_layout()
   figure.savefig(path, dpi=110)
   plt.close(figure)

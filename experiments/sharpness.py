@@ -36,7 +36,8 @@ def largest_eigenvalue(product, start, iterations):
 def of_flow(net, variables, x, *, iterations=15):
   """Sharpness [] of the mean negative log-density in nats of x [B, *event], by the parameters.
 
-  Running statistics stay as they are.
+  Running statistics stay as they are: with batch norms this is no Hessian of the training loss,
+  whose statistics are those of its batch and depend on the parameters.
   """
   flat, unravel = ravel_pytree(variables['params'])
 

@@ -1,4 +1,4 @@
-"""What a few seeds say of a difference: a bootstrap interval and an exact sign test."""
+"""What a few seeds say of a difference: a bootstrap interval, sign test, and Student's t-test."""
 import math
 
 import numpy as np
@@ -21,3 +21,11 @@ def sign_test(values):
   values = np.asarray(values, np.float64)
   n, fewer = int((values != 0).sum()), int(min((values > 0).sum(), (values < 0).sum()))
   return min(1., 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n)
+
+
+def t_test(moments):
+  """Two-sided p of Student's t-test of a mean against 0, of `metrics.Moments` of n >= 2 values."""
+  from scipy import special
+  if not moments.sem:
+    return float(moments.mean == 0)
+  return float(2 * special.stdtr(moments.count - 1, -abs(moments.mean) / moments.sem))

@@ -22,6 +22,7 @@ TABLES = ('redwine', 'whitewine', 'parkinsons')
 LARGE = ('miniboone', 'hepmass', 'gas', 'bsds300', 'power')   # only by name, none in the paper
 FLOWS = ('maf', 'realnvp', 'glow')
 ARMS = {'vanilla': 0., 'mollified': 1.}   # share of the updates that is mollified
+MINUTES = 110.   # that all of them may take on two cores
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'uci'
 
 
@@ -77,8 +78,9 @@ def report(root):
   header = 'dataset', 'flow', 'arm', 'selection', 'seeds', 'mean', 'sd', 'nonfinite'
   comparison.write_csv(pathlib.Path(root) / 'table.csv', header, uci_table.csv_rows(found))
   uci_table.draw(found, pathlib.Path(root) / 'curves.png')
-  print('\n' + uci_table.markdown(found) + '\n\n' + uci_table.sentence(found))
-  for line in (uci_table.agreement(found), *uci_table.outliers(found)):
+  print('\n' + uci_table.markdown(found) + '\n\n' + uci_table.peaks(found) + '\n')
+  for line in (uci_table.sentence(found), uci_table.coarseness(found), uci_table.agreement(found),
+               *uci_table.outliers(found)):
     print(line)
 
 

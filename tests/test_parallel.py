@@ -116,3 +116,16 @@ def test_shard_and_gather_are_opposite():
 def test_batch_size_must_fit_the_devices(size, message):
   with pytest.raises(ValueError, match=message):
     parallel.check_batch_size(size, 4)
+
+
+@pytest.mark.parametrize('runs', [3, 4, 6])
+def test_runs_that_do_not_divide_by_the_devices_use_fewer_of_them(runs):
+  """As many as divide the runs; what comes back is the same, in order."""
+  def fn(data, mask, state, key, levels, indices):
+    return state + data, levels.sum() + indices
+
+  call = parallel.pmap_runs(fn)
+  own = np.arange(runs, dtype=np.float32)
+  states, found = call(jnp.float32(10.), None, own, own, np.ones((runs, 5), np.float32), 2 * own)
+  np.testing.assert_array_equal(states, own + 10)
+  np.testing.assert_array_equal(found, 5 + 2 * own)

@@ -14,8 +14,13 @@ seeds (bar .97)
     the clock's own spread.
 compile_seeds (bar .8)
     The time that the first call of each takes beyond the second: it does not grow with the seeds.
+table (bar 1)
+    Minutes by the clock of the complete table on two cores, against the 110 that it may take. They
+    are not taken here: they are those of the command that was recorded last, in
+    experiments/results/uci/clock.json, if that trained the nine cells of the paper in one go.
 """
 import functools
+import json
 import sys
 import time
 
@@ -23,6 +28,7 @@ import jax
 import numpy as np
 
 from configs import uci_redwine_glow, uci_redwine_maf, uci_redwine_realnvp
+from experiments import uci
 from experiments.bench import flows_tabular, rows
 from mollification import build_sweep, parallel
 from mollification.data import dataset
@@ -32,6 +38,7 @@ CONFIGS = {'maf': uci_redwine_maf, 'realnvp': uci_redwine_realnvp, 'glow': uci_r
 BARS = {'maf': 2., 'realnvp': 1.3, 'glow': 1.3}
 SIZES = {'train': 1_296, 'validation': 144, 'test': 159}
 EPOCHS = 5   # between two evaluations
+CLOCK = uci.RESULTS / 'clock.json'
 
 
 def _tables():
@@ -97,6 +104,18 @@ def seeds(hidden=512):
              compiled[0] / compiled[1], .8, True)]
 
 
+def table():
+  """Minutes of the whole table against `uci.MINUTES`; ValueError where they are of other cells."""
+  clock = json.loads(CLOCK.read_text())
+  if clock['cells'] != sorted(uci.names()):
+    raise ValueError(f'{CLOCK} is of {len(clock["cells"])} cells, not of the {len(uci.names())} of '
+                     'the table: record a run of python -m experiments.uci that trains them all.')
+  minutes = clock['seconds'] / 60
+  return [rows.Row('table', minutes, 'min', f'the allowed minutes; {clock["workers"]} processes, '
+                   f'{clock["core_seconds"] / 60 / clock["workers"]:.0f} of each core, as recorded',
+                   uci.MINUTES, uci.MINUTES / minutes, 1., True)]
+
+
 def _row(name, reference, timed, count, bar):
   return rows.Row(name, 1e3 * timed.b / (2 * count), 'ms/update',
                   f'{reference}, {timed.pairs} pairs of 2 x {count}, evaluation included',
@@ -104,8 +123,10 @@ def _row(name, reference, timed, count, bar):
 
 
 MEASURES = {f'{name}_torch': functools.partial(torch_sweep, name, bar)
-            for name, bar in BARS.items()} | {'maf_flowjax': flowjax_sweep, 'seeds': seeds}
-SMOKE = {name: functools.partial(measure, hidden=16) for name, measure in MEASURES.items()}
+            for name, bar in BARS.items()} | {'maf_flowjax': flowjax_sweep, 'seeds': seeds,
+                                                          'table': table}
+SMOKE = {name: measure if measure is table else functools.partial(measure, hidden=16)
+         for name, measure in MEASURES.items()}
 
 if __name__ == '__main__':
   sys.exit(rows.main(MEASURES, __doc__, smoke=SMOKE))

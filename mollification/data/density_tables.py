@@ -202,6 +202,16 @@ LOADERS = {'power': power, 'gas': gas, 'hepmass': hepmass, 'miniboone': miniboon
            'bsds300': bsds300}
 
 
+def missing(name, data_dir):
+  """What is not there of a table, and where it comes from; '' where its folder is."""
+  if not str(data_dir):
+    return f'{name} needs the folder `data` of data.tar.gz of {ARCHIVE}'
+  folder, own = pathlib.Path(data_dir).expanduser(), name.replace('bsds', 'BSDS')
+  if (folder / own).is_dir():
+    return ''
+  return f'no folder {own} in {folder}; put the folder `data` of data.tar.gz of {ARCHIVE} there'
+
+
 def load(name, data_dir):
   """The Dataset `name` of `LOADERS`, float32, from the files below `data_dir` (see above).
 

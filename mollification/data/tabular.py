@@ -134,6 +134,18 @@ def fetch(table, path):
     part.write_bytes(content)
 
 
+def missing(name, data_dir):
+  """What is not there of a table, and where it comes from; '' where there is nothing to miss."""
+  table = TABLES[name]
+  which = f'{name}.npy or {table.file}'
+  if not str(data_dir):
+    return f'{name} needs the folder of {which} ({table.url})'
+  folder = pathlib.Path(data_dir).expanduser()
+  if (folder / f'{name}.npy').exists() or (folder / table.file).exists():
+    return ''
+  return f'neither {name}.npy nor {table.file} in {folder}; put one there ({table.url})'
+
+
 def _raw_rows(name, data_dir, download):
   """(float64 rows [N, D], the file they come from)."""
   table = TABLES[name]
@@ -142,8 +154,7 @@ def _raw_rows(name, data_dir, download):
     return read_npy(npy), npy
   if not text.exists():
     if not download:
-      raise FileNotFoundError(f'neither {npy.name} nor {table.file} in {data_dir}; put one there '
-                              f'({table.url}), or set data.download=True.')
+      raise FileNotFoundError(f'{missing(name, data_dir)}, or set data.download=True.')
     fetch(table, text)
   return read_csv(text, table.columns, table.delimiter), text
 
@@ -196,8 +207,8 @@ def load(name, data_dir, *, download=False):
     raise ValueError(f'no table {name!r}; choose one of {sorted(TABLES)}.')
   table = TABLES[name]
   if not str(data_dir):
-    raise ValueError(f'{name} needs data.data_dir, the folder that holds {name}.npy or '
-                     f'{table.file}; with data.download=True it is fetched into it.')
+    raise ValueError(f'{missing(name, data_dir)}: set data.data_dir to it; with data.download=True '
+                     f'{table.file} is fetched into it.')
   rows, source = _raw_rows(name, pathlib.Path(data_dir).expanduser(), download)
   check_shape(name, rows, (table.num_rows, len(table.columns)), source)
   return split_rows(name, rows, source)

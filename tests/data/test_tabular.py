@@ -94,7 +94,8 @@ def test_a_missing_file_names_the_folder_and_the_url(tmp_path, name):
 
 
 def test_a_folder_or_a_name_that_is_missing(tmp_path):
-  with pytest.raises(ValueError, match=r'redwine needs data\.data_dir, the folder'):
+  with pytest.raises(ValueError, match=r'redwine needs the folder of redwine\.npy or winequality'
+                                       r'-red\.csv \(https://.*\): set data\.data_dir'):
     data.load('redwine')
   with pytest.raises(ValueError, match=r"no table 'power'; choose one of \['parkinsons'"):
     tabular.load('power', tmp_path)

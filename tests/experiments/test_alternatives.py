@@ -1,4 +1,6 @@
 """What `experiments.alternatives` trains, how it chooses settings, and what it concludes."""
+import math
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,30 @@ def test_gains_are_mollified_minus_the_other_and_paired():
   assert alternatives_table.row('x', likelihood, mollified, lost).difference.count == 2
   assert 'not finite' in alternatives_table._value('rate_0.1', lost)
   assert alternatives_table.row('x', likelihood, mollified, {0: np.nan, 1: 1., 2: np.inf}) is None
+
+
+def test_sentences_say_against_which_methods_it_is_decided(monkeypatch, tmp_path):
+  figure = alternatives_table.FIGURES[0]
+  mollified = {0: 1., 1: 2., 2: 3.}
+  others = {'vanilla': -1., 'weight_decay': -2., 'ema': 1., 'dropout': None, 'clipping': math.nan}
+
+  def table(root, names):
+    for name in names:
+      yield name, 'mollified', figure, 'half', mollified, mollified
+      for method, shift in others.items():
+        own = {s: v + (shift if shift is not None else (-1)**s) + .01 * s
+               for s, v in mollified.items()}
+        yield name, method, figure, '', own, mollified
+  monkeypatch.setattr(alternatives_table, 'table', table)
+  folder = tmp_path / 'redwine_base'
+  folder.mkdir()
+  (folder / 'time.json').write_text('{"seconds": 240, "core_seconds": 180}')
+  said, times = alternatives_table.sentences(tmp_path, ['redwine'])
+  assert said == (
+    'redwine, log-likelihood, last: mollified training is better than vanilla; weight decay, and '
+    'worse than EMA, and undecided against dropout; clipping.')
+  total = len(alternatives.programs('redwine'))
+  assert times == (f'1 of {total} sweeps, those that were not cut, took 3 minutes of a core.')
+  others = dict.fromkeys(('vanilla', 'dropout'), -1.)
+  assert next(alternatives_table.sentences(tmp_path, ['redwine'])).endswith(
+    'mollified training is better than all.')

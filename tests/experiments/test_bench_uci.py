@@ -1,6 +1,10 @@
 """The bench of sweeps: what it makes of seconds. Nothing is timed here."""
+import json
+
 import pytest
 
+from experiments import report
+from experiments import uci as experiment
 from experiments.bench import flows_tabular, rows, uci
 
 
@@ -11,7 +15,7 @@ def _comparison(a, b):
 
 def test_every_measure_has_a_tiny_form():
   assert uci.SMOKE.keys() == uci.MEASURES.keys() == {
-    'maf_torch', 'realnvp_torch', 'glow_torch', 'maf_flowjax', 'seeds'}
+    'maf_torch', 'realnvp_torch', 'glow_torch', 'maf_flowjax', 'seeds', 'table'}
 
 
 @pytest.mark.parametrize('theirs, missed', [(3., True), (4.2, False)])
@@ -44,3 +48,24 @@ def test_the_cost_of_seeds_is_that_of_a_run(monkeypatch, four, missed):
   assert (cost.value, cost.ratio) == (pytest.approx(four / 4), pytest.approx(8 / four))
   assert cost.missed == missed
   assert (compiled.value, compiled.reference_value) == (pytest.approx(8.), pytest.approx(8.))
+
+
+@pytest.mark.parametrize('seconds, missed', [(6_000, False), (7_200, True)])
+def test_the_clock_of_the_whole_table_is_held_against_its_minutes(tmp_path, monkeypatch, seconds,
+                                                                  missed):
+  clock = {'cells': sorted(experiment.names()), 'workers': 2, 'seconds': seconds,
+           'core_seconds': 10_000}
+  monkeypatch.setattr(uci, 'CLOCK', tmp_path / 'clock.json')
+  uci.CLOCK.write_text(json.dumps(clock))
+  row, = uci.table()
+  assert (row.value, row.ratio, row.missed) == (seconds / 60, 6_600 / seconds, missed)
+  uci.CLOCK.write_text(json.dumps({**clock, 'cells': clock['cells'][:3]}))
+  with pytest.raises(ValueError, match=r'clock\.json is of 3 cells, not of the 9 of the table'):
+    uci.table()
+
+
+def test_the_recorded_row_is_that_of_the_recorded_clock():
+  recorded = [json.loads(line) for line in
+              (report.RESULTS / 'bench/uci.jsonl').read_text().splitlines()]
+  assert [json.loads(rows.as_json(row)) for row in uci.table()] == [
+    row for row in recorded if row['name'] == 'table']

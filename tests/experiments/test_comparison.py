@@ -103,6 +103,6 @@ def test_quantiles_are_students():
   from scipy import stats
   for freedom, quantile in enumerate(comparison.T95[1:], 1):
     assert quantile == pytest.approx(stats.t.ppf(.975, freedom), abs=5e-4)
-  assert comparison._quantile(11) == pytest.approx(stats.t.ppf(.975, 11), abs=3e-3)
-  assert comparison._quantile(1000) == pytest.approx(stats.t.ppf(.975, 1000), abs=1e-3)
+  assert comparison.quantile(11) == pytest.approx(stats.t.ppf(.975, 11), abs=3e-3)
+  assert comparison.quantile(1000) == pytest.approx(stats.t.ppf(.975, 1000), abs=1e-3)
   assert Moments.of([1., 2.]).sem == pytest.approx(.5)

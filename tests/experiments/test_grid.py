@@ -1,13 +1,25 @@
 """Grids: records of another config are refused, and records say which parameters they are of."""
 import json
+import types
 
 import numpy as np
 import pytest
 
-from experiments import alternatives, grid
+from experiments import (
+  alternatives,
+  command,
+  grid,
+  intrinsic_dimension,
+  mechanism,
+  sensitivity,
+  synthetic,
+  uci,
+)
 from mollification.data.dataset import Split
 from mollification.evaluation import records
 from mollification.training import workdir
+
+DIR = '/data'   # no part of an identity
 
 
 class _Data:
@@ -96,3 +108,65 @@ def test_records_say_whether_the_parameters_are_an_average(tmp_path):
   for arm, params in (('vanilla', 'raw'), ('ema_decay_0.99', 'ema')):
     _written(tmp_path, _config(arm), arm)
     assert {r.params for r in records.read_all(tmp_path / arm / '0/records')} == {params}
+
+
+def test_two_records_of_one_metric_are_refused(tmp_path):
+  _written(tmp_path, _config())
+  path = next((tmp_path / 'vanilla/0/records').glob('log_likelihood-*'))
+  assert len(grid.read(tmp_path)) == 1
+  path.with_name('log_likelihood-0.json').write_bytes(path.read_bytes())
+  with pytest.raises(ValueError, match='vanilla/0/records holds more than one record of a metric'):
+    grid.read(tmp_path)
+
+
+def test_all_tables_are_looked_for_before_anything_is_trained(tmp_path, monkeypatch):
+  monkeypatch.setattr(grid.cells, 'run', lambda *args, **options: pytest.fail('it was trained'))
+  (tmp_path / 'redwine.npy').touch()
+  cells = lambda folder: [uci.cell(tmp_path / 'runs', name, 2, folder) for name in (
+    'redwine_maf', 'parkinsons_maf', 'parkinsons_glow', 'power_maf')]
+  with pytest.raises(FileNotFoundError, match=(
+      rf'^neither parkinsons\.npy nor parkinsons_updrs\.data in {tmp_path}; put one there '
+      rf'\(https://archive.*/parkinsons_updrs\.data\); no folder power in {tmp_path}; .*zenodo.*'
+      r'Name the folder with --data_dir=DIR; nothing is trained before')):
+    grid.run(cells(str(tmp_path)), tmp_path, 1)
+  with pytest.raises(FileNotFoundError, match=(
+      r'redwine needs the folder of redwine\.npy or winequality-red\.csv \(https://archive.*'
+      r'power needs the folder `data` of data\.tar\.gz of https://zenodo.*--data_dir=DIR')):
+    grid.run(cells(''), tmp_path, 1)
+
+
+def test_nothing_is_asked_of_data_that_need_no_file():
+  grid.check_files([grid.Cell('cell', None, {('vanilla', 0): _config()})])
+
+
+def test_smoke_runs_have_a_folder_of_their_own(monkeypatch):
+  for smoke, given, place, folder in (
+      (True, False, 'runs/uci', 'runs/uci_smoke'), (False, False, 'runs/uci', 'runs/uci'),
+      (True, True, 'mine', 'mine'), (True, False, 'runs/images', 'runs/images')):
+    values = {'workdir': types.SimpleNamespace(present=given)}
+    fake = types.SimpleNamespace(smoke=smoke, workdir=place)
+    monkeypatch.setattr(command, 'FLAGS', type('Flags', (), {
+      '__getitem__': lambda self, name, values=values: values[name], **vars(fake)})())
+    assert str(command._folder()) == folder
+
+
+@pytest.mark.slow
+def test_committed_records_are_of_todays_configs():
+  """Of all six experiments: else a figure on the page is of other runs than the command's."""
+  made = {'uci': (uci, lambda name, arm, seed: uci._config(name, uci.ARMS[arm], seed, DIR, False)),
+          'synthetic': (synthetic, lambda name, arm, seed: synthetic.config_of(
+            name, synthetic.ARMS[arm], seed)),
+          'sensitivity': (sensitivity, lambda name, arm, seed: sensitivity.config_of(
+            name.removesuffix('_fresh'), arm, seed, DIR)),
+          'mechanism': (mechanism, mechanism.config_of),
+          'intrinsic_dimension': (intrinsic_dimension, intrinsic_dimension.config_of),
+          'alternatives': (alternatives, lambda name, arm, seed: alternatives.config_of(
+            next(data for data in alternatives.DATA if name.startswith(data)), arm, seed, DIR))}
+  count = 0
+  for experiment, config_of in made.values():
+    for folder in sorted(experiment.RESULTS.glob('*/*/*/records')):
+      name, arm, seed = folder.parts[-4:-1]
+      wanted = workdir.identity(config_of(name, arm, int(seed)).to_dict())
+      assert {r.config_sha256 for r in records.read_all(folder)} == {wanted}, folder
+      count += 1
+  assert count > 500

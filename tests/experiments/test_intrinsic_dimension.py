@@ -23,7 +23,7 @@ def test_a_cell_is_of_the_data_that_its_name_says():
 
 
 def test_samples_are_judged_by_mmd_and_distance(monkeypatch):
-  law, test = intrinsic_dimension._held_out('plane_2')
+  law, test = intrinsic_dimension.held_out('plane_2')
   good = law.sample(np.random.default_rng(5), len(test))
   normal = law._arrays[0][:, -1].astype(np.float32)
   broken = good.copy()
@@ -69,3 +69,17 @@ def test_the_best_schedule_is_best_in_the_direction_of_its_metric():
     assert intrinsic_dimension_table.best(metric, compared) == top
   assert compared['half'].difference.mean == pytest.approx(1.)
   assert compared['half'].verdict == 'better'
+
+
+def test_data_have_a_distance_of_their_own_that_stands_beside_that_of_samples(monkeypatch):
+  law, test = intrinsic_dimension.held_out('noisy_4')
+  own = intrinsic_dimension_table.data_distance('noisy_4')
+  assert own == pytest.approx(np.sqrt(np.mean(law.distance(test)**2)))
+  assert .4 < own < .6
+  assert intrinsic_dimension_table.data_distance('plane_2') == pytest.approx(0., abs=1e-5)
+  found = intrinsic_dimension.derive('noisy_4', {'samples': test[None]})
+  assert found['off_manifold'][0] == pytest.approx(own)
+  monkeypatch.setattr(intrinsic_dimension_table, 'rows', lambda root, names: [])
+  said = next(intrinsic_dimension_table.sentences('', ['plane_2', 'noisy_4']))
+  assert f'by d = 4 {own:.3f} (root mean square): less than that' in said
+  assert 'upper bound' in said

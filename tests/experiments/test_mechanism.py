@@ -6,6 +6,7 @@ import pytest
 
 from experiments import mechanism, mechanism_table, sharpness
 from mollification import build, check
+from tests.experiments import grid_records
 
 
 def _symmetric(eigenvalues, seed=0):
@@ -81,3 +82,56 @@ def test_a_fresh_start_is_vanilla_at_half_and_marks_are_of_paired_differences():
   assert found == {'vanilla': False, 'rising': True, 'shuffled': False, 'abrupt': False,
                    'fresh start': True}
   assert rows['rising'].difference.mean == pytest.approx(-1., abs=.05)
+
+
+@pytest.fixture
+def root(tmp_path):
+  """One density, three seeds, four evaluations; an arm's figures are as `_run` says."""
+  for arm in mechanism.ARMS:
+    for seed in range(3):
+      grid_records.write(tmp_path / 'two_gaussians' / arm / str(seed), seed,
+                         **_run(arm, 1 + .1 * (seed - 1)))
+  return tmp_path
+
+
+def _run(arm, by):
+  """Gradients halve in the mollified phase, sharpness is a tenth; the abrupt arm ends worst."""
+  early = {'mollified': .5}.get(arm, 1.) * by
+  return {'test': [-3., -2., -2., {'abrupt': -2.}.get(arm, -1.) * by],
+          'validation': [-3., -2., -2., -1.], 'mmd2': [.1, .1, .1, {'vanilla': .2}.get(arm, .1)],
+          'score_error_low': [1., 1., 1., {'rising': .1, 'mollified': 10.}.get(arm, 10.)],
+          'share_far': .1, 'gradient_on': [early, early, by, by],
+          'gradient_low': [2 * early, 2 * early, by, by], 'sharpness': [
+            .1 if arm == 'mollified' else 1., .1 if arm == 'mollified' else 1., 1., 1.],
+          'sharpness_quarter': 1., 'sharpness_noise': 1.}
+
+
+def test_sentences_give_ratios_their_interval_and_say_what_is_remembered(root):
+  ratios, memory = mechanism_table.sentences(root, ['two_gaussians'])
+  assert ratios.startswith('Question 6, gradient and landscape, two_gaussians: mollified over')
+  assert ('norm of the score on data 0.50 (log10 -0.301 ± 0.000, decided) and 1.00 (log10 +0.000 ± '
+          '0.000);') in ratios
+  assert 'sharpness on clean data 0.10 (log10 -1.000 ± 0.000, decided) and 1.00' in ratios
+  assert memory == (
+    'two_gaussians: falling levels at the end: in test log-likelihood (nats) it is better than '
+    'abrupt, better than fresh start; in log10 error of the score, rare it is worse than rising, '
+    'worse than fresh start; in MMD² it is better than vanilla.')
+
+
+def test_ratios_are_medians_over_the_phase_and_their_intervals_are_students():
+  curve = lambda *values: np.array(values)
+  found = {'sharpness': {
+    'vanilla': {seed: curve(1., 1., 1.) for seed in range(3)},
+    'mollified': {0: curve(.1, 5., .1), 1: curve(.01, .01, 9.), 2: curve(.001, 7., .001)}}}
+  row = mechanism_table.ratio(found, 'sharpness', slice(0, 3))
+  assert row.difference.mean == pytest.approx(-2.)
+  assert row.interval == pytest.approx(4.303 / 3**.5)
+  assert not mechanism_table.decided(row)
+
+
+def test_errors_of_the_score_are_compared_by_their_log10():
+  arms = {arm: {0: np.array([1., 100., 5., 1000.])} for arm in mechanism.ARMS}
+  found = mechanism_table.ends('score_error_low', arms)
+  assert found['mollified'] == {0: pytest.approx(3.)}
+  assert found['fresh start'] == {0: pytest.approx(2.)}
+  assert mechanism_table.ends('gradient_low', arms)['vanilla'] == {0: 1000.}

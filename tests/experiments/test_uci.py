@@ -1,11 +1,18 @@
 """The cells of the UCI experiment: the paper's nine by default, those of large tables by name."""
+import json
 import math
+import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from configs import uci as protocol
 from experiments import uci
 from mollification.data import density_tables
+
+ROOT = pathlib.Path(__file__).parents[2]
+UCI = ROOT.parent / 'shared/data/uci'
 
 
 def test_the_default_is_the_nine_of_the_paper(tmp_path):
@@ -39,3 +46,19 @@ def test_an_epoch_of_a_config_is_one_of_its_data():
       assert rows == sizes[name] - sizes[name] // 10
     elif name == 'bsds300':
       assert rows == sizes[name]
+
+
+@pytest.mark.slow
+def test_the_whole_command_runs_in_small(tmp_path):
+  """All nine cells, both arms; how long it takes is the bench's matter."""
+  if not UCI.is_dir():
+    pytest.skip(f'no UCI tables in {UCI}')
+  done = subprocess.run([sys.executable, '-m', 'experiments.uci', '--smoke', f'--data_dir={UCI}',
+                         f'--workdir={tmp_path}'], cwd=ROOT, capture_output=True, text=True,
+                        check=False)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert len(list(tmp_path.glob('*/*/*/records'))) == 9 * 2 * 2
+  table = (tmp_path / 'table.csv').read_text().splitlines()
+  assert len(table) == 1 + 9 * 2 * 3
+  clock = json.loads((tmp_path / 'clock.json').read_text())
+  assert clock['cells'] == sorted(uci.names())

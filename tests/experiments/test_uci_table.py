@@ -11,7 +11,7 @@ def _found(vanilla, mollified, sem=.3, n=489):
   """The records of one cell, of the same value at every selection."""
   record = lambda value: types.SimpleNamespace(
     value=value, standard_error=sem if value > -20 else -value - 10, n=n,
-    extra={'curves': {'test': [-20., value]}})
+    extra={'curves': {'test': [-20., value], 'updates_between': 200}, 'evaluation': 1})
   runs = {(arm, seed): {selection: record(value) for selection in grid.SELECTIONS}
           for arm, values in (('vanilla', vanilla), ('mollified', mollified))
           for seed, value in enumerate(values)}
@@ -79,3 +79,52 @@ def test_one_row_that_takes_a_run_down_is_named_and_many_are_not():
   # Four rows: half the standard error.
   found['whitewine', 'maf']['mollified', 2]['validation'].standard_error = 9.35
   assert not list(uci_table.outliers(found))
+
+
+def _redwine(vanilla, mollified):
+  return {('redwine', flow): cell for flow in ('maf', 'realnvp', 'glow')
+          for cell in _found(vanilla, mollified).values()}
+
+
+def test_agreement_of_many_seeds_and_of_arms_without_an_sd():
+  many = uci_table.agreement(_redwine([-14. - i for i in range(12)], [-11. - i for i in range(12)]))
+  assert f'One more run of 12 would be within {2.2 * (1 + 1 / 12)**.5:.1f} sd' in many
+  assert 'Left out' not in many
+  for vanilla in ([math.nan, -math.inf, math.nan], [math.nan, -14., -math.inf]):
+    found = _redwine(vanilla, [-11., -12., -13.])
+    said = uci_table.agreement(found)
+    assert said.startswith('Of the 3 runs of the released code')
+    assert said.endswith('Left out, as fewer than two of our seeds are finite: maf, vanilla; '
+                         'realnvp, vanilla; glow, vanilla.')
+    assert 'nan' not in said
+    last = dict(zip(uci_table.HEADER, next(uci_table.lines(found))))
+    assert last['released, in our sd'] == 'no sd, +0.3'
+  none = uci_table.agreement(_redwine([math.nan] * 2, [math.nan] * 2))
+  assert none.startswith('Left out, as fewer than two')
+
+
+def test_where_validation_is_best_and_whom_few_looks_favour():
+  found = _found([-10., -10.], [-11., -11.])
+  for (arm, seed), records in found['whitewine', 'maf'].items():
+    at = {'vanilla': [0, 1], 'mollified': [4, 5]}[arm][seed]
+    curve = [-9. - (2. if arm == 'vanilla' else .5) * abs(i - at) for i in range(6)]
+    records['validation'].extra = {'evaluation': at}
+    records['last'].extra = {'curves': {'test': curve, 'validation': curve}}
+  assert uci_table.peaks(found).splitlines()[-1] == '| whitewine | maf | 1, 2 | 5, 6 | 6 |'
+  said = uci_table.coarseness(found)
+  text = ('{} training is at its best within the first third of the evaluations in {} of 2 runs, '
+          'where one evaluation earlier or later costs {} nats').format
+  assert text('vanilla', 2, '2.00') in said
+  assert text('mollified', 0, '0.50') in said
+
+
+def test_the_figure_counts_the_epochs_that_were_trained(monkeypatch):
+  """Two evaluations of 200 updates are of 5 and 10 epochs of 40, not of 75 and 150."""
+  drawn = []
+  axis = types.SimpleNamespace(
+    plot=lambda epochs, *args, **options: drawn.append(list(epochs)), set_ylim=lambda *args: None,
+    fill_between=lambda *args, **options: None, get_ylim=lambda: (0., 1.),
+    legend=lambda **options: None)
+  (name, runs), = _found([-10.] * 2, [-11.] * 2).items()
+  uci_table._panel(axis, runs, uci_table._epoch(*name))
+  assert drawn == [[5., 10.]] * 2

@@ -1,0 +1,50 @@
+"""Grids end with 75 after a signal; one tiny cell from training to its table."""
+import pytest
+
+from experiments import comparison, grid, mechanism
+from mollification.training import preemption
+
+
+def test_grid_run_exits_with_75_after_a_signal(tmp_path, monkeypatch, capsys):
+  cell = grid.Cell('cell', tmp_path / 'cell', {
+    ('vanilla', 0): mechanism.config_of('two_gaussians', 'vanilla', 0, smoke=True)})
+
+  def stopped(*args, **options):
+    raise grid.cells.Stopped
+  monkeypatch.setattr(grid.cells, 'run', stopped)
+  with pytest.raises(SystemExit) as left:
+    grid.run([cell], tmp_path, 1)
+  assert left.value.code == preemption.EXIT_STATUS
+  assert 'the same command goes on from here' in capsys.readouterr().out
+  assert not (tmp_path / 'clock.json').exists()
+
+
+def test_a_tiny_cell_from_training_to_its_table(tmp_path):
+  """Two arms of one seed, as the command makes them but for fewer points and updates."""
+  arms = {arm: mechanism.config_of('two_gaussians', arm, 0, smoke=True)
+          for arm in ('vanilla', 'mollified')}
+  for config in arms.values():
+    config.total_steps, config.model.num_blocks, config.model.hidden = 20, 1, 4
+    config.data.num_train = config.data.num_validation = config.data.num_test = 128
+    config.batch_size = 32
+  cell = grid.Cell('cell', tmp_path / 'cell', {(arm, 0): config for arm, config in arms.items()},
+                   keep=('loss',))
+  assert grid.missing(cell)
+  taken = grid.train(cell)
+  assert set(taken) == {'seconds', 'core_seconds'}
+  assert not grid.missing(cell)
+  found = grid.read(cell.folder)
+  assert set(found) == {('vanilla', 0), ('mollified', 0)}
+  for run in found.values():
+    assert run['last'].step == 20
+    assert len(run['last'].extra['curves']['test']) == 2
+    assert run['oracle'].value >= run['last'].value
+  row, = comparison.compare([figure for figure, _ in comparison.read(tmp_path)
+                             if figure.metric == 'log_likelihood'])
+  assert row.vanilla.mean == found['vanilla', 0]['last'].value
+  assert row.difference.count == 1
+  # What is kept is looked for, too, and is made again from what is saved.
+  (cell.folder / 'vanilla/0/observed.npz').unlink()
+  assert grid.missing(cell)
+  assert grid.train(cell) is None
+  assert not grid.missing(cell)
