@@ -42,7 +42,8 @@ def test_xla_has_the_switches_before_it_compiles_anything_and_programs_of_cpus_s
   assert switches == dict.fromkeys(names, 'true')
   switches, others = _smoke_run(tmp_path / 'without')
   assert 'true' not in switches.values()
-  assert programs and programs == others
+  assert programs
+  assert programs == others
 
 
 @pytest.mark.parametrize('given, expected', [
