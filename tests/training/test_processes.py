@@ -216,9 +216,12 @@ def test_signals_before_the_first_update_of_several_processes(asked, pause, tmp_
   seconds = time.monotonic() - begun
   record_property('seconds from signal to exit', f'{seconds:.1f}')
   assert seconds < 120   # what README's recipes give
-  assert not (tmp_path / 'checkpoints').exists()
+  # One of several goes on for seconds; where it comes to the first update by then, all save.
+  saved = list((tmp_path / 'checkpoints').glob('*[0-9]'))
   for process, (status, _, errors) in enumerate(ended):
-    if process in asked:
+    if saved:
+      assert status == 75
+    elif process in asked:
       assert status == 75
       assert 'there was nothing new to save' in errors
     else:
