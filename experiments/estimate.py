@@ -68,18 +68,29 @@ def of_config(config, passes=1, spec=None):
   As the devices of this process would share it: ValueError where they do not divide the batch.
   A FLOP of a product of precision 'highest' counts as `passes` FLOPs.
   """
+  update, shapes = update_of(config, spec)
+  devices = jax.local_device_count()
+  compiled = update.lower(*shapes).compile()
+  return Cost(parameters_of(shapes[0]),
+              devices * matmul_flops(jax.make_jaxpr(update)(*shapes), passes), memory_of(compiled),
+              config.total_steps, devices, devices * compiled.cost_analysis()['flops'])
+
+
+def update_of(config, spec=None):
+  """(the mapped update, shapes of its arguments) of a config, as `of_config` takes them."""
   event_shape, dtype, levels = spec = spec or data.spec(config.data.name)
-  state = _state(config, spec)
   update = parallel.pmap_step(build.train_step(config, event_shape, levels))
   devices = jax.local_device_count()
   parallel.check_batch_size(config.batch_size, devices)
   split = jax.ShapeDtypeStruct((devices, config.batch_size // devices, *event_shape), dtype)
   key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
-  shapes = state, split, key, jax.ShapeDtypeStruct((), jnp.float32), None, None
-  compiled = update.lower(*shapes).compile()
-  return Cost(sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-              devices * matmul_flops(jax.make_jaxpr(update)(*shapes), passes), memory_of(compiled),
-              config.total_steps, devices, devices * compiled.cost_analysis()['flops'])
+  level = jax.ShapeDtypeStruct((), jnp.float32)
+  return update, (_state(config, spec), split, key, level, None, None)
+
+
+def parameters_of(state):
+  """Parameters of a training state."""
+  return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
 def memory_of(compiled):
@@ -138,7 +149,7 @@ def matmul_flops(jaxpr, passes=1):
     if eqn.primitive.name in _FLOPS:
       total += _FLOPS[eqn.primitive.name](eqn) * (passes if _is_highest(eqn) else 1)
       continue
-    inner = [matmul_flops(j, passes) for j in _jaxprs(eqn.params)]
+    inner = [matmul_flops(j, passes) for j in inner_jaxprs(eqn.params)]
     times = eqn.params['length'] if eqn.primitive.name == 'scan' else 1
     total += times * (max(inner, default=0) if eqn.primitive.name == 'cond' else sum(inner))
   return total
@@ -149,7 +160,8 @@ def _is_highest(eqn):
   return jax.lax.Precision.HIGHEST in (precision if isinstance(precision, tuple) else (precision,))
 
 
-def _jaxprs(params):
+def inner_jaxprs(params):
+  """The jaxprs that an equation with these parameters runs: of a loop, of branches, of a call."""
   for value in params.values():
     for item in value if isinstance(value, (tuple, list)) else (value,):
       if isinstance(item, (core.Jaxpr, core.ClosedJaxpr)):

@@ -3,16 +3,14 @@
   python -m experiments.reliability REPORT.xml...
 
 Reports are those of `pytest --junitxml=REPORT.xml`; of each test that recorded figures they go into
-experiments/results/reliability.json, in the place of what it found before, with `run`: the day, the
-commit that is checked out, and the versions of jax and orbax. Figures of tests of other things are
-passed over. Tests that failed are left out and named, and the exit status is 1.
+experiments/results/reliability.json, in the place of what it found before, with `run`: the day, and
+the commit and the versions of jax and orbax that the report is of. Figures of tests of other things
+are passed over. Tests that failed are left out and named, and the exit status is 1.
 """
 import datetime
-import importlib.metadata
 import json
 import pathlib
 import re
-import subprocess
 import sys
 from xml.etree import ElementTree
 
@@ -46,12 +44,15 @@ def _rounded(text):
 
 
 def run_of(path):
-  """'day, commit, jax version, orbax version' of a report: the day is its own, the rest is here."""
-  day = datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()
-  commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=RESULTS.parent,
-                          capture_output=True, text=True, check=True).stdout.strip()
-  jax, orbax = map(importlib.metadata.version, ('jax', 'orbax-checkpoint'))
-  return f'{day}, {commit}, jax {jax}, orbax {orbax}'
+  """'day, commit, jax version, orbax version' of a report; '' of one that does not say what it ran.
+
+  What ran is stamped when the tests begin (tests/conftest.py), with -dirty where files differed
+  from the commit; the day is that of the file.
+  """
+  stamp = ElementTree.parse(path).find('.//testsuite/properties/property[@name="run"]')
+  if stamp is None:
+    return ''
+  return f'{datetime.date.fromtimestamp(path.stat().st_mtime).isoformat()}, {stamp.get("value")}'
 
 
 def record(paths, results=RESULTS):
@@ -59,7 +60,8 @@ def record(paths, results=RESULTS):
   tests, failed = json.loads(results.read_text()) if results.exists() else {}, []
   for path in map(pathlib.Path, paths):
     new, lost = found(path)
-    tests |= {name: figures | {'run': run_of(path)} for name, figures in new.items()}
+    stamp = {'run': run} if (run := run_of(path)) else {}
+    tests |= {name: figures | stamp for name, figures in new.items()}
     failed += lost
   results.write_text(json.dumps(dict(sorted(tests.items())), indent=1) + '\n')
   return failed

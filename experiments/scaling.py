@@ -3,22 +3,26 @@
   python -m experiments.scaling [--cells=vae,...] [--record]
 
 Each device takes the published batch, so that n devices train on n times as many images (weak
-scaling). An update is the compiled program's FLOPs at a stated share of the data sheet's peak, then
-an all-reduce of the gradients, in float32, which nothing hides:
+scaling). An update is the program's FLOPs at a stated share of the data sheet's peak, and its
+all-reduces, which nothing hides:
 
-  t(n) = F / (u peak) + 2 (n - 1)/n 4P / B(n) + 2 log2(n) a(n),   efficiency = t(1) / t(n)
+  t(n) = F / (u peak) + 2 (n - 1)/n S / B(n) + 2 C log2(n) a(n),   efficiency = t(1) / t(n)
 
-with P parameters, F FLOPs, and the bandwidth B and latency a of the slowest link that n devices
-share (Thakur et al. 2005, Optimization of collective communication operations in MPICH: ring for
-bytes, tree for latency). --record writes the counts, of the CIFAR-10 configs, to
-experiments/results/scaling.json.
+with F FLOPs, S bytes that are summed, nearly all of them gradients in float32, C all-reduces of
+which each waits for the one before (collectives.py: four of each BatchNorm, whose statistics are
+those of the whole batch, and one of all gradients), and the bandwidth B and latency a of the
+slowest link that n devices share (Thakur et al. 2005, Optimization of collective communication
+operations in MPICH: ring for bytes, tree for latency). --record writes the counts, of the traced
+updates of the CIFAR-10 configs, to experiments/results/scaling.json.
 """
 import importlib
 import json
 import math
 import pathlib
 
-from experiments import command, comparison, estimate
+import jax
+
+from experiments import collectives, command, comparison, estimate
 
 FLAGS = command.FLAGS
 MODELS = ('vae', 'glow', 'realnvp')
@@ -37,41 +41,49 @@ def run(root):
   del root
   found = {}
   for model in command.chosen_cells(MODELS):
-    cost = estimate.of_config(importlib.import_module(f'configs.cifar10_{model}').get_config())
-    found[model] = {'parameters': cost.parameters, 'flops': cost.flops}
+    found[model] = counts(importlib.import_module(f'configs.cifar10_{model}').get_config())
   if FLAGS.record:
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps(known | found, indent=1, sort_keys=True) + '\n')
   print(table(found))
 
 
-def seconds(parameters, flops, n):
-  """(of compute, of the all-reduce) of an update on n devices."""
-  compute = flops / (UTILISATION * estimate.ACCELERATORS['a100'].flops)
+def counts(config):
+  """What the model knows of a config's update."""
+  update, shapes = estimate.update_of(config)
+  jaxpr = jax.make_jaxpr(update)(*shapes)
+  return {'parameters': estimate.parameters_of(shapes[0]),
+          'flops': jax.local_device_count() * estimate.matmul_flops(jaxpr),
+          'bytes': collectives.sent(jaxpr), 'collectives': collectives.rounds(jaxpr)}
+
+
+def seconds(counts, n):
+  """(of compute, of the bytes of all-reduces, of their latency) of an update on n devices."""
+  compute = counts['flops'] / (UTILISATION * estimate.ACCELERATORS['a100'].flops)
   if n == 1:
-    return compute, 0.
+    return compute, 0., 0.
   bandwidth, latency = IN_HOST if n <= HOST else ACROSS
-  return compute, 2 * (n - 1) / n * 4 * parameters / bandwidth + 2 * math.log2(n) * latency
+  return (compute, 2 * (n - 1) / n * counts['bytes'] / bandwidth,
+          2 * counts['collectives'] * math.log2(n) * latency)
 
 
-def efficiency(parameters, flops, n):
+def efficiency(counts, n):
   """Time of an update on one device over that on n, each with the same batch."""
-  compute, reduce = seconds(parameters, flops, n)
-  return compute / (compute + reduce)
+  return seconds(counts, n)[0] / sum(seconds(counts, n))
 
 
 def table(found):
   """The table for a page, of {model: counts}."""
-  lines = [('model', 'sent and received by each device', 'compute', *(
-    f'all-reduce, efficiency on {n}' for n in COUNTS[1:]))]
+  lines = [('model', 'sent and received by each device', 'all-reduces, one after another',
+            'compute', *(f'bytes + latency, efficiency on {n}' for n in COUNTS[1:]))]
   lines.append(('---',) * len(lines[0]))
   for model, counts in found.items():
     cells = []
     for n in COUNTS[1:]:
-      compute, reduce = seconds(counts['parameters'], counts['flops'], n)
-      cells.append(f'{reduce * 1e3:.1f} ms, {compute / (compute + reduce):.1%}')
-    lines.append((model, f'{8 * counts["parameters"] / 1e6:,.0f} MB', f'{compute * 1e3:.0f} ms',
-                  *cells))
+      compute, sending, waiting = seconds(counts, n)
+      cells.append(f'{sending * 1e3:.1f} + {waiting * 1e3:.1f} ms, {efficiency(counts, n):.1%}')
+    lines.append((model, f'{2 * counts["bytes"] / 1e6:,.0f} MB', f'{counts["collectives"]:,}',
+                  f'{compute * 1e3:.0f} ms', *cells))
   return comparison.as_markdown(lines)
 
 

@@ -74,10 +74,14 @@ def one_line_errors(debug=False):
 
 
 def _is_of_devices(error):
-  """Whether what several processes do together failed: nobody's mistake, and a traceback helps."""
+  """Whether what several processes do together failed: nobody's mistake, and a traceback helps.
+
+  JAX says so by its own error, or by a ValueError that begins with the code of XLA's status.
+  """
   jax = sys.modules.get('jax')
-  return (jax is not None and isinstance(error, jax.errors.JaxRuntimeError)
-          and jax.process_count() > 1)
+  return (jax is not None and jax.process_count() > 1
+          and (isinstance(error, jax.errors.JaxRuntimeError)
+               or re.match('[A-Z_]+: ', str(error)) is not None))
 
 
 def _one_line_warning(message, *args, **kwargs):

@@ -7,6 +7,7 @@ The same command again resumes. Exit status: 0 finished, 75 pre-empted (saved; r
 mistake in the command or its data, 3 diverged, 1 with a traceback anything else.
 """
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -32,25 +33,34 @@ _DEBUG = flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one lin
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
-def main(argv):
-  """Build the run, train it in its workdir, say how it ended."""
+def run():
+  """The binary. Signals are heard from before its flags are read.
+
+  The file of a config imports jax and flax, which takes seconds and from a cold disk a minute.
+  """
+  with preemption.Preemption() as stop:
+    app.run(functools.partial(main, stop=stop), flags_parser=cli.parse_flags)
+
+
+def main(argv, stop):
+  """Build the run, train it in its workdir until `stop` asks to leave, say how it ended."""
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
   logging.set_verbosity(logging.ERROR)   # TFDS and Orbax log much that is no trouble
-  _train(cli.config_of(_CONFIG), _WORKDIR.value)
+  _train(cli.config_of(_CONFIG), _WORKDIR.value, stop)
 
 
-def _train(config, folder):
-  # Heavy imports come after the flags: --help and a misspelt key answer at once; and after somebody
-  # listens for signals: from a cold disk they take a minute.
+def _train(config, folder, stop):
+  # Heavy imports come after the flags: --help and a misspelt key answer at once.
   with contextlib.ExitStack() as stack:
-    stop = stack.enter_context(preemption.Preemption())
     stack.enter_context(processes.not_waited_for())
     with cli.one_line_errors(_DEBUG.value):
       deterministic.apply()   # before anything starts a device
       from mollification import build, check, parallel
       from mollification.training import loop, workdir
+      stop.among(*processes.told())
       processes.join()
+      stop.among(parallel.several(), parallel.is_first())
       config = build.smoke(config) if _SMOKE.value else config
       check.check_same(config)
       with parallel.together():
@@ -73,7 +83,8 @@ def _train(config, folder):
     except KeyboardInterrupt:   # a second Ctrl-C: Python's way out would wait for a save under way
       os._exit(128 + signal.SIGINT)
     except BaseException:
-      _leave_others()
+      if not stop.leaving:
+        _leave_others()
       raise
   step = int(outcome.state.step)
   if parallel.is_first():
@@ -98,4 +109,4 @@ def _leave_others():
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=cli.parse_flags)
+  run()

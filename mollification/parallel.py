@@ -66,6 +66,11 @@ def is_first():
   return jax.process_index() == 0
 
 
+def several():
+  """Whether this process is one of several."""
+  return jax.process_count() > 1
+
+
 def share(count):
   """The slice of `count` rows that is this process's to work on: blocks of equal size, in order."""
   size = -(-count // jax.process_count())

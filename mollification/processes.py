@@ -72,6 +72,16 @@ def join():
   parallel.check_same('number of devices', jax.local_device_count())
 
 
+def told():
+  """(whether this is to be one of several processes, whether it may be their first) by the flags.
+
+  Before they are joined, when nobody knows more.
+  """
+  given = _given()
+  several = _DISTRIBUTED.value == 'auto' or given.get('num_processes', 1) > 1
+  return several, several and given.get('process_id', 0) == 0
+
+
 @contextlib.contextmanager
 def not_waited_for():
   """Of several processes, one that leaves this context by an error soon ends, and with it all.

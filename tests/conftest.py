@@ -1,7 +1,12 @@
 """Strict modes for all tests: four CPU devices, no silent rank promotion, no key used twice."""
 import gc
+import importlib.metadata
 import os
+import pathlib
+import subprocess
 import tempfile
+
+import pytest
 
 from tests.flags import xla_flags
 
@@ -21,6 +26,17 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
 jax.config.update('jax_disable_most_optimizations', True)
 # What is traced stays in JAX's caches: looking through it for garbage took a tenth of the time.
 gc.set_threshold(50_000, 20, 50)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _report_says_what_ran(request, record_testsuite_property):
+  """Commit and versions, as they are when the tests begin, where a report is written."""
+  if request.config.getoption('xmlpath', None):
+    described = subprocess.run(['git', 'describe', '--always', '--dirty'], check=False,
+                               cwd=pathlib.Path(__file__).parent, capture_output=True, text=True)
+    jax_version, orbax = map(importlib.metadata.version, ('jax', 'orbax-checkpoint'))
+    commit = described.stdout.strip() or 'no commit'
+    record_testsuite_property('run', f'{commit}, jax {jax_version}, orbax {orbax}')
 
 
 _SECONDS = {}

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+import mollification
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'mollification'
 MODULES = sorted(PACKAGE.rglob('*.py'))
@@ -189,10 +191,30 @@ def test_imports_by_name_are_seen():
 
 
 def test_base_import_needs_jax_and_numpy_alone():
-  code = ('import sys, jax, numpy; before = set(sys.modules); import mollification; '
+  code = ('import sys, jax, numpy; before = set(sys.modules); from mollification import *; '
           'print(sorted({m.split(".")[0] for m in set(sys.modules) - before}))')
   out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert ast.literal_eval(out.stdout) == ['mollification']
+
+
+def test_names_of_the_package_are_imported_when_they_are_asked_for():
+  """Binaries hear signals before jax is imported."""
+  code = ('import sys, mollification; print("jax" in sys.modules, "numpy" in sys.modules); '
+          'from mollification import curricula, mollify, schedules; '
+          'print(mollification.mollifiers.gaussian is mollify, curricula.__name__); '
+          'print(set(mollification.__all__) - set(dir(mollification)))')
+  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert out.stdout.split('\n')[:3] == [
+    'False False', 'True mollification.curricula', 'set()']
+  with pytest.raises(AttributeError, match="no attribute 'molify'"):
+    mollification.molify  # noqa: B018
+
+
+def test_the_training_binary_listens_before_it_imports_what_takes_long():
+  code = ('import sys; from mollification import main; '
+          'print([name for name in ("jax", "numpy", "flax", "scipy") if name in sys.modules])')
+  out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+  assert out.stdout == '[]\n'
 
 
 def test_the_one_line_runs_without_the_extras():

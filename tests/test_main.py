@@ -1,5 +1,6 @@
 """The training binary: what it refuses, one-line errors, exit status, what it says."""
 import contextlib
+import functools
 import pathlib
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mollification import build, main, measure, parallel
-from mollification.training import loop, workdir
+from mollification.training import loop, preemption, workdir
 from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -26,8 +27,9 @@ def train_in_process(monkeypatch):
   monkeypatch.setattr(main, '_SMOKE', types.SimpleNamespace(value=False))
   monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=True))
   monkeypatch.setattr(main.processes, 'join', lambda: None)
+  monkeypatch.setattr(main.processes, 'told', lambda: (False, False))
   monkeypatch.setattr(main.deterministic, 'apply', lambda: None)
-  return main._train
+  return functools.partial(main._train, stop=preemption.Stop())
 
 
 def test_other_data_under_the_same_name_are_refused(tmp_path, train_in_process):

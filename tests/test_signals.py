@@ -8,19 +8,17 @@ from mollification import metrics
 from tests import several
 
 GRACE = 15   # seconds from a signal to the end: what GKE gives a Spot node
-_TRAIN = ('from absl import app\n'
-          'from mollification import cli, main\n'
-          'app.run(main.main, flags_parser=cli.parse_flags)\n')
+_TRAIN = 'from mollification import main\nmain.run()\n'
 # A disk that never ends to write: the digest of a checkpoint is the last part of it.
 _HANGING_DISK = ('import asyncio\n'
                  'from mollification.training import checkpoint\n'
                  'checkpoint._DigestHandler._write = lambda *args: asyncio.sleep(10**6)\n'
                  f'{_TRAIN}')
-# The first of the heavy imports lasts.
+# A heavy import lasts: jax's, and flax's by the file of a config, come before those of the binary.
 _COLD_DISK = ('import pathlib, sys, time\n'
               'class Cold:\n'
               '  def find_spec(self, name, path, target=None):\n'
-              "    if name == 'mollification.build':\n"
+              "    if name == {!r}:\n"
               '      pathlib.Path({!r}).touch()\n'
               '      time.sleep(100)\n'
               'sys.meta_path.insert(0, Cold())\n'
@@ -52,10 +50,13 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
   assert steps == list(range(10, 1501, 10))
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT], ids=str)
-def test_a_signal_is_heard_while_the_binary_imports(number, tmp_path):
+@pytest.mark.parametrize('number, module', [
+  (signal.SIGTERM, 'jax'), (signal.SIGINT, 'jax'), (signal.SIGTERM, 'flax'),
+  (signal.SIGTERM, 'mollification.build')])
+def test_a_signal_is_heard_while_the_binary_imports(number, module, tmp_path):
   """From a cold disk that takes a minute; SLURM requeues by the status."""
-  command = ['-c', _COLD_DISK.format(str(tmp_path / 'begun')), *several.long_run(tmp_path)[2:]]
+  command = ['-c', _COLD_DISK.format(module, str(tmp_path / 'begun')),
+             *several.long_run(tmp_path)[2:]]
   with several.running(command, 1) as started:
     several.wait_for((tmp_path / 'begun').exists, started)
     started[0].send_signal(number)

@@ -218,4 +218,4 @@ def test_what_checkpoints_keep_beside_orbax_alone(tmp_path, record_property):
     alone, _, said = _growth(_memory_of(
       process, lambda: len(count.read_text()) if count.exists() else 0), 'Orbax alone')
   record_property('growth with Orbax alone', said)
-  assert ours < 1.5 * alone + 4.
+  assert ours < 1.3 * alone + 2.   # MB; the record is a fifth above, give or take one of each

@@ -13,6 +13,9 @@ EXIT_STATUS = 75
 # Seconds that Python has to act itself on a second signal, and on a first one where it hears of it
 # in a stretch that may be cut short and there is nothing to save. GKE gives a Spot node 15 in all.
 _GRACE, _PATIENCE = 1., 5.
+# Seconds that one of several processes goes on before it ends so, and their first once more as
+# long: JAX's runtime aborts the others when that is gone, and their signals may come later.
+_LINGER = 2.
 
 
 class Interrupted(BaseException):
@@ -24,6 +27,10 @@ class Stop:
 
   requested = False   # whether to save and leave
   armed = False       # whether there is anything new to save
+  leaving = False     # whether the process is about to end by itself
+
+  def among(self, several, first):
+    """Say whether this is one of several processes, and whether the others end with it."""
 
   def interrupting(self, raising=True):
     """Context that a first signal cuts short, with `Interrupted`, unless it asks by itself."""
@@ -36,7 +43,8 @@ class Preemption(Stop):
   While `armed` is not set nothing new is there to be saved, and the first of the `signals` ends the
   process at once, with `EXIT_STATUS` and what is to be `said`: threads that download or convert
   data are not waited for, nor is a compiler. A stretch that may be cut short is given a few seconds
-  to end by itself. Not `at_once`, none does: a process that others depend on ends in order. Python
+  to end by itself, and one of several processes, `among` which it is, goes on until the others have
+  heard theirs. Not `at_once`, none does: a process that others depend on ends in order. Python
   itself acts on a signal only between two steps of its own, so a thread hears them too: a second
   one ends the process also while it compiles or waits for a device, with 128 + its number.
   """
@@ -46,7 +54,18 @@ class Preemption(Stop):
   def __init__(self, signals=SIGNALS, said='stopped; there was nothing new to save', at_once=True):
     self._signals, self._said, self._at_once = signals, said, at_once
     self._old, self._interrupting, self._raising = {}, False, False
-    self._left = threading.Event()
+    self._left, self._linger, self._ending = threading.Event(), 0., None
+
+  def among(self, several, first):
+    self._linger = _LINGER * several * (1 + first)
+
+  @property
+  def leaving(self):
+    """Whether one of several processes is about to end, since it was asked to, with `EXIT_STATUS`.
+
+    The others may be gone: what fails now does so for that.
+    """
+    return self._linger > 0. and self._ending is not None and not self.armed
 
   def __enter__(self):
     self._old = {s: signal.signal(s, self._note) for s in self._signals}
@@ -75,8 +94,10 @@ class Preemption(Stop):
           continue
         heard += 1
         if self._at_once and not self.armed:   # in a thread: a second one is not to wait for it
-          seconds = _PATIENCE if self._interrupting else 0.
-          threading.Thread(target=self._end_unless_left, args=(seconds,), daemon=True).start()
+          seconds = self._linger + (_PATIENCE if self._interrupting else 0.)
+          self._ending = threading.Thread(target=self._end_unless_left, args=(seconds,),
+                                          daemon=True)
+          self._ending.start()
         if heard > 1 and old[number] is not signal.SIG_IGN and not self._left.wait(_GRACE):
           os._exit(128 + number)
 
@@ -103,7 +124,10 @@ class Preemption(Stop):
       signal.signal(number, handler)
     self._old = {}
 
-  def __exit__(self, *exception):
+  def __exit__(self, kind, error, traceback):
+    ended = error is None or getattr(error, 'code', 1) in (None, 0, EXIT_STATUS)
+    if self.leaving and not ended:   # the others have ended before this one does
+      self._ending.join()
     self._left.set()
     self._restore()
     signal.set_wakeup_fd(self._wakeup)

@@ -2,6 +2,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -46,11 +48,31 @@ def test_a_row_of_before_runs_were_recorded_is_rendered_without(tmp_path):
   assert reliability.markdown(results).splitlines()[2] == '| killed | kills 50 | 1.5 |'
 
 
-def test_a_run_is_a_day_a_commit_and_versions(tmp_path):
-  report = _report(tmp_path / 'a.xml')
+def test_a_run_is_a_day_and_what_the_report_says_of_itself(tmp_path):
+  """Not what is checked out when it is recorded."""
+  stamp = FIGURE.format('run', 'abc1234-dirty, jax 1, orbax 2')
+  report = _report(tmp_path / 'a.xml', f'<properties>{stamp}</properties>',
+                   _case('test_x', 1., a=1))
   os.utime(report, (1e9, 1e9))
-  assert re.fullmatch(r'2001-09-0[89], [0-9a-f]{7,}, jax [\d.]+, orbax [\d.]+',
-                      reliability.run_of(report))
+  assert re.fullmatch('2001-09-0[89], abc1234-dirty, jax 1, orbax 2', reliability.run_of(report))
+  reliability.record([report], tmp_path / 'found.json')
+  assert 'abc1234' in json.loads((tmp_path / 'found.json').read_text())['test_x']['run']
+
+
+def test_a_report_that_does_not_say_what_ran_is_recorded_without(tmp_path):
+  report = _report(tmp_path / 'a.xml', _case('test_x', 1., run='of the test itself'))
+  assert reliability.run_of(report) == ''
+  reliability.record([_report(tmp_path / 'b.xml', _case('test_x', 1., a=1))], tmp_path / 'f.json')
+  assert json.loads((tmp_path / 'f.json').read_text()) == {'test_x': {'a': '1', 'seconds': 1}}
+
+
+def test_reports_of_these_tests_say_what_ran(request, tmp_path):
+  """By the commit and the versions."""
+  report = tmp_path / 'r.xml'
+  subprocess.run([sys.executable, '-m', 'pytest', '-q', f'--junitxml={report}',
+                  'tests/experiments/test_reliability.py', '-k', 'rounded and 12345'],
+                 cwd=request.config.rootpath, capture_output=True, check=True)
+  assert re.fullmatch(r'[-\d]+, \S.*, jax [\d.]+, orbax [\d.]+', reliability.run_of(report))
 
 
 @pytest.mark.parametrize('module, taken', [

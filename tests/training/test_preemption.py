@@ -52,6 +52,33 @@ def test_before_the_first_update_a_signal_ends_the_process_at_once(doing):
   assert said == 'stopped; there was nothing new to save\n'
 
 
+@pytest.mark.parametrize('first', [False, True])
+def test_one_of_several_goes_on_until_the_others_have_heard_their_signals(first):
+  """The first as long again: JAX's runtime aborts the others when it is gone."""
+  status, said = _end('preemption._LINGER = .5\n'
+                      'with preemption.Preemption() as stop:\n'
+                      f'  stop.among(True, {first})\n'
+                      '  begun = time.monotonic()\n'
+                      '  os.kill(os.getpid(), signal.SIGTERM)\n'
+                      f'  while time.monotonic() < begun + {.9 if first else .4}: pass\n'
+                      '  print("here", file=sys.stderr)\n'
+                      f'  {BUSY}')
+  assert (status, said) == (75, 'here\nstopped; there was nothing new to save\n')
+
+
+@pytest.mark.parametrize('asked, error, wanted', [
+  (True, 'RuntimeError', 75), (True, 'SystemExit(2)', 75), (True, 'SystemExit(0)', 0),
+  (False, 'RuntimeError', 1)])
+def test_what_fails_of_one_that_is_about_to_leave_does_so_since_others_have(asked, error, wanted):
+  status, _ = _end('preemption._LINGER = .5\n'
+                   'with preemption.Preemption() as stop:\n'
+                   '  stop.among(True, False)\n'
+                   f'  if {asked}: os.kill(os.getpid(), signal.SIGTERM)\n'
+                   '  time.sleep(.2)\n'
+                   f'  raise {error}\n')
+  assert status == wanted
+
+
 def test_a_process_that_others_depend_on_ends_in_order():
   """Armed or not: the worker of a pool that ends on the spot takes the others with it."""
   status, said = _end('with preemption.Preemption(at_once=False) as stop:\n'
