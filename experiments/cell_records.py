@@ -66,12 +66,12 @@ def write_seconds(folder, **taken):
   before = json.loads(path.read_text()) if path.exists() else {}
   rows = [row for row in metrics.read_rows(folder / 'metrics.jsonl')
           if 'time/seconds_per_step' in row]
-  found = before | {name: before.get(name) if value is None else round(value, 1)
-                    for name, value in taken.items()}
+  found = {'training': None} | before | {
+    name: before.get(name) if value is None else round(value, 1) for name, value in taken.items()}
   if rows:
     found['update'] = rows[-1]['time/seconds_per_step']
     paces = [(row['step'], row['time/seconds_per_step']) for row in rows]
-    found['quiet_update'] = quiet_pace(paces) if found.get('training') else None
+    found['quiet_update'] = quiet_pace(paces) if found['training'] else None
   with files.replacing(path) as part:
     part.write_text(json.dumps(found) + '\n')
 

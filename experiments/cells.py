@@ -93,13 +93,15 @@ def train_and_measure(cell):
   """Train a Cell and measure it, each unless it is done; seconds, or None if there was some of it.
 
   A cell that has its records is not measured again, one with its last checkpoint not trained. What
-  each part of it took stands in its seconds.json. Cells of other kinds (`two_step.Cell`) have a
-  folder, a label, networks, and the same methods.
+  each part of it took stands in its seconds.json: `training`, of which `evaluating`, and
+  `measuring` after it, by the clock; `core_seconds` of all, which other work does not lengthen.
+  Cells of other kinds (`two_step.Cell`) have a folder, a label, networks, and the same methods.
   """
   from mollification.training import loop, preemption, workdir
   if cell.is_done():
     return None
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
+  began = time.process_time()
   # A worker that ends on the spot would take the others with it.
   with preemption.Preemption(at_once=False) as stop, workdir.lock(cell.folder):
     for wanted in cell.networks:
@@ -112,11 +114,13 @@ def train_and_measure(cell):
     if outcome.reason == 'preempted':
       return None
     trained = time.monotonic()
-    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None)
+    of_training = {'training': trained - start, 'evaluating': outcome.evaluating} if fresh else {}
+    cell_records.write_seconds(cell.folder, **of_training)
     if not cell.measure(outcome.state, stop):
       return None
-    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None,
-                               measuring=time.monotonic() - trained)
+    cell_records.write_seconds(
+      cell.folder, measuring=time.monotonic() - trained,
+      core_seconds=time.process_time() - began if fresh else None)
   return time.monotonic() - start if fresh else None
 
 
@@ -237,7 +241,7 @@ def _start(compiled, shares):
   os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on
   logging.set_verbosity(logging.ERROR)
   jax.config.update('jax_compilation_cache_dir', compiled)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.)
 
 
 def is_of(cell):

@@ -1,6 +1,7 @@
 """Tables of images from their records: what each arm gains over vanilla training, by model."""
 import dataclasses
 import functools
+import json
 import pathlib
 
 from experiments import comparison, image_cells, image_findings, image_runs, image_verdicts
@@ -75,19 +76,37 @@ def hours(root, table, scale):
   root = pathlib.Path(root)
   places = {place for dataset, found in read(root, table, scale).items()
             for place in image_findings.places_of(found, _folder(root, scale, dataset))}
-  timed = {path.parent: time for path in sorted((root / scale).glob('*/*/*/*/seconds.json'))
+  times = {path.parent: time for path in sorted((root / scale).glob('*/*/*/*/seconds.json'))
            if (time := image_runs.time_of(path.parent))}
-  taken = [time for place, time in timed.items() if place in places]
-  others = [time for place, time in timed.items() if place not in places]
-  whole = sum(time.whole for time in taken) / 3600
-  quiet = sum(time.quiet_training + time.measuring for time in taken) / 3600
-  looking = sum(time.looking for time in timed.values()) / 3600
-  more = sum(time.whole for time in others) / 3600
-  return (f'The {len(taken)} of {len(places)} runs that were timed took {whole:.1f} hours of a '
-          f'core in all, {whole / 2:.1f} hours of two, which other work shared; at the pace of '
-          f'their quietest updates it would have been {quiet / 2:.1f} hours of two. Not in it: '
-          f'{len(others)} runs of other tables, {more:.1f} hours of a core, and looks at what runs '
-          f'of the first seed keep of their training, {looking:.1f}.')
+  taken = [time for place, time in times.items() if place in places]
+  others = [time for place, time in times.items() if place not in places]
+  cut = [time for time in taken if time.cut]
+  of = lambda runs, seconds=lambda time: time.whole: sum(map(seconds, runs)) / 3600
+  quiet = of(taken, lambda time: time.quiet_training + time.measuring)
+  said = (f'{len(taken) - len(cut)} of {len(places)} runs were timed from end to end, and took '
+          f'{of(taken) - of(cut):.2f} hours of a core by the clock, which other work on the '
+          'machine lengthened. ')
+  if cut:
+    said += (f'{len(cut)} were cut and gone on with; with what they must have taken (their updates '
+             'at their mean pace, and besides as much as other runs of their model) it is '
+             f'{of(taken):.2f}. ')
+  return said + (
+    f'Of two cores that is {of(taken) / 2:.2f} hours each; at the pace of the quietest updates of '
+    f'those that were timed, {quiet / 2:.2f}.{_by_one_command(root / scale)} Not in it: '
+    f'{len(others)} runs of other tables, {of(others):.2f} hours of a core, and looks at what runs '
+    'of the first seed keep of their training, '
+    f'{of(times.values(), lambda time: time.looking):.2f}.')
+
+
+def _by_one_command(folder):
+  """What one command took by its clock, '' where none did all of its runs in one go."""
+  path = folder / 'clock.json'
+  if not path.exists():
+    return ''
+  clock = json.loads(path.read_text())
+  return (f' One command of {clock["workers"]} processes, {len(clock["cells"])} runs, took '
+          f'{clock["seconds"] / 3600:.2f} hours by the clock and '
+          f'{clock["core_seconds"] / 3600:.2f} of the processor.')
 
 
 def _folder(root, scale, dataset):

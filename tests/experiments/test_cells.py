@@ -140,6 +140,35 @@ def test_runs_that_are_done_are_not_begun_again(monkeypatch, tmp_path, capsys):
   assert capsys.readouterr().out == '1 of 3 runs are done already\n'
 
 
+@pytest.mark.parametrize('taken, whole', [(5., True), (None, False), (cells.Failure('x'), False)])
+def test_a_command_that_did_all_in_one_go_leaves_its_clock(monkeypatch, tmp_path, taken, whole):
+  todo = [types.SimpleNamespace(label=name, folder=tmp_path / name, is_done=lambda: False)
+          for name in 'ba']
+  for cell, core in zip(todo, (2.5, 4.1), strict=True):
+    cell.folder.mkdir()
+    (cell.folder / 'seconds.json').write_text(json.dumps({'core_seconds': core}))
+  (tmp_path / 'clock.json').write_text('of another command')
+  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=2))
+  monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: zip(todo, (3., taken)))
+  command.run_all(todo, tmp_path)
+  assert (tmp_path / 'clock.json').exists() == whole
+  if whole:
+    assert json.loads((tmp_path / 'clock.json').read_text()) == {
+      'cells': ['a', 'b'], 'workers': 2, 'seconds': 0, 'core_seconds': 7}
+  done = [types.SimpleNamespace(label='c', is_done=lambda: True)]
+  command.run_all(done, tmp_path)   # it does nothing, and leaves what the other one said
+  assert (tmp_path / 'clock.json').exists() == whole
+
+
+def test_the_clock_of_a_command_takes_the_place_of_one_of_fewer_cells(tmp_path):
+  new, old = tmp_path / 'clock.json', tmp_path / 'results' / 'clock.json'
+  for cells_, kept in ((['a', 'b'], ['a', 'b']), (['a'], ['a', 'b']), (['c', 'd'], ['c', 'd'])):
+    new.write_text(json.dumps({'cells': cells_}))
+    command.record_clock(new, old)
+    assert json.loads(old.read_text())['cells'] == kept
+  assert sorted(path.name for path in old.parent.iterdir()) == ['clock.json']
+
+
 def test_a_cell_is_trained_and_measured_once(tmp_path):
   config = tiny.config(eval__every=0, checkpoint__every=0)
   cell = cells.Cell(config, pathlib.Path(tmp_path), ('nll',), 'tiny')
@@ -221,8 +250,9 @@ def test_what_is_measured_in_other_features_too(tmp_path):
     (8, 20, 'efficientnet_lite0_40', 'validation')}
   assert (tmp_path / 'kept' / 'features' / 'validation-efficientnet_lite0_40.npy').exists()
   seconds = json.loads((tmp_path / 'seconds.json').read_text())
+  assert seconds.pop('evaluating') == 0   # nothing was evaluated inside training
   assert min(seconds.values()) > 0
-  assert seconds.keys() == {'training', 'measuring', 'update', 'quiet_update'}
+  assert seconds.keys() == {'training', 'measuring', 'core_seconds', 'update', 'quiet_update'}
   assert cell.is_done()
   for changes in ({'more': (dataclasses.replace(other, split='test'),)},
                   {'more': (dataclasses.replace(other, num_samples=30),)},

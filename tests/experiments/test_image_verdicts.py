@@ -72,14 +72,30 @@ def test_catching_up_is_to_the_standard_error_of_the_goal(tmp_path):
   assert image_runs.caught_up(run('none'), vanilla) is None
 
 
-def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates(tmp_path):
+def _timed(place, **seconds):
+  place.mkdir(parents=True)
+  (place / 'config.json').write_text('{"total_steps": 100}')
+  (place / 'seconds.json').write_text(json.dumps({'update': .2, 'measuring': 3., **seconds}))
+  return place
+
+
+def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates_and_what_siblings_need(tmp_path):
+  """Half as much as the updates take, the median of the runs of its model that were timed."""
   assert image_runs.time_of(tmp_path) is None
-  (tmp_path / 'config.json').write_text('{"total_steps": 100}')
-  taken = {'update': .2, 'measuring': 3.}
-  for known, expected in (({'training': 30., 'quiet_update': .1}, (30., 15., 3., 0.)),
-                          ({'training': None, 'quiet_update': None, 'looking': 7.},
-                           (20., 20., 3., 7.))):
-    (tmp_path / 'seconds.json').write_text(json.dumps(taken | known))
-    found = image_runs.time_of(tmp_path)
-    assert found == pytest.approx(expected)
-    assert found.whole == pytest.approx(sum(expected[::2]))   # looks are no part of a run
+  cut = _timed(tmp_path / 'vae' / 'blur' / '0', training=None, quiet_update=None, looking=7.)
+  assert image_runs.time_of(cut) == (20., 20., 3., 7., 20., None, True)
+  whole = _timed(tmp_path / 'vae' / 'vanilla' / '0', training=30., quiet_update=.1)
+  _timed(tmp_path / 'vae' / 'vanilla' / '1', training=26.)
+  _timed(tmp_path / 'vae' / 'blur' / '1', training=80.)
+  _timed(tmp_path / 'glow' / 'blur' / '1', training=900.)
+  assert image_runs.time_of(whole) == (30., 15., 3., 0., 20., None, False)
+  found = image_runs.time_of(cut)
+  assert found == pytest.approx((30., 30., 3., 7., 20., None, True))
+  assert found.whole == pytest.approx(33.)   # looks are no part of a run
+
+
+def test_all_evaluation_counts_against_the_rest_of_training(tmp_path):
+  found = image_runs.time_of(_timed(tmp_path / 'a' / 'b' / '0', training=30., evaluating=6.))
+  assert found.evaluation == pytest.approx((6. + 3.) / 24.)
+  assert found.besides == pytest.approx(.5)
+  assert image_runs.time_of(_timed(tmp_path / 'c' / 'b' / '0', training=30.)).evaluation is None
