@@ -2,7 +2,7 @@
 import math
 import statistics
 
-from experiments import comparison, image_runs
+from experiments import comparison, image_runs, names
 
 
 def sentences(found, rows, folder):
@@ -30,8 +30,8 @@ def nonfinite(found):
       sizes, counts = zip(*(seeds[seed] for seed in sorted(seeds)))
       if sum(counts):
         shares = ', '.join(f'{count / n:.2%}' for count, n in zip(counts, sizes))
-        yield (f'{model}, {arm}: {sum(counts):,} of {sum(sizes):,} {what} ({shares} by seed) '
-               f'{words}.')
+        yield (f'{names.model(model)}, {arm}: {sum(counts):,} of {sum(sizes):,} {what} '
+               f'({shares} by seed) {words}.')
   lost = sorted({(cell.model, cell.arm) for cell, _ in found if not math.isfinite(cell.value)})
   if lost:
     yield f'Not finite: {"; ".join(", ".join(which) for which in lost)}.'

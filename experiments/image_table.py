@@ -4,7 +4,7 @@ import functools
 import json
 import pathlib
 
-from experiments import comparison, image_cells, image_findings, image_runs, image_verdicts
+from experiments import comparison, image_cells, image_findings, image_runs, image_verdicts, names
 
 # Of all that is recorded, what a page shows, in the data set's own features and in another
 # network's (METRIC@NET); the rest is in the records.
@@ -53,8 +53,8 @@ def text(root, table, scale):
       parts += [f'{dataset}, in the features of {network}:' if network else f'{dataset}:',
                 comparison.text_table(own)]
     folder = _folder(root, scale, dataset)
-    header, _, *lines = image_verdicts.lines(found, of_set, folder)
-    parts += [comparison.as_text([header, *lines]),
+    table = header, _, *lines = image_verdicts.lines(found, of_set, folder)
+    parts += [comparison.as_text([header, *lines]), image_verdicts.sentence(table),
               *image_findings.sentences(found, of_set, folder)]
   return '\n\n'.join(parts) or 'no records yet'
 
@@ -66,9 +66,11 @@ def markdown(root, table, scale, dataset):
   """
   found = read(root, table, scale)[dataset]
   of_set, folder = rows([cell for cell, _ in found]), _folder(root, scale, dataset)
-  verdicts = comparison.as_markdown(image_verdicts.lines(found, of_set, folder))
-  sentences = '\n'.join(f'- {line}' for line in image_findings.sentences(found, of_set, folder))
-  return f'{as_markdown(of_set)}\n\nBy model:\n\n{verdicts}\n\n{sentences}'
+  verdicts = image_verdicts.lines(found, of_set, folder)
+  said = [image_verdicts.sentence(verdicts), *image_findings.sentences(found, of_set, folder)]
+  sentences = '\n'.join(f'- {line}' for line in said)
+  return (f'{as_markdown(of_set)}\n\nBy model:\n\n{comparison.as_markdown(verdicts)}\n\n'
+          f'{sentences}')
 
 
 def hours(root, table, scale):
@@ -115,9 +117,10 @@ def _folder(root, scale, dataset):
 
 def as_markdown(of_set):
   """A table for each network whose features are looked at, that of the data set's own first."""
-  return '\n\n'.join(
-    (f'In the features of {network}:\n\n' if network else '')
-    + comparison.as_markdown(table_lines(own)) for network, own in _by_network(of_set))
+  tables = [(f'In the features of {names.network(network)}:\n\n' if network else '')
+            + comparison.as_markdown(table_lines(own)) for network, own in _by_network(of_set)]
+  marked = any(names.model(row.model).endswith(names.MARK) for row in of_set)
+  return '\n\n'.join([*tables, *([names.NOTE] if marked else [])])
 
 
 def _by_network(of_set):
@@ -129,20 +132,27 @@ def _by_network(of_set):
 
 def table_lines(of_set):
   """Lines of the table of one network as tuples of text, header and rule first."""
-  metrics = sorted({row.metric for row in of_set}, key=_place)
-  names = [metric.partition('@')[0] for metric in metrics]
-  header = [f'{name}{_UNITS.get(name, "")} {comparison.arrow(name)}' for name in names]
+  metrics = [metric for metric in sorted({row.metric for row in of_set}, key=_place)
+             if not all(_constant(row) for row in of_set if row.metric == metric)]
+  bare = [metric.partition('@')[0] for metric in metrics]
+  header = [f'{names.metric(name)}{_UNITS.get(name, "")} {comparison.arrow(name)}'
+            for name in bare]
   lines = [('model', 'arm', *header), ('---',) * (2 + len(metrics))]
   by_model = {}
   for row in of_set:
     by_model.setdefault(row.model, {}).setdefault(row.arm, {})[row.metric] = row
   for model, arms in by_model.items():
     first = functools.reduce(lambda a, b: b | a, arms.values())
-    lines.append((model, 'vanilla', *(comparison.shown(first[m].vanilla) if m in first else ''
+    lines.append((names.model(model), 'vanilla', *(comparison.shown(first[m].vanilla) if m in first else ''
                                       for m in metrics)))
     lines += [('', arm, *(difference(of[m]) if m in of else '' for m in metrics))
               for arm, of in arms.items()]
   return lines
+
+
+def _constant(row):
+  """Whether nothing differs in a row, over seeds or arms, so that it says nothing."""
+  return row.vanilla.sem == row.difference.sem == row.difference.mean == 0
 
 
 def _place(metric):
