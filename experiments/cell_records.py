@@ -48,6 +48,21 @@ def holds(folder, step, wanted, among=None):
              for own in wanted for metric in own.metrics)
 
 
+def check_config(folder):
+  """Raise ValueError where a record in a workdir is of another config than the one beside it."""
+  from mollification.evaluation import records
+  from mollification.training import workdir
+  config = workdir.read_config(folder)
+  if config is None or not (folder / 'records').is_dir():
+    return
+  wanted = workdir.identity(config)
+  for record in records.read_all(folder / 'records'):
+    if record.config_sha256 != wanted:
+      raise ValueError(f'{folder}/records holds a {record.metric} of another config '
+                       f'({record.config_sha256[:8]}, that of config.json is {wanted[:8]}); move it '
+                       'away.')
+
+
 def _called(metric):
   """What the first record of a metric may be called, in whatever features."""
   from mollification import measurements
@@ -99,6 +114,7 @@ def replacing(folder, place):
   """
   from mollification.training import workdir
   old, new = (workdir.read_config(path) for path in (place, folder))
+  check_config(folder)
   if old is None and (place / 'records').exists():
     raise ValueError(f'{place} holds records of a config that nobody knows; move them away to '
                      f'record {folder}.')

@@ -81,7 +81,8 @@ class Cell:
     return cell_records.InFeatures(self.metrics, groups=frechet.GROUPS), *self.more
 
   def holds(self, step, wanted):
-    """Whether the records of `step` have all of `wanted` [InFeatures]."""
+    """Whether the records of `step` have all of `wanted` [InFeatures]; ValueError on strange ones."""
+    cell_records.check_config(self.folder)
     return cell_records.holds(self.folder, step, wanted, self._of_last)
 
 
@@ -165,8 +166,8 @@ def _result(future, under_way):
   except BrokenProcessPool:
     labels = ', '.join(cell.label for cell in under_way)
     raise RuntimeError(
-      f'a process that worked on one of {labels} was killed, most likely since memory ran out; the '
-      'same command goes on from what is saved: give fewer --workers.') from None
+      f'a process that worked on one of {labels} was killed, most likely since memory ran '
+      'out, or the disk is full; the same command goes on from what is saved: give fewer --workers.') from None
 
 
 @dataclasses.dataclass(frozen=True)

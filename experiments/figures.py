@@ -3,7 +3,7 @@ import pathlib
 
 import numpy as np
 
-from mollification import metrics
+from mollification import files, metrics
 
 # Of the arms, legible on white and on black.
 COLORS = {'vanilla': '#4c6a92', 'mollified': '#c8553d', 'gaussian': '#c8553d', 'blur': '#3f8f5b',
@@ -112,5 +112,6 @@ def _end_of_noise(path):
 
 def _save(figure, path):
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=130)
+  with files.replacing(path) as part:
+    figure.savefig(part, dpi=130, format='png')
   pyplot().close(figure)

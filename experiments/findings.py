@@ -34,9 +34,9 @@ def markdown():
 def _uci():
   found = uci_table.read(RESULTS / 'uci', uci.known())
   gains = [f'{own.mean:+.2f} ± {statistics.student_quantile(own.count - 1, .95) * own.sem:.2f}'
-           for own in (comparison.Moments.of([float(np.nanmedian(uci_table._paired(runs, selection)))
-                                              for runs in found.values()])
-                       for selection in ('last', 'validation'))]
+           for own in (comparison.Moments.of([
+             float(np.nanmedian(uci_table._paired(runs, which))) for runs in found.values()])
+             for which in ('last', 'validation'))]
   return (f'{uci_table.sentence(found)} In the mean over the cells the gain is {gains[0]} and '
           f'{gains[1]} nats (95 %).')
 
@@ -76,8 +76,8 @@ def _images(scale, dataset):
         f'{names.model(model).rstrip(names.MARK)} {WORDS[arm]} {_with_unit(row, judged)}')
     said[image_verdicts.verdict(judged) == 'undecided'].append(arm)
   parts = [f'{what}: {", ".join(said[what]) or "none"}' for what in ('better', 'worse')]
-  return (f'{"; ".join(parts)}; undecided: {len(said[True])} of {len(lines)} lines, of which chance '
-          f'alone would decide {.05 * len(lines):.2g}.')
+  return (f'{"; ".join(parts)}; undecided: {len(said[True])} of {len(lines)} lines, a model and an '
+          f'arm each, of which chance alone would decide {.05 * len(lines):.2g}.')
 
 
 WORDS = {'gaussian': 'noise', 'blur': 'blur'}

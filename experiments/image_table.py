@@ -143,8 +143,8 @@ def table_lines(of_set):
     by_model.setdefault(row.model, {}).setdefault(row.arm, {})[row.metric] = row
   for model, arms in by_model.items():
     first = functools.reduce(lambda a, b: b | a, arms.values())
-    lines.append((names.model(model), 'vanilla', *(comparison.shown(first[m].vanilla) if m in first else ''
-                                      for m in metrics)))
+    lines.append((names.model(model), 'vanilla', *(
+      comparison.shown(first[m].vanilla) if m in first else '' for m in metrics)))
     lines += [('', arm, *(difference(of[m]) if m in of else '' for m in metrics))
               for arm, of in arms.items()]
   return lines

@@ -18,6 +18,7 @@ from experiments import cell_records, cells, command
 from mollification import build, measure, metrics
 from mollification.evaluation import records
 from mollification.training import preemption, workdir
+from tests.experiments import recorded
 from tests.training import tiny
 
 
@@ -97,7 +98,7 @@ def _die(name):
 def test_a_worker_that_is_killed_is_said_with_its_cells(tmp_path):
   todo = [types.SimpleNamespace(label='digits/a'), types.SimpleNamespace(label='digits/b')]
   with pytest.raises(RuntimeError, match=r'one of digits/[ab](, digits/[ab])? was killed, '
-                     'most likely since memory ran out; .* fewer --workers'):
+                     'most likely since memory ran out, or the disk is full; .* fewer --workers'):
     list(cells.run(todo, workers=2, compiled=tmp_path, work=_die))
 
 
@@ -182,12 +183,6 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
   assert {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()} == written
 
 
-def _keeping_all_programs(cell):
-  """Runs in a worker: train and measure, and keep also what compiles fast."""
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.)
-  return cells.train_and_measure(cell)
-
-
 @pytest.mark.slow
 def test_an_arm_of_another_seed_compiles_nothing_that_is_not_there_already(tmp_path):
   """Programs are on disk, and neither a seed nor what the noise is like stands in a large one."""
@@ -196,7 +191,7 @@ def test_an_arm_of_another_seed_compiles_nothing_that_is_not_there_already(tmp_p
     config = tiny.config('conv', seed=seed, mollify__fraction=fraction, eval__every=0)
     cell = cells.Cell(config, tmp_path / str(seed), ('nll', 'mmd'), f'{seed}')
     assert [taken > 0 for _, taken in cells.run(
-      [cell], workers=1, compiled=compiled, work=_keeping_all_programs)] == [True]
+      [cell], workers=1, compiled=compiled)] == [True]
     there.append({path.name for path in compiled.glob('*-cache') if path.stat().st_size > 50_000})
   assert there[0] == there[1]
   assert len(there[0]) > 3   # an update, statistics, likelihoods, samples
@@ -318,6 +313,19 @@ def test_the_pace_of_quiet_intervals(tmp_path):
     found = json.loads((tmp_path / 'seconds.json').read_text())
     assert (found['update'], found['quiet_update']) == (1.55, quiet)
     (tmp_path / 'seconds.json').unlink()
+
+
+def test_a_record_of_another_config_makes_no_cell_done(tmp_path):
+  config = tiny.config()
+  cell = cells.Cell(config, tmp_path / 'run', ('frechet',), 'tiny')
+  cell.folder.mkdir()
+  (cell.folder / 'config.json').write_text(json.dumps(config.to_dict()))
+  record = dataclasses.replace(recorded.record(recorded.NET, 8, 0), config_sha256='another')
+  records.write(record, cell.folder / 'records')
+  for look in (cell.is_done, lambda: cell_records.record(cell.folder, tmp_path / 'results')):
+    with pytest.raises(ValueError, match=r'holds a frechet of another config \(another, .*away'):
+      look()
+  assert not (tmp_path / 'results').exists()
 
 
 def test_a_record_keeps_what_the_run_has_not(tmp_path):

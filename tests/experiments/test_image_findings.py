@@ -13,7 +13,7 @@ def test_samples_that_are_not_finite_count_once_among_those_of_all_seeds():
             types.SimpleNamespace(extra={'nonfinite_samples': count}, n=n))
            for (arm, seed, n), count in counts.items()]
   assert list(image_findings.nonfinite(found)) == [
-    'vae, gaussian: 3 of 100 samples (6.00%, 0.00% by seed) are not finite and count as the images '
+    'VAE, gaussian: 3 of 100 samples (6.00%, 0.00% by seed) are not finite and count as the images '
     'that they become.']
 
 

@@ -169,11 +169,11 @@ def test_the_page_shows_vanilla_means_and_marks_what_is_decided():
   found += [comparison.Cell('vae', arm, 0, 'recall', .5) for arm in ('vanilla', 'blur')]
   found += [comparison.Cell('vae', arm, 0, 'frechet@net', 2.) for arm in ('vanilla', 'blur')]
   assert image_table.as_markdown(image_table.rows(found)).splitlines() == [
-    '| model | arm | frechet ↓ | recall ↑ |', '| --- | --- | --- | --- |',
-    '| vae | vanilla | 6.00 ± 0.58 | 0.5 |',
+    '| model | arm | Fréchet distance ↓ | recall ↑ |', '| --- | --- | --- | --- |',
+    '| VAE | vanilla | 6.00 ± 0.58 | 0.5 |',
     '|  | gaussian | **-1.00 ± 0.25** |  |',
     '|  | blur | ~~+1.00 ± 0.25~~ | +0 (one seed) |', '', 'In the features of net:', '',
-    '| model | arm | frechet ↓ |', '| --- | --- | --- |', '| vae | vanilla | 2 |',
+    '| model | arm | Fréchet distance ↓ |', '| --- | --- | --- |', '| VAE | vanilla | 2 |',
     '|  | blur | +0 (one seed) |']
 
 
