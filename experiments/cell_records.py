@@ -59,8 +59,8 @@ def check_config(folder):
   for record in records.read_all(folder / 'records'):
     if record.config_sha256 != wanted:
       raise ValueError(f'{folder}/records holds a {record.metric} of another config '
-                       f'({record.config_sha256[:8]}, that of config.json is {wanted[:8]}); move it '
-                       'away.')
+                       f'({record.config_sha256[:8]}, that of config.json is {wanted[:8]}); move '
+                       'it away.')
 
 
 def _called(metric):

@@ -81,7 +81,10 @@ class Cell:
     return cell_records.InFeatures(self.metrics, groups=frechet.GROUPS), *self.more
 
   def holds(self, step, wanted):
-    """Whether the records of `step` have all of `wanted` [InFeatures]; ValueError on strange ones."""
+    """Whether the records of `step` have all of `wanted` [InFeatures].
+
+    Raises ValueError where a record is of another config.
+    """
     cell_records.check_config(self.folder)
     return cell_records.holds(self.folder, step, wanted, self._of_last)
 
@@ -167,7 +170,8 @@ def _result(future, under_way):
     labels = ', '.join(cell.label for cell in under_way)
     raise RuntimeError(
       f'a process that worked on one of {labels} was killed, most likely since memory ran '
-      'out, or the disk is full; the same command goes on from what is saved: give fewer --workers.') from None
+      'out, or the disk is full; the same command goes on from what is saved: give fewer '
+      '--workers.') from None
 
 
 @dataclasses.dataclass(frozen=True)

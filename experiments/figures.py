@@ -34,8 +34,8 @@ def learning_curves(runs, name, path, *, ylabel):
   figure, axes = plt.subplots(1, len(runs), figsize=(5.2 * len(runs), 3.8), squeeze=False)
   for ax, (model, arms) in zip(axes[0], runs.items()):
     means = []
-    for arm, files in arms.items():
-      curves = [curve(file, name) for file in files]
+    for arm, paths in arms.items():
+      curves = [curve(path, name) for path in paths]
       length = min(len(steps) for steps, _ in curves)   # a run may have stopped early
       steps, values = curves[0][0][:length], np.stack([values[:length] for _, values in curves])
       mean, sem = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))

@@ -1,7 +1,9 @@
 """Files appear in one move, or stay as they were."""
 import errno
 import os
+import resource
 
+import numpy as np
 import pytest
 
 from mollification import files

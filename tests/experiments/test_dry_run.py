@@ -56,7 +56,7 @@ def test_runs_that_two_tables_name_count_once_in_the_sum():
   wanted = {image_cells.program_of(name) for table in image_cells.TABLES
             for name in image_cells.names(table, 'paper')}
   said = dry_run._whole({name: {'training_hours': 1., 'measuring_hours': 1.} for name in wanted})
-  # 42 runs and 20, of which vanilla and gaussian of five models on CIFAR-10 are the same; 6 of NVAE.
+  # 42 runs, 20 of which 10 are the same (vanilla and gaussian of five models), and 6 of NVAE.
   assert said == (' With one seed an arm: table1 84 h (42 runs); table_schedules 40 h (20 runs); '
                   'table_nvae 12 h (6 runs). All together 116 h (of them 20 h of 10 runs that two '
                   'tables name, and that are trained once).')
