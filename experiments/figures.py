@@ -42,7 +42,7 @@ def learning_curves(runs, name, path, *, ylabel):
       ax.plot(steps, mean, color=COLORS[arm], label=arm)
       ax.fill_between(steps, mean - sem, mean + sem, color=COLORS[arm], alpha=.25, lw=0)
       means.append(mean)
-      end = _end_of_noise(files[0])
+      end = _end_of_noise(paths[0])
       if end:
         ax.axvline(end, color=COLORS[arm], ls=':', lw=1)
         ax.text(end, .02, ' level 0 from here', transform=ax.get_xaxis_transform(), fontsize=8,
