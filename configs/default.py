@@ -132,6 +132,7 @@ def _optimizer():
 def _eval():
   config = ConfigDict()
   config.every = 1000               # updates between evaluations on clean validation data; 0: never
+  config.valid_examples = 0         # ... so many of them, spread over all; 0: all of the split
   config.batch_size = 256           # examples or samples in one call
   config.params = 'raw'             # raw | ema
   config.refresh = True             # recompute running statistics on clean training data before

@@ -48,6 +48,21 @@ def holds(folder, step, wanted, among=None):
              for own in wanted for metric in own.metrics)
 
 
+def check_config(folder):
+  """Raise ValueError where a record in a workdir is of another config than the one beside it."""
+  from mollification.evaluation import records
+  from mollification.training import workdir
+  config = workdir.read_config(folder)
+  if config is None or not (folder / 'records').is_dir():
+    return
+  wanted = workdir.identity(config)
+  for record in records.read_all(folder / 'records'):
+    if record.config_sha256 != wanted:
+      raise ValueError(f'{folder}/records holds a {record.metric} of another config '
+                       f'({record.config_sha256[:8]}, that of config.json is {wanted[:8]}); move '
+                       'it away.')
+
+
 def _called(metric):
   """What the first record of a metric may be called, in whatever features."""
   from mollification import measurements
@@ -66,12 +81,12 @@ def write_seconds(folder, **taken):
   before = json.loads(path.read_text()) if path.exists() else {}
   rows = [row for row in metrics.read_rows(folder / 'metrics.jsonl')
           if 'time/seconds_per_step' in row]
-  found = before | {name: before.get(name) if value is None else round(value, 1)
-                    for name, value in taken.items()}
+  found = {'training': None} | before | {
+    name: before.get(name) if value is None else round(value, 1) for name, value in taken.items()}
   if rows:
     found['update'] = rows[-1]['time/seconds_per_step']
     paces = [(row['step'], row['time/seconds_per_step']) for row in rows]
-    found['quiet_update'] = quiet_pace(paces) if found.get('training') else None
+    found['quiet_update'] = quiet_pace(paces) if found['training'] else None
   with files.replacing(path) as part:
     part.write_text(json.dumps(found) + '\n')
 
@@ -99,6 +114,7 @@ def replacing(folder, place):
   """
   from mollification.training import workdir
   old, new = (workdir.read_config(path) for path in (place, folder))
+  check_config(folder)
   if old is None and (place / 'records').exists():
     raise ValueError(f'{place} holds records of a config that nobody knows; move them away to '
                      f'record {folder}.')

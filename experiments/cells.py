@@ -81,7 +81,11 @@ class Cell:
     return cell_records.InFeatures(self.metrics, groups=frechet.GROUPS), *self.more
 
   def holds(self, step, wanted):
-    """Whether the records of `step` have all of `wanted` [InFeatures]."""
+    """Whether the records of `step` have all of `wanted` [InFeatures].
+
+    Raises ValueError where a record is of another config.
+    """
+    cell_records.check_config(self.folder)
     return cell_records.holds(self.folder, step, wanted, self._of_last)
 
 
@@ -93,13 +97,15 @@ def train_and_measure(cell):
   """Train a Cell and measure it, each unless it is done; seconds, or None if there was some of it.
 
   A cell that has its records is not measured again, one with its last checkpoint not trained. What
-  each part of it took stands in its seconds.json. Cells of other kinds (`two_step.Cell`) have a
-  folder, a label, networks, and the same methods.
+  each part of it took stands in its seconds.json: `training`, of which `evaluating`, and
+  `measuring` after it, by the clock; `core_seconds` of all, which other work does not lengthen.
+  Cells of other kinds (`two_step.Cell`) have a folder, a label, networks, and the same methods.
   """
   from mollification.training import loop, preemption, workdir
   if cell.is_done():
     return None
   start, fresh = time.monotonic(), not (cell.folder / 'config.json').exists()
+  began = time.process_time()
   # A worker that ends on the spot would take the others with it.
   with preemption.Preemption(at_once=False) as stop, workdir.lock(cell.folder):
     for wanted in cell.networks:
@@ -112,11 +118,13 @@ def train_and_measure(cell):
     if outcome.reason == 'preempted':
       return None
     trained = time.monotonic()
-    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None)
+    of_training = {'training': trained - start, 'evaluating': outcome.evaluating} if fresh else {}
+    cell_records.write_seconds(cell.folder, **of_training)
     if not cell.measure(outcome.state, stop):
       return None
-    cell_records.write_seconds(cell.folder, training=trained - start if fresh else None,
-                               measuring=time.monotonic() - trained)
+    cell_records.write_seconds(
+      cell.folder, measuring=time.monotonic() - trained,
+      core_seconds=time.process_time() - began if fresh else None)
   return time.monotonic() - start if fresh else None
 
 
@@ -161,8 +169,9 @@ def _result(future, under_way):
   except BrokenProcessPool:
     labels = ', '.join(cell.label for cell in under_way)
     raise RuntimeError(
-      f'a process that worked on one of {labels} was killed, most likely since memory ran out; the '
-      'same command goes on from what is saved: give fewer --workers.') from None
+      f'a process that worked on one of {labels} was killed, most likely since memory ran '
+      'out, or the disk is full; the same command goes on from what is saved: give fewer '
+      '--workers.') from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,7 +246,7 @@ def _start(compiled, shares):
   os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on
   logging.set_verbosity(logging.ERROR)
   jax.config.update('jax_compilation_cache_dir', compiled)
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', .2)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.)
 
 
 def is_of(cell):

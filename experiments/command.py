@@ -8,7 +8,7 @@ import time
 
 from absl import app, flags
 
-from mollification import cli
+from mollification import cli, files
 
 FLAGS = flags.FLAGS
 
@@ -48,15 +48,17 @@ def run_grid(cells, root, results):
   if not FLAGS.record:
     return root
   grid.record(cells, results)
-  _record_clock(root / 'clock.json', results / 'clock.json')
+  record_clock(root / 'clock.json', results / 'clock.json')
   return results
 
 
-def _record_clock(new, old):
+def record_clock(new, old):
   """Copy the clock of a command, unless the one that is recorded is of more cells."""
   count = lambda path: len(json.loads(path.read_text())['cells']) if path.exists() else 0
   if count(new) and count(new) >= count(old):
-    shutil.copy(new, old)
+    old.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(old) as part:
+      shutil.copy(new, part)
 
 
 def run_cells(todo, root):
@@ -72,18 +74,35 @@ def run_all(todo, root, work=None):
   """The same of cells that do not need each other; {label: what went wrong} of those that failed.
 
   One that another process is at just now is left to it: it is named, and no failure. `work` is
-  done for each, None: `cells.train_and_measure`.
+  done for each, None: `cells.train_and_measure`; where that trained all of `todo` in one go, `root`
+  has the `clock.json` of the command.
   """
   from experiments import cells
   attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
   left = [cell for cell in todo if not cell.is_done()]
   if len(left) < len(todo):
     print(f'{len(todo) - len(left)} of {len(todo)} runs are done already')
-  failed = {cell.label: found.text for cell, found in _outcomes(left, root, attempt)
+  start, clock = time.monotonic(), root / 'clock.json'
+  if left and work is None:   # what it says is of another command
+    clock.unlink(missing_ok=True)
+  outcomes = list(_outcomes(left, root, attempt))
+  whole = [cell for cell, found in outcomes if isinstance(found, float)]
+  if work is None and whole and len(whole) == len(todo):
+    _write_clock(clock, whole, time.monotonic() - start)
+  failed = {cell.label: found.text for cell, found in outcomes
             if isinstance(found, cells.Failure)}
   for label, text in failed.items():
     print(f'{label} failed: {text}', file=sys.stderr)
   return failed
+
+
+def _write_clock(path, done, seconds):
+  """`path`: which cells one command did, by the clock and by the processor."""
+  core = [json.loads((cell.folder / 'seconds.json').read_text())['core_seconds'] for cell in done]
+  with files.replacing(path) as part:
+    part.write_text(json.dumps({
+      'cells': sorted(cell.label for cell in done), 'workers': FLAGS.workers,
+      'seconds': round(seconds), 'core_seconds': round(sum(core))}) + '\n')
 
 
 def _outcomes(todo, root, work):

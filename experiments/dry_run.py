@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 
-from experiments import cells, comparison, estimate, image_cells
+from experiments import cells, comparison, estimate, image_cells, names
 from mollification import files
 
 NOT_COUNTED = ('likelihoods, features of data and compilation are not counted, nor samples in the '
@@ -49,14 +49,18 @@ def listing(todo, device, programs):
     (cost, of_sample), state = costs[name], cells.state(cell)
     measuring = sum(n * of_sample(network) for network, n in samples_of(cell).items())
     training, measured = device.hours(cost.training), device.hours(measuring)
-    programs[name] = {
-      'parameters': cost.parameters, 'batch': cell.config.batch_size, 'updates': cost.updates,
-      'gflop': cost.flops / 1e9, 'memory_gb': cost.memory / 1e9, 'devices': cost.devices,
-      'training_hours': training, 'measuring_hours': measured}
+    programs[name] = program(cost, cell.config.batch_size, training, measured)
     left += training * (1 - cells.updates_done(cell) / cost.updates)
     left += 0. if state == 'done' else measured
     yield line(cell.label, state, cost, measured, device)
   yield f'{len(todo)} runs, {left:,.2g} h left on {device}; {NOT_COUNTED}'
+
+
+def program(cost, batch, training, measuring):
+  """What is recorded of a program, of its `estimate.Cost` and hours."""
+  return {'parameters': cost.parameters, 'batch': batch, 'updates': cost.updates,
+          'gflop': cost.flops / 1e9, 'memory_gb': cost.memory / 1e9, 'devices': cost.devices,
+          'training_hours': training, 'measuring_hours': measuring}
 
 
 def line(label, state, cost, measured, device):
@@ -103,25 +107,50 @@ def markdown(path):
   lines = [('data', 'model', 'parameters', 'batch', 'updates', 'GFLOP an update', 'memory',
             'training', 'samples and features'), ('---',) * 9]
   for name, own in sorted(found['programs'].items()):
-    lines.append((*name.split('/'), f'{own["parameters"] / 1e6:.1f} M', f'{own["batch"]}',
-                  f'{own["updates"]:,}', f'{own["gflop"]:,.0f}', f'{own["memory_gb"]:.2g} GB',
+    lines.append((*_named(name), f'{own["parameters"] / 1e6:.1f} M', f'{own["batch"]}',
+                  f'{own["updates"]:,}', _gflop(own["gflop"]), f'{own["memory_gb"]:.2g} GB',
                   f'{own["training_hours"]:.2g} h', f'{own["measuring_hours"]:.2g} h'))
   return (f'{comparison.as_markdown(lines)}\n\nHours a run on {Device(**found["device"])}, in '
           f'float32; {NOT_COUNTED}.{_whole(found["programs"])}')
 
 
+def _gflop(value):
+  return f'{value:,.0f}' if value >= 10 else f'{value:.2g}'
+
+
+def _named(name):
+  dataset, model = name.split('/')
+  return names.DATASETS.get(dataset, dataset), names.MODELS.get(model, model)
+
+
 def _whole(programs):
-  """What the tables at the paper's size take in all, of the programs that are recorded."""
-  said = []
-  for table, scales in image_cells.TABLES.items():
-    if 'paper' in scales:
-      runs = [programs.get(image_cells.program_of(name))
-              for name in image_cells.names(table, 'paper')]
-      if all(runs):
-        hours = sum(own['training_hours'] + own['measuring_hours'] for own in runs)
-        said.append(f'{table} {hours:,.0f} h ({len(runs)} runs)')
+  """What the tables at the paper's size take in all, of the programs that are recorded.
+
+  A run that several tables name is trained once, and counts once in the sum.
+  """
+  tables = {table: image_cells.names(table, 'paper')
+            for table, scales in image_cells.TABLES.items() if 'paper' in scales}
+  tables['table_two_step'] = [f'{dataset}/{image_cells.TWO_STEP}/{arm}/0'
+                              for dataset in image_cells.TABLES['table1']['paper']
+                              for arm in ('vanilla', 'gaussian')]
+  known = {table: runs for table, runs in tables.items()
+           if all(image_cells.program_of(name) in programs for name in runs)}
+  said = [f'{table} {_hours(runs, programs):,.0f} h ({len(runs)} runs)'
+          for table, runs in known.items()]
+  union = list(dict.fromkeys(name for runs in known.values() for name in runs))
+  shared = [name for name in union if sum(name in runs for runs in known.values()) > 1]
   looks = [programs.get(image_cells.program_of(name), {}).get('looking_hours')
            for name in image_cells.watched('paper')]
   if None not in looks:
     said.append(f'fig_fid_over_training {sum(looks):,.0f} h ({len(looks)} runs)')
-  return f' In all, with one seed an arm: {"; ".join(said)}.' if said else ''
+  if not said:
+    return ''
+  whole = _hours(union, programs) + (sum(looks) if None not in looks else 0.)
+  more = (f' (of them {_hours(shared, programs):,.0f} h of {len(shared)} runs that two tables '
+          'name, and that are trained once)' if shared else '')
+  return f' With one seed an arm: {"; ".join(said)}. All together {whole:,.0f} h{more}.'
+
+
+def _hours(runs, programs):
+  own = [programs[image_cells.program_of(name)] for name in runs]
+  return sum(one['training_hours'] + one['measuring_hours'] for one in own)

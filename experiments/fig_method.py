@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from experiments import command, figures
-from mollification import data, mollifiers, schedules
+from mollification import data, files, mollifiers, schedules
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'method'
 SIZE, STEPS = 64, 1_000
@@ -62,7 +62,8 @@ def draw_mollifiers(path):
         ax.set_title(f'{share:.0%} of phase\nlevel {float(level(share * STEPS)):.3g}', fontsize=8)
     row[0].set_ylabel(name)
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
+  with files.replacing(path) as part:
+    figure.savefig(part, dpi=110, format='png')
   plt.close(figure)
 
 
@@ -80,7 +81,8 @@ def draw_schedules(path):
   for ax in (left, right):
     ax.spines[['top', 'right']].set_visible(False)
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
+  with files.replacing(path) as part:
+    figure.savefig(part, dpi=110, format='png')
   plt.close(figure)
 
 

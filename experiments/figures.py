@@ -3,7 +3,7 @@ import pathlib
 
 import numpy as np
 
-from mollification import metrics
+from mollification import files, metrics
 
 # Of the arms, legible on white and on black.
 COLORS = {'vanilla': '#4c6a92', 'mollified': '#c8553d', 'gaussian': '#c8553d', 'blur': '#3f8f5b',
@@ -34,15 +34,15 @@ def learning_curves(runs, name, path, *, ylabel):
   figure, axes = plt.subplots(1, len(runs), figsize=(5.2 * len(runs), 3.8), squeeze=False)
   for ax, (model, arms) in zip(axes[0], runs.items()):
     means = []
-    for arm, files in arms.items():
-      curves = [curve(file, name) for file in files]
+    for arm, paths in arms.items():
+      curves = [curve(path, name) for path in paths]
       length = min(len(steps) for steps, _ in curves)   # a run may have stopped early
       steps, values = curves[0][0][:length], np.stack([values[:length] for _, values in curves])
       mean, sem = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
       ax.plot(steps, mean, color=COLORS[arm], label=arm)
       ax.fill_between(steps, mean - sem, mean + sem, color=COLORS[arm], alpha=.25, lw=0)
       means.append(mean)
-      end = _end_of_noise(files[0])
+      end = _end_of_noise(paths[0])
       if end:
         ax.axvline(end, color=COLORS[arm], ls=':', lw=1)
         ax.text(end, .02, ' level 0 from here', transform=ax.get_xaxis_transform(), fontsize=8,
@@ -112,5 +112,6 @@ def _end_of_noise(path):
 
 def _save(figure, path):
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=130)
+  with files.replacing(path) as part:
+    figure.savefig(part, dpi=130, format='png')
   pyplot().close(figure)

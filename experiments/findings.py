@@ -2,12 +2,16 @@
 import collections
 import pathlib
 
+import numpy as np
+
 from experiments import (
   comparison,
-  image_cells,
   image_table,
+  image_verdicts,
   intrinsic_dimension_table,
+  names,
   sensitivity_table,
+  statistics,
   synthetic,
   table_two_step,
   uci,
@@ -28,7 +32,13 @@ def markdown():
 
 
 def _uci():
-  return uci_table.sentence(uci_table.read(RESULTS / 'uci', uci.known()))
+  found = uci_table.read(RESULTS / 'uci', uci.known())
+  gains = [f'{own.mean:+.2f} ± {statistics.student_quantile(own.count - 1, .95) * own.sem:.2f}'
+           for own in (comparison.Moments.of([
+             float(np.nanmedian(uci_table._paired(runs, which))) for runs in found.values()])
+             for which in ('last', 'validation'))]
+  return (f'{uci_table.sentence(found)} In the mean over the cells the gain is {gains[0]} and '
+          f'{gains[1]} nats (95 %).')
 
 
 def _sensitivity():
@@ -56,14 +66,29 @@ def _plane():
 
 
 def _images(scale, dataset):
-  """Of Table 1, by arm."""
+  """Of Table 1, by model and arm: what is judged and decided, with its interval."""
   cells = image_table.read(RESULTS / 'images', 'table1', scale)[dataset]
   rows = image_table.rows([cell for cell, _ in cells])
-  words = {'gaussian': 'noise', 'blur': 'blur'}
-  found = {arm: comparison.verdicts(row for row in rows if row.arm == arm)
-           for arm in image_cells.ARMS}
-  return '; '.join(f'{words[arm]} {_counted(counts)}' for arm, counts in found.items()
-                   if counts) + '.'
+  said, lines = collections.defaultdict(list), image_verdicts.by_line(rows)
+  for (model, arm), own in lines.items():
+    judged = image_verdicts.judged_of(own, RESULTS / 'images' / scale / dataset)
+    for row in judged:
+      said[image_verdicts.decided(row, judged)].append(
+        f'{names.model(model).rstrip(names.MARK)} {WORDS[arm]} {_with_unit(row, judged)}')
+    said[image_verdicts.verdict(judged) == 'undecided'].append(arm)
+  parts = [f'{what}: {", ".join(said[what]) or "none"}' for what in ('better', 'worse')]
+  return (f'{"; ".join(parts)}; undecided: {len(said[True])} of {len(lines)} lines, a model and an '
+          f'arm each, of which chance alone would decide {.05 * len(lines):.2g}.')
+
+
+WORDS = {'gaussian': 'noise', 'blur': 'blur'}
+
+
+def _with_unit(row, judged):
+  """The difference and its interval, in nats or of which distance."""
+  text = image_verdicts.signed(row, image_verdicts.interval(row, judged))
+  return (f'{text} nats' if row.metric == image_verdicts.LIKELIHOOD
+          else f'{text} ({names.metric(row.metric)})')
 
 
 def _two_step():

@@ -21,6 +21,7 @@ ARMS = {'vanilla': {'fraction': 0.}, 'gaussian': {}, 'blur': {'name': 'heat_blur
 SIGMA_MAX = {'cifar10': 24., 'celeba64': 32., 'fashion_mnist': 20., 'photo_patches': 20.,
              'digits': 5.}
 _DISTANCES = ('frechet', 'kid', 'pr')
+TWO_STEP = 'two_step'   # model of a flow on the latents of the vanilla VAE
 WATCHED = '0'      # the seed that is looked at over its training
 SMOKE_BATCH = 16   # of --smoke: it divides over 8 devices, whatever the workers will find
 

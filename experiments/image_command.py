@@ -97,6 +97,8 @@ def run(table, root):
   for cell in todo if FLAGS.record else ():
     if cell.is_done():
       record(cell, RESULTS / cell.folder.relative_to(root))
+  if FLAGS.record:
+    command.record_clock(root / 'clock.json', RESULTS / FLAGS.scale / 'clock.json')
   from experiments import image_table
   print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
   if failed:

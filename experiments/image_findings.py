@@ -2,7 +2,7 @@
 import math
 import statistics
 
-from experiments import comparison, image_runs
+from experiments import comparison, image_runs, names
 
 
 def sentences(found, rows, folder):
@@ -30,8 +30,8 @@ def nonfinite(found):
       sizes, counts = zip(*(seeds[seed] for seed in sorted(seeds)))
       if sum(counts):
         shares = ', '.join(f'{count / n:.2%}' for count, n in zip(counts, sizes))
-        yield (f'{model}, {arm}: {sum(counts):,} of {sum(sizes):,} {what} ({shares} by seed) '
-               f'{words}.')
+        yield (f'{names.model(model)}, {arm}: {sum(counts):,} of {sum(sizes):,} {what} '
+               f'({shares} by seed) {words}.')
   lost = sorted({(cell.model, cell.arm) for cell, _ in found if not math.isfinite(cell.value)})
   if lost:
     yield f'Not finite: {"; ".join(", ".join(which) for which in lost)}.'
@@ -46,23 +46,44 @@ def _copies(found):
 
 
 def _taken(found, folder):
-  """A line on the time of the runs in `found`."""
+  """Lines on the time of the runs in `found`."""
   places = places_of(found, folder)
   taken = [own for place in places if (own := image_runs.time_of(place))]
   if not taken:
     return
-  minutes = [own.whole / 60 for own in taken]
-  shares = [own.measuring / own.training for own in taken]
+  minutes, cut = [own.whole / 60 for own in taken], sum(own.cut for own in taken)
   yield (f'time: {statistics.median(minutes):.1f} minutes of a core a run ({min(minutes):.1f} to '
-         f'{max(minutes):.1f}), {sum(minutes) / 60:.1f} hours in all, of {len(taken)} of '
-         f'{len(places)} runs that were timed; measuring takes {statistics.median(shares):.0%} of '
-         f'the training, more than 20 % in {sum(share > .2 for share in shares)} of '
-         f'{len(shares)} runs.')
+         f'{max(minutes):.1f}), {sum(minutes) / 60:.2f} hours in all, of {len(taken)} of '
+         f'{len(places)} runs' + (f', {cut} of which were cut and their training estimated'
+                                  if cut else '') + '.')
+  yield from _evaluation(taken)
   looks = [own.looking / own.training for own in taken if own.looking]
   if looks:
     yield (f'looks at what runs keep of their training ({len(looks)} of them), for the figure over '
            f'it alone, take another {min(looks):.0%} to {max(looks):.0%} of the training, and are '
            'not in these figures.')
+
+
+def _evaluation(taken):
+  """Lines on the share of evaluation, of runs that know it whole and of others."""
+  whole = [own.evaluation for own in taken if own.evaluation is not None]
+  if whole:
+    yield (f'evaluation inside training and after it takes {_shares(whole)}, '
+           'its evaluations left out.')
+  old = [own for own in taken if own.evaluation is None and not own.cut]
+  if old:
+    besides = [own.besides for own in old]
+    after = [own.measuring / own.training for own in old]
+    yield (f'measuring after training takes {_shares(after)}. Evaluations inside training are not '
+           'in that, nor were they timed apart; all of it that was no update (evaluations, '
+           f'compiling, loading, saving) took another {min(besides):.0%} to {max(besides):.0%} of '
+           f"the updates' own time, {statistics.median(besides):.0%} in the median.")
+
+
+def _shares(shares):
+  over = sum(share > .2 for share in shares)
+  return (f'{statistics.median(shares):.0%} of the training ({min(shares):.0%} to '
+          f'{max(shares):.0%}), more than 20 % in {over} of {len(shares)} runs')
 
 
 def places_of(found, folder):

@@ -1,5 +1,6 @@
 """What the folder MODEL/ARM/SEED of a run says: its curve and its time."""
 import json
+import statistics
 from typing import NamedTuple
 
 CURVE = 'valid/log_likelihood'
@@ -53,28 +54,66 @@ def seconds(place):
 
 
 class Time(NamedTuple):
-  """Seconds of a run: of its training, as they were and at its quietest pace, and of measuring.
+  """Seconds of a run by the clock: of its training, at its quietest pace too, and of measuring.
 
-  Of a run that was cut, training is its updates at their mean pace; no quieter one is known.
-  What looks at its kept checkpoints took (`experiments.looks`) is no part of the run.
+  `updates` are those of the training that went into updates, at their mean pace. Of a run that was
+  `cut` nobody timed the training: it is estimated, as `time_of` says. `evaluating` are those of the
+  training that went into evaluations, None where they were not timed apart. What looks at its kept
+  checkpoints took (`experiments.looks`) is no part of the run.
   """
   training: float
   quiet_training: float
   measuring: float
-  looking: float
+  looking: float = 0.
+  updates: float = 0.
+  evaluating: float | None = None
+  cut: bool = False
 
   @property
   def whole(self):
     """Of all of it, as it was."""
     return self.training + self.measuring
 
+  @property
+  def evaluation(self):
+    """Share of what else training takes that all evaluation does, None where that is not known."""
+    if self.evaluating is None or self.cut:
+      return None
+    return (self.evaluating + self.measuring) / (self.training - self.evaluating)
+
+  @property
+  def besides(self):
+    """What of the training was no update, against its updates."""
+    return self.training / self.updates - 1
+
 
 def time_of(place):
-  """The Time of a run, None where nobody took it."""
+  """The Time of a run, None where nobody took it.
+
+  The training of a run that was cut is that of its updates at their mean pace, and what training
+  takes besides in other runs of its model, their median.
+  """
   taken = seconds(place)
   if not taken.get('measuring') or not taken.get('update'):
     return None
-  steps = json.loads((place / 'config.json').read_text())['total_steps']
-  training = taken.get('training') or steps * taken['update']
+  updates, training = _updates(place, taken), taken.get('training')
+  if not training:
+    others = [own for other in sorted(place.parent.parent.glob('*/[0-9]*'))
+              if (own := _besides(other)) is not None]
+    estimate = updates * (1 + statistics.median(others or [0.]))
+    return Time(estimate, estimate, taken['measuring'], taken.get('looking') or 0., updates,
+                cut=True)
   quiet = (taken.get('quiet_update') or taken['update']) / taken['update']
-  return Time(training, training * quiet, taken['measuring'], taken.get('looking') or 0.)
+  return Time(training, training * quiet, taken['measuring'], taken.get('looking') or 0., updates,
+              taken.get('evaluating'))
+
+
+def _updates(place, taken):
+  return json.loads((place / 'config.json').read_text())['total_steps'] * taken['update']
+
+
+def _besides(place):
+  """`Time.besides` of a run whose training was timed, else None."""
+  taken = seconds(place)
+  known = taken.get('training') and taken.get('update')
+  return taken['training'] / _updates(place, taken) - 1 if known else None

@@ -1,9 +1,10 @@
 """Tables of images from their records: what each arm gains over vanilla training, by model."""
 import dataclasses
 import functools
+import json
 import pathlib
 
-from experiments import comparison, image_cells, image_findings, image_runs, image_verdicts
+from experiments import comparison, image_cells, image_findings, image_runs, image_verdicts, names
 
 # Of all that is recorded, what a page shows, in the data set's own features and in another
 # network's (METRIC@NET); the rest is in the records.
@@ -52,8 +53,8 @@ def text(root, table, scale):
       parts += [f'{dataset}, in the features of {network}:' if network else f'{dataset}:',
                 comparison.text_table(own)]
     folder = _folder(root, scale, dataset)
-    header, _, *lines = image_verdicts.lines(found, of_set, folder)
-    parts += [comparison.as_text([header, *lines]),
+    table = header, _, *lines = image_verdicts.lines(found, of_set, folder)
+    parts += [comparison.as_text([header, *lines]), image_verdicts.sentence(table),
               *image_findings.sentences(found, of_set, folder)]
   return '\n\n'.join(parts) or 'no records yet'
 
@@ -65,9 +66,11 @@ def markdown(root, table, scale, dataset):
   """
   found = read(root, table, scale)[dataset]
   of_set, folder = rows([cell for cell, _ in found]), _folder(root, scale, dataset)
-  verdicts = comparison.as_markdown(image_verdicts.lines(found, of_set, folder))
-  sentences = '\n'.join(f'- {line}' for line in image_findings.sentences(found, of_set, folder))
-  return f'{as_markdown(of_set)}\n\nBy model:\n\n{verdicts}\n\n{sentences}'
+  verdicts = image_verdicts.lines(found, of_set, folder)
+  said = [image_verdicts.sentence(verdicts), *image_findings.sentences(found, of_set, folder)]
+  sentences = '\n'.join(f'- {line}' for line in said)
+  return (f'{as_markdown(of_set)}\n\nBy model:\n\n{comparison.as_markdown(verdicts)}\n\n'
+          f'{sentences}')
 
 
 def hours(root, table, scale):
@@ -75,19 +78,37 @@ def hours(root, table, scale):
   root = pathlib.Path(root)
   places = {place for dataset, found in read(root, table, scale).items()
             for place in image_findings.places_of(found, _folder(root, scale, dataset))}
-  timed = {path.parent: time for path in sorted((root / scale).glob('*/*/*/*/seconds.json'))
+  times = {path.parent: time for path in sorted((root / scale).glob('*/*/*/*/seconds.json'))
            if (time := image_runs.time_of(path.parent))}
-  taken = [time for place, time in timed.items() if place in places]
-  others = [time for place, time in timed.items() if place not in places]
-  whole = sum(time.whole for time in taken) / 3600
-  quiet = sum(time.quiet_training + time.measuring for time in taken) / 3600
-  looking = sum(time.looking for time in timed.values()) / 3600
-  more = sum(time.whole for time in others) / 3600
-  return (f'The {len(taken)} of {len(places)} runs that were timed took {whole:.1f} hours of a '
-          f'core in all, {whole / 2:.1f} hours of two, which other work shared; at the pace of '
-          f'their quietest updates it would have been {quiet / 2:.1f} hours of two. Not in it: '
-          f'{len(others)} runs of other tables, {more:.1f} hours of a core, and looks at what runs '
-          f'of the first seed keep of their training, {looking:.1f}.')
+  taken = [time for place, time in times.items() if place in places]
+  others = [time for place, time in times.items() if place not in places]
+  cut = [time for time in taken if time.cut]
+  of = lambda runs, seconds=lambda time: time.whole: sum(map(seconds, runs)) / 3600
+  quiet = of(taken, lambda time: time.quiet_training + time.measuring)
+  said = (f'{len(taken) - len(cut)} of {len(places)} runs were timed from end to end, and took '
+          f'{of(taken) - of(cut):.2f} hours of a core by the clock, which other work on the '
+          'machine lengthened. ')
+  if cut:
+    said += (f'{len(cut)} were cut and gone on with; with what they must have taken (their updates '
+             'at their mean pace, and besides as much as other runs of their model) it is '
+             f'{of(taken):.2f}. ')
+  return said + (
+    f'Of two cores that is {of(taken) / 2:.2f} hours each; at the pace of the quietest updates of '
+    f'those that were timed, {quiet / 2:.2f}.{_by_one_command(root / scale)} Not in it: '
+    f'{len(others)} runs of other tables, {of(others):.2f} hours of a core, and looks at what runs '
+    'of the first seed keep of their training, '
+    f'{of(times.values(), lambda time: time.looking):.2f}.')
+
+
+def _by_one_command(folder):
+  """What one command took by its clock, '' where none did all of its runs in one go."""
+  path = folder / 'clock.json'
+  if not path.exists():
+    return ''
+  clock = json.loads(path.read_text())
+  return (f' One command of {clock["workers"]} processes, {len(clock["cells"])} runs, took '
+          f'{clock["seconds"] / 3600:.2f} hours by the clock and '
+          f'{clock["core_seconds"] / 3600:.2f} of the processor.')
 
 
 def _folder(root, scale, dataset):
@@ -96,9 +117,10 @@ def _folder(root, scale, dataset):
 
 def as_markdown(of_set):
   """A table for each network whose features are looked at, that of the data set's own first."""
-  return '\n\n'.join(
-    (f'In the features of {network}:\n\n' if network else '')
-    + comparison.as_markdown(table_lines(own)) for network, own in _by_network(of_set))
+  tables = [(f'In the features of {names.network(network)}:\n\n' if network else '')
+            + comparison.as_markdown(table_lines(own)) for network, own in _by_network(of_set)]
+  marked = any(names.model(row.model).endswith(names.MARK) for row in of_set)
+  return '\n\n'.join([*tables, *([names.NOTE] if marked else [])])
 
 
 def _by_network(of_set):
@@ -110,20 +132,27 @@ def _by_network(of_set):
 
 def table_lines(of_set):
   """Lines of the table of one network as tuples of text, header and rule first."""
-  metrics = sorted({row.metric for row in of_set}, key=_place)
-  names = [metric.partition('@')[0] for metric in metrics]
-  header = [f'{name}{_UNITS.get(name, "")} {comparison.arrow(name)}' for name in names]
+  metrics = [metric for metric in sorted({row.metric for row in of_set}, key=_place)
+             if not all(_constant(row) for row in of_set if row.metric == metric)]
+  bare = [metric.partition('@')[0] for metric in metrics]
+  header = [f'{names.metric(name)}{_UNITS.get(name, "")} {comparison.arrow(name)}'
+            for name in bare]
   lines = [('model', 'arm', *header), ('---',) * (2 + len(metrics))]
   by_model = {}
   for row in of_set:
     by_model.setdefault(row.model, {}).setdefault(row.arm, {})[row.metric] = row
   for model, arms in by_model.items():
     first = functools.reduce(lambda a, b: b | a, arms.values())
-    lines.append((model, 'vanilla', *(comparison.shown(first[m].vanilla) if m in first else ''
-                                      for m in metrics)))
+    lines.append((names.model(model), 'vanilla', *(
+      comparison.shown(first[m].vanilla) if m in first else '' for m in metrics)))
     lines += [('', arm, *(difference(of[m]) if m in of else '' for m in metrics))
               for arm, of in arms.items()]
   return lines
+
+
+def _constant(row):
+  """Whether nothing differs in a row, over seeds or arms, so that it says nothing."""
+  return row.vanilla.sem == row.difference.sem == row.difference.mean == 0
 
 
 def _place(metric):

@@ -1,14 +1,17 @@
 """Whether an arm helped, model by model: by how much, at what cost, and how it failed if it did.
 
-A difference is decided where it exceeds its 95 % interval; of twenty that are none, one does by
-chance. The signs of failure are no gain over vanilla training, recall or coverage that falls (lost
-modes), late convergence (of most seeds, clean validation data score later than in vanilla training,
-or never, what that ends with), and more samples that are not finite than vanilla training has.
+A line of the table is a model and an arm. It is judged by distances, and by the likelihood but of
+VAEs whose decoder has a fixed variance: their bound says nearly nothing, and is only shown. What is
+judged is decided where it exceeds its interval, which is widened (Bonferroni) so that of twenty
+lines in which nothing differs one is decided by chance. The signs of failure are no gain over
+vanilla training, recall or coverage that falls (lost modes, by intervals of 95 %), late convergence
+(of most seeds, clean validation data score later than in vanilla training, or never, what that ends
+with), and more samples that are not finite than vanilla training has.
 """
+import json
 import math
-import statistics
 
-from experiments import comparison, image_runs
+from experiments import comparison, image_runs, names, statistics
 
 DISTANCES = ('fid', 'frechet')   # what a table is judged by, in any features, and the likelihood
 LIKELIHOOD = 'log_likelihood'
@@ -18,25 +21,83 @@ MODES = ('recall', 'coverage')
 def lines(found, rows, folder):
   """Lines of the table, header and rule first, of `found` [(Cell, Record)] and its Rows.
 
-  `folder` holds MODEL/ARM/SEED with the seconds and, where it is recorded, the curve of each run.
+  `folder` holds MODEL/ARM/SEED with the config and, where it is recorded, the curve of each run.
   """
-  judged = [*sorted({row.metric for row in rows if _base(row) in DISTANCES}), LIKELIHOOD]
-  table = [('model', 'arm', 'verdict', *map(_titled, judged), 'an update', 's a run',
+  shown = [*sorted({row.metric for row in rows if _base(row) in DISTANCES}), LIKELIHOOD]
+  costs = _bench(folder)
+  table = [('model', 'arm', 'verdict', *map(_titled, shown),
+            *(['ms an update, and more of it'] if costs else []),
             "updates to vanilla's end (its own)", 'signs')]
   table.append(('---',) * len(table[0]))
   nonfinite = image_runs.counted(found, 'nonfinite_samples')
-  for model, arm in dict.fromkeys((row.model, row.arm) for row in rows):
-    own = {row.metric: row for row in rows if (row.model, row.arm) == (model, arm)}
+  for (model, arm), own in by_line(rows).items():
+    judged = judged_of(own, folder)
     pairs = _pairs(image_runs.model_of(next(iter(own.values()))), arm, folder)
     caught = [(image_runs.caught_up(vanilla, vanilla), image_runs.caught_up(vanilla, own))
               for vanilla, own in pairs
               if all((place / 'curve.jsonl').exists() for place in (vanilla, own))]
-    signs = _signs(own.values(), caught, *(_share(nonfinite.get((model, which), {}))
-                                           for which in ('vanilla', arm)))
-    table.append((model, arm, verdict([own[metric] for metric in judged if metric in own]),
-                  *(signed(own[metric]) if metric in own else '' for metric in judged),
-                  *_costs(pairs), _updates(caught), '; '.join(signs)))
+    signs = _signs(own.values(), judged, caught, *(_share(nonfinite.get((model, which), {}))
+                                                   for which in ('vanilla', arm)))
+    table.append((names.model(model), arm, verdict(judged),
+                  *(_shown(own[metric], judged) if metric in own else '' for metric in shown),
+                  *([costs.get((model.partition(' (')[0], arm), '')] if costs else []),
+                  _updates(caught), '; '.join(signs)))
   return table
+
+
+def by_line(rows):
+  """{(model, arm): {metric: Row}}."""
+  found = {}
+  for row in rows:
+    found.setdefault((row.model, row.arm), {})[row.metric] = row
+  return found
+
+
+def judged_of(own, folder):
+  """[Row] that a line {metric: Row} is judged by."""
+  judged = [row for row in own.values() if _base(row) in DISTANCES]
+  fixed = _fixed_variance(folder / image_runs.model_of(next(iter(own.values()))))
+  return judged if fixed or LIKELIHOOD not in own else [*judged, own[LIKELIHOOD]]
+
+
+def _fixed_variance(folder):
+  """Whether the runs of a model have a Gaussian decoder of a variance that they do not learn."""
+  path = next(iter(sorted(folder.glob('*/*/config.json'))), None)
+  model = json.loads(path.read_text())['model'] if path else {}
+  return model.get('likelihood') == 'gaussian' and not model.get('learn_variance')
+
+
+def interval(row, judged):
+  """Half the interval of a Row of `judged`, which together miss in one of twenty lines."""
+  if row.difference.count < 2:
+    return math.inf
+  return row.difference.sem * statistics.student_quantile(
+    row.difference.count - 1, 1 - .05 / len(judged))
+
+
+def decided(row, judged):
+  """'better', 'worse' or 'undecided', by `interval`."""
+  if not abs(row.difference.mean) > interval(row, judged):
+    return 'undecided'
+  falls = row.difference.mean < 0
+  return 'better' if falls == comparison.lower_is_better(row.metric) else 'worse'
+
+
+def _shown(row, judged):
+  if row not in judged:
+    return f'{signed(row)} (not judged)'
+  return signed(row, interval(row, judged))
+
+
+def sentence(table):
+  """How many of the `lines` are decided, and how many chance alone would."""
+  said = [line[2] for line in table[2:] if line[2] != 'one seed']
+  if not said:
+    return 'One seed an arm, which decides nothing.'
+  counts = ', '.join(f'{said.count(what)} {what}' for what in ('better', 'worse', 'mixed')
+                     if what != 'mixed' or what in said)
+  return (f'Of {len(said)} lines (a model and an arm) {counts}, {said.count("undecided")} '
+          f'undecided; chance alone would decide {.05 * len(said):.2g} of {len(said)} lines.')
 
 
 def _share(seeds):
@@ -49,32 +110,32 @@ def verdict(judged):
   """The verdict over Rows: better or worse where some are and none is the other, else mixed."""
   if max(row.difference.count for row in judged) < 2:
     return 'one seed'
-  verdicts = {row.verdict for row in judged} - {'undecided'}
+  verdicts = {decided(row, judged) for row in judged} - {'undecided'}
   return 'mixed' if len(verdicts) > 1 else next(iter(verdicts), 'undecided')
 
 
 def _titled(metric):
-  name, _, network = metric.partition('@')
-  return (f'{name}{" (nats)" if name == LIKELIHOOD else ""} {comparison.arrow(metric)}'
-          + (f' in {network}' if network else ''))
+  base, at, network = metric.partition('@')
+  return (f'{names.metric(base)}{" (nats)" if base == LIKELIHOOD else ""} '
+          f'{comparison.arrow(metric)}' + (f' in {names.network(network)}' if at else ''))
 
 
 def _base(row):
   return row.metric.partition('@')[0]
 
 
-def _signs(own, caught, lost_before, lost):
+def _signs(own, judged, caught, lost_before, lost):
   """The signs of failure of one arm of a model, as the module says.
 
   `caught` are updates of vanilla training and of the arm, by seed; the shares of samples `lost` are
   of both, too.
   """
-  if not any(row.verdict == 'better' for row in own if _base(row) in (*DISTANCES, LIKELIHOOD)):
+  if not any(decided(row, judged) == 'better' for row in judged):
     yield 'no gain'
   modes = [row for row in own if _base(row) in MODES and row.verdict == 'worse']
   if modes:
     yield 'fewer modes (' + ', '.join(
-      f'{row.metric.replace("@", " in ")} {signed(row)}' for row in modes) + ')'
+      f'{names.metric(row.metric)} {signed(row)}' for row in modes) + ')'
   late = [updates is None or updates > vanilla for vanilla, updates in caught if vanilla]
   if sum(late) > len(late) / 2:
     yield 'late'
@@ -82,18 +143,21 @@ def _signs(own, caught, lost_before, lost):
     yield f'{100 * lost:.2g} % of the samples not finite (vanilla {100 * lost_before:.2g} %)'
 
 
-def _costs(pairs):
-  """What an update takes more than in vanilla training, and what a run does in all, beside it."""
-  taken = [tuple(map(image_runs.seconds, pair)) for pair in pairs]
-  taken = [pair for pair in taken if all(own.get('quiet_update') for own in pair)]
-  if not taken:
-    return '', ''
-  ratios = [new['quiet_update'] / old['quiet_update'] - 1 for old, new in taken]
-  spread = f' ({min(ratios):+.0%} to {max(ratios):+.0%})' if len(ratios) > 1 else ''
-  runs = [[own['training'] for own in pair] for pair in taken
-          if all(own.get('training') for own in pair)]
-  return (f'{statistics.median(ratios):+.0%}{spread}',
-          '{:,.0f} to {:,.0f}'.format(*map(statistics.median, zip(*runs))) if runs else '')
+def _bench(folder):
+  """{(model, arm): ms an update and what is added} of bench/small.py, {} before its record."""
+  path = folder.parents[2] / 'bench' / 'small.jsonl' if len(folder.parents) > 3 else folder
+  if folder.parts[-2:] != ('cpu', 'fashion_mnist') or not path.exists():
+    return {}
+  rows = {row['name']: row for row in map(json.loads, path.read_text().splitlines())}
+  found = {}
+  for name, more in rows.items():
+    if name.endswith('_more'):
+      own = name.removesuffix('_more')
+      digits = comparison.decimals(more['reference_value'])
+      found[tuple(own.rsplit('_', 1))] = (
+        f'{rows[own]["value"]:.3g}; {more["value"]:+.{digits}f} ± '
+        f'{more["reference_value"]:.{digits}f}')
+  return found
 
 
 def _updates(caught):
@@ -109,10 +173,10 @@ def _pairs(model, arm, folder):
           if (folder / model / arm / vanilla.name).is_dir()]
 
 
-def signed(row):
-  """`mean ± interval` of the paired difference of a row; of one seed, the difference alone."""
-  mean, interval = row.difference.mean, row.interval
-  if math.isinf(interval):
+def signed(row, half=None):
+  """`mean ± half` of the paired difference of a row, of 95 % for None; of one seed, that alone."""
+  mean, half = row.difference.mean, row.interval if half is None else half
+  if math.isinf(half):
     return f'{mean:+.3g} (one seed)'
-  digits = comparison.decimals(interval)
-  return f'{mean:+.{digits}f} ± {interval:.{digits}f}'
+  digits = comparison.decimals(half)
+  return f'{mean:+.{digits}f} ± {half:.{digits}f}'

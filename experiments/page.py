@@ -8,15 +8,16 @@ import html
 import pathlib
 import re
 
-from experiments import page_failures, page_gallery, page_style, page_text
+from experiments import names, page_failures, page_gallery, page_style, page_text
 
-METHOD = 'The method'
+METHOD, LIMITS = 'The method', 'Limits'
 
 
 def build(readme, results):
   """The page, as text, of README.md and the folder of the committed records."""
   sections = [(METHOD, page_text.pictures_of_the_method(readme)),
-              *page_text.measured_sections(readme), *_of_images(pathlib.Path(results) / 'images')]
+              *page_text.measured_sections(readme), *_of_images(pathlib.Path(results) / 'images'),
+              (LIMITS, page_text.section(readme, LIMITS))]
   sections = [(title, inside) for title, inside in sections if inside]
   links = '\n'.join(f'<li><a href="#{_anchor(title)}">{html.escape(title)}</a></li>'
                     for title, _ in sections)
@@ -27,7 +28,7 @@ def build(readme, results):
           f'<title>mollification: results</title>\n<style>{page_style.CSS}</style>\n</head>\n'
           '<body>\n<h1>Data mollification: what was measured</h1>\n'
           '<p>Likelihood-based generative models, trained with and without noise that is annealed '
-          'to zero. Every figure here is rendered from a committed record. In tables, ▲ is better '
+          'to zero. Tables and charts are rendered from committed records. In tables, ▲ is better '
           'and ▼ worse than vanilla training, where that is decided.</p>\n'
           f'<nav><ul>\n{links}\n</ul></nav>\n{body}\n</body>\n</html>\n')
 
@@ -41,4 +42,5 @@ def _of_images(root):
   yield 'Failures on images', page_failures.of_images(root)
   for folder in sorted(path for path in root.glob('*/*') if path.is_dir()):
     scale, dataset = folder.parts[-2:]
-    yield f'Samples and curves: {dataset}, {scale} scale', page_gallery.of_dataset(folder)
+    yield (f'Samples and curves: {names.DATASETS.get(dataset, dataset)}, {scale} '
+           'scale'), page_gallery.of_dataset(folder)

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments import figures, image_runs, over_training
+from experiments import figures, image_cells, image_runs, over_training
 
 INK = '#010203'   # stands for the colour of the text
-TWO_STEP = 'two_step'   # model whose likelihood is that of an autoencoder's latents
+TWO_STEP = image_cells.TWO_STEP   # its likelihood is that of an autoencoder's latents
 _STYLE = {'svg.fonttype': 'none', 'font.family': 'sans-serif', 'font.size': 9, 'text.color': INK,
           'axes.labelcolor': INK, 'axes.edgecolor': INK, 'xtick.color': INK, 'ytick.color': INK,
           'svg.hashsalt': 'mollification'}
@@ -36,8 +36,8 @@ class Panel(NamedTuple):
 
 def of_model(folder, arms):
   """SVGs of the runs below MODEL/ARM/SEED: likelihood, and distances, over updates."""
-  for panel in panels(folder, arms):
-    yield _svg(panel)
+  for i, panel in enumerate(panels(folder, arms)):
+    yield _svg(panel, f'{"-".join(folder.parts[-3:])}-{i}')
 
 
 def panels(folder, arms):
@@ -91,11 +91,13 @@ def draw(panel):
   return figure
 
 
-def _svg(panel):
+def _svg(panel, prefix):
+  """A Panel as SVG; `prefix` makes its ids its own among those of a page."""
   plt, text = figures.pyplot(), io.StringIO()
   with plt.rc_context(_STYLE):
     figure = draw(panel)
     figure.savefig(text, format='svg', transparent=True, metadata={'Date': None})
     plt.close(figure)
   svg = re.sub(r'^.*?(?=<svg)', '', text.getvalue(), flags=re.S).replace(INK, 'currentColor')
+  svg = re.sub(r'(\bid="|href="#|url\(#)', rf'\g<1>{prefix}-', svg)
   return svg.replace('<svg ', f'<svg role="img" aria-label="{panel.title}" ', 1)

@@ -6,7 +6,7 @@ import html
 import json
 import re
 
-from experiments import image_cells, over_training, page_charts, page_text
+from experiments import image_cells, names, over_training, page_charts, page_text
 from mollification.evaluation import records
 
 WORDS = (
@@ -28,7 +28,7 @@ def of_dataset(folder):
   if not found:
     return ''
   return f'<p>{html.escape(WORDS)}</p>\n' + '\n'.join(
-    f'<h3>{html.escape(name)}</h3>\n{inside}' for name, inside in found)
+    f'<h3>{html.escape(names.MODELS.get(name, name))}</h3>\n{inside}' for name, inside in found)
 
 
 def _of_model(folder):
@@ -68,8 +68,11 @@ def _of_arm(place, kind):
     return ''
   step = int(re.search(r'-(\d+)\.png$', paths[-1].name)[1])
   words = '' if kind == 'nearest' else _nonfinite(place, step)
+  what = 'Nearest to training images: ' if kind == 'nearest' else ''
+  dataset, model = place.parts[-4:-2]
   return page_text.figure(
-    paths[-1], f'{place.parent.name}, seed {place.name}, {step:,} updates{words}')
+    paths[-1], f'{what}{names.MODELS.get(model, model)} on {names.DATASETS.get(dataset, dataset)}, '
+    f'{place.parent.name}, seed {place.name}, {step:,} updates{words}')
 
 
 def _nonfinite(place, step):

@@ -20,6 +20,11 @@ def measured_sections(readme):
       yield title, as_html(BLOCK.sub('', text))
 
 
+def section(readme, title):
+  """HTML of the section of that title, '' where there is none."""
+  return as_html(BLOCK.sub('', dict(_sections(readme)).get(title, '')))
+
+
 def pictures_of_the_method(readme):
   """HTML of the pictures in the other sections, which say what is done and not what was found."""
   return '\n'.join(figure(ROOT / path, caption) for _, text in _sections(readme)

@@ -8,6 +8,7 @@ from experiments import (
   image_command,
   image_runs,
   image_table,
+  names,
   table_two_step,
   uci,
   uci_table,
@@ -15,8 +16,7 @@ from experiments import (
 
 HEADER = ('row of the paper', 'config', 'command', 'ours')
 RESULTS = pathlib.Path(__file__).parent / 'results'
-NAMES = {'realnvp': 'RealNVP', 'glow': 'GLOW', 'vae': 'VAE', 'vae_iaf': 'VAE-IAF', 'iwae': 'IWAE',
-         'beta_vae': 'β-VAE', 'hvae': 'HVAE', 'nvae': 'NVAE', 'maf': 'MAF'}
+NAMES = names.MODELS
 NOT_RUN = 'needs an accelerator'
 _FASHION = 'narrow nets, [Fashion-MNIST](#fashion-mnist)'
 
@@ -60,7 +60,8 @@ def _two_step():
 def _largest(found):
   """Of the first of `SIZES` that has any, what `found(scale, metric)` gives: (data set, rows)."""
   for scale, said, metric, name in SIZES:
-    lines = [f'{dataset} {name} {_changes(rows)}' for dataset, rows in found(scale, metric) if rows]
+    lines = [f'{names.DATASETS[dataset]} {name} {_changes(rows)}'
+             for dataset, rows in found(scale, metric) if rows]
     if lines:
       return said + '; '.join(lines)
   return NOT_RUN

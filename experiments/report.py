@@ -60,6 +60,11 @@ def render(text):
                        f'{", ".join(BLOCKS)}.')
     return f'<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->'
 
+  opened, closed = (re.findall(rf'<!-- {mark}([\w ]+) -->', text) for mark in ('', '/'))
+  if opened != closed:
+    lost = next(name for name in [*opened, *closed] if opened.count(name) != closed.count(name))
+    raise ValueError(f'README.md opens and closes the block {lost!r} unlike often; its tags are '
+                     f'<!-- {lost} --> and <!-- /{lost} -->.')
   return re.sub(r'<!-- ([\w ]+) -->\n.*?<!-- /\1 -->', fill, text, flags=re.S)
 
 
@@ -163,7 +168,6 @@ BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': pap
           'hours': _hours,
           'over training': lambda: fig_fid_over_training.sentence(
             RESULTS / 'images' / 'cpu' / 'fashion_mnist'),
-          'two step digits': functools.partial(_two_step, 'digits'),
           'two step cpu': functools.partial(_two_step, 'cpu'),
           'synthetic': _synthetic, 'uci': _uci,
           'mechanism': functools.partial(_grid, 'mechanism', mechanism_table),

@@ -29,3 +29,9 @@ def t_test(moments):
   if not moments.sem:
     return float(moments.mean == 0)
   return float(2 * special.stdtr(moments.count - 1, -abs(moments.mean) / moments.sem))
+
+
+def student_quantile(freedom, level):
+  """t with P(|T| <= t) = `level` of Student's law of `freedom` degrees."""
+  from scipy import special
+  return float(special.stdtrit(freedom, (1 + level) / 2))

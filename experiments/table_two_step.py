@@ -24,10 +24,12 @@ from experiments import (
   image_command,
   image_runs,
   image_table,
+  names,
   page_charts,
   two_step,
 )
 from mollification import build
+from mollification.training import preemption
 
 FLAGS = command.FLAGS
 MODEL, ARMS = page_charts.TWO_STEP, ('vanilla', 'gaussian')
@@ -47,11 +49,14 @@ def run(root):
   first = list({own.autoencoder.label: own.autoencoder for own in todo}.values())
   if FLAGS.dry_run:
     image_command.list_runs(first, root)
-    for line in listing(todo, image_command.device_of_flags()):
+    device, programs = image_command.device_of_flags(), {}
+    for line in listing(todo, device, programs):
       print(line, flush=True)
+    if FLAGS.record:
+      dry_run.write(image_command.estimates(FLAGS.scale), device, programs)
     return
   image_command.find_networks([own for own in (*first, *todo) if not own.is_done()])
-  failed = _train(first, todo, root)
+  failed, waiting = _train(first, todo, root)
   for own in todo if FLAGS.record else ():
     if own.is_done():
       for done in (own.autoencoder, own):
@@ -59,12 +64,15 @@ def run(root):
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
   if failed:
     raise SystemExit(1)
+  if waiting:   # work is left undone: whoever starts commands again must know
+    raise SystemExit(preemption.EXIT_STATUS)
 
 
-def listing(todo, device):
+def listing(todo, device, programs):
   """Lines: each second step of `todo` with its state and its estimate, given the first is done.
 
-  Of its samples the decoder counts and not the flow, which is small beside it.
+  Of its samples the decoder counts and not the flow, which is small beside it. What is found of a
+  program, which arms share, goes into the dict `programs`, for `dry_run.write`.
   """
   passes, costs = device.accelerator.passes, {}
   for own in todo:
@@ -74,18 +82,22 @@ def listing(todo, device):
                       for network, n in dry_run.samples_of(own).items())
       spec = (config.model.latent_dim,), np.float32, None
       costs[name] = estimate.of_config(own.config, passes, spec), device.hours(measuring)
+      cost, measured = costs[name]
+      programs[name] = dry_run.program(cost, own.config.batch_size, device.hours(cost.training),
+                                       measured)
     yield dry_run.line(own.label, cells.state(own), *costs[name], device)
 
 
 def _train(first, todo, root):
-  """Both steps, the second where the first is done; {label: what went wrong}."""
+  """Both steps, the second where the first is done: ({label: what went wrong}, who waits)."""
   failed = command.run_all(first, root)
   waiting = [own for own in todo if not own.autoencoder.is_done()]
-  for own in waiting:
-    if own.autoencoder.label not in failed:
-      print(f'{own.label} waits for {own.autoencoder.label}, which another process is at; give the '
-            'same command once that is done')
-  return failed | command.run_all([own for own in todo if own not in waiting], root)
+  wait = [own for own in waiting if own.autoencoder.label not in failed]
+  for own in wait:
+    print(f'{own.label} waits for {own.autoencoder.label}, which another process is at; give the '
+          'same command once that is done')
+  failed |= command.run_all([own for own in todo if own not in waiting], root)
+  return failed, [own.label for own in wait]
 
 
 def datasets(scale):
@@ -125,7 +137,7 @@ def rows(root, scale, dataset):
 def markdown(root, scale):
   """The table for a page, a data set at a time."""
   return '\n\n'.join(
-    f'**{dataset}**\n\n{image_table.as_markdown(found)}'
+    f'**{names.DATASETS[dataset]}**\n\n{image_table.as_markdown(found)}'
     + _taken(pathlib.Path(root) / scale / dataset)
     for dataset in _grids(scale) if (found := rows(root, scale, dataset)))
 

@@ -58,7 +58,8 @@ def build(config, dataset=None):
     train_step=train_step(config, dataset.event_shape, dataset.levels),
     schedule=schedule(config, per_epoch),
     batch=functools.partial(host_batch, config, dataset.train),
-    evaluate=functools.partial(_evaluate, evaluation),
+    evaluate=functools.partial(_evaluate, evaluation,
+                               dataset.validation.spread(config.eval.valid_examples)),
     sample=sample_grid,
     data=summaries(dataset),
     overview=overview.text(config, dataset, evaluation, mollified_steps(config)),
@@ -366,9 +367,9 @@ def _batches_to_refresh(config, net, prepare, split):
     batching.sign()
 
 
-def _evaluate(evaluation, state):
-  """{name: value} on the validation split, clean: what the loop logs and chooses by."""
-  result = evaluation.log_likelihood(evaluation.variables(state), evaluation.dataset.validation)
+def _evaluate(evaluation, split, state):
+  """{name: value} on (a part of) the validation split: what the loop logs and chooses by."""
+  result = evaluation.log_likelihood(evaluation.variables(state), split)
   values = {'log_likelihood': result.mean, 'log_likelihood_sem': result.sem,
             'nonfinite': result.nonfinite}
   return values | ({} if result.bits_per_dim is None else {'bits_per_dim': result.bits_per_dim})

@@ -20,6 +20,7 @@ RANGES = {   # what numbers may be, [low, high), where nothing else checks them
   'optimizer.eps': (0, INFINITY),
   'optimizer.end_factor': (0, INFINITY),
   'log.watchdog': (0, INFINITY),
+  'eval.valid_examples': (0, INFINITY),
   'eval.batch_size': (1, INFINITY),
   'eval.refresh_examples': (1, INFINITY),
   'eval.refresh_batch_size': (1, INFINITY),
@@ -174,6 +175,9 @@ def check_sweep(configs):
       if first[key] != other[key] and not key.startswith(free):
         raise ValueError(f'runs of a sweep differ in the seed and the schedule alone, got {key} '
                          f'{first[key]!r} and {other[key]!r}; make two sweeps.')
+  if first['eval.valid_examples']:
+    raise ValueError('a sweep evaluates on all of its validation data, got eval.valid_examples '
+                     f'{first["eval.valid_examples"]}; set it to 0.')
   every, total = first['eval.every'], first['total_steps']
   if every < 1 or total % every:
     raise ValueError('total_steps must be a multiple of eval.every in a sweep, got '

@@ -6,6 +6,8 @@ import shutil
 import socket
 import uuid
 
+import numpy as np
+
 
 def checked_output(path, suffix, inputs=()):
   """`path` as a Path, before hours are spent on what is to be written there; nothing is made yet.
@@ -23,6 +25,24 @@ def checked_output(path, suffix, inputs=()):
   if not (folder.is_dir() and os.access(folder, os.W_OK)):
     raise PermissionError(f'{path} cannot be written in {folder}; choose another output.')
   return path
+
+
+def write_array(path, array):
+  """An array as .npy; an OSError has the errno of the disk, full or not, which np.save's lacks."""
+  array = np.ascontiguousarray(array)
+  with open(path, 'wb') as file:
+    np.lib.format.write_array_header_1_0(
+      file, {'descr': array.dtype.str, 'fortran_order': False, 'shape': array.shape})
+    file.write(memoryview(array).cast('B'))
+
+
+def reserve(file, size):
+  """Have the disk hold `size` bytes of an empty file, or raise OSError.
+
+  A map of a file with holes dies of SIGBUS where the disk is full.
+  """
+  if hasattr(os, 'posix_fallocate'):   # not on macOS
+    os.posix_fallocate(file.fileno(), 0, size)
 
 
 @contextlib.contextmanager

@@ -265,6 +265,7 @@ BAD = {
   'model.num_samples=0': 'num_samples must be at least 1, got 0',
   'model.beta=-1.': 'beta must not be negative',
   'eval.importance_samples=0': 'eval.importance_samples must lie in',
+  'eval.valid_examples=-1': 'eval.valid_examples must lie in',
   'eval.importance_chunk=7': 'importance_chunk must divide eval.importance_samples 5000, got 7',
 }
 
@@ -308,6 +309,7 @@ def test_what_may_change_on_resume():
       ('', "eval.best_metric=''", "best_metric was 'log_likelihood', now ''"),
       ('ema_decay=.9', 'ema_decay=.9,eval.params=ema', "params was 'raw', now 'ema'"),
       ('', 'eval.refresh_examples=9', 'refresh_examples was 10000, now 9'),
+      ('', 'eval.valid_examples=9', 'valid_examples was 0, now 9'),
       ('', 'model.latent_dim=3', 'latent_dim was 16, now 3')]:
     with pytest.raises(ValueError, match=words):
       check(old, new)
@@ -360,6 +362,33 @@ def test_a_run_of_before_a_key_came_is_read_with_its_neutral_value(tmp_path):
   (tmp_path / 'config.json').write_text(json.dumps(old))
   assert workdir.read_config(tmp_path)['mollify']['order'] == 'falling'
   assert workdir.identity(workdir.read_config(tmp_path)) == workdir.identity(old)
+
+
+def test_runs_of_before_evaluations_could_be_of_a_part_are_of_all(tmp_path):
+  old = _plain()
+  del old['eval']['valid_examples']
+  workdir.check_same_run(old, _plain(), 'w')
+  with pytest.raises(ValueError, match='valid_examples was 0, now 50'):
+    workdir.check_same_run(old, _plain('eval.valid_examples=50'), 'w')
+  (tmp_path / 'config.json').write_text(json.dumps(old))
+  assert workdir.read_config(tmp_path)['eval']['valid_examples'] == 0
+
+
+def test_an_evaluation_of_some_examples_is_the_mean_over_them():
+  """Of a RealNVP without noise: of those examples alone, each as in the whole split."""
+  get_config = importlib.import_module('configs.digits_realnvp').get_config
+  whole, part, more = (build.build(get_config(f'eval.valid_examples={n}')) for n in (0, 7, 999))
+  state = whole.create_state()
+  assert part.evaluate(state)['log_likelihood'] != whole.evaluate(state)['log_likelihood']
+  assert more.evaluate(state) == whole.evaluate(state)
+  assert part.evaluate(state)['log_likelihood_sem'] > 3 * whole.evaluate(state)[
+    'log_likelihood_sem']
+
+
+def test_a_sweep_evaluates_on_all_that_is_held_out():
+  config = importlib.import_module('configs.uci_redwine_maf').get_config('eval.valid_examples=9')
+  with pytest.raises(ValueError, match=r'all of its validation data, got eval\.valid_examples 9'):
+    check.check_sweep([config])
 
 
 def test_the_levels_of_the_phase_come_in_the_order_of_the_config():

@@ -1,6 +1,9 @@
 """Files appear in one move, or stay as they were."""
+import errno
 import os
+import resource
 
+import numpy as np
 import pytest
 
 from mollification import files
@@ -74,3 +77,26 @@ def test_two_writers_never_share_a_part(tmp_path, monkeypatch):
       second.write_text('ha')
   assert path.read_text() == 'whole'
   assert [p.name for p in tmp_path.iterdir()] == ['a.json']
+
+
+@pytest.fixture
+def small_files():
+  """No file of this process may be larger than 64 kB, as where a disk is full."""
+  old = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (64_000, old[1]))
+  yield
+  resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_what_a_disk_takes_a_part_of_says_what_the_disk_says(small_files, tmp_path):
+  with pytest.raises(OSError, match='too large') as error:
+    files.write_array(tmp_path / 'a.npy', np.zeros(100_000))
+  assert error.value.errno == errno.EFBIG
+  with (tmp_path / 'b').open('wb+') as file, pytest.raises(OSError, match='too large'):
+    files.reserve(file, 100_000)
+
+
+def test_an_array_is_written_as_numpy_reads_it(tmp_path):
+  array = np.arange(12.).reshape(3, 4).T
+  files.write_array(tmp_path / 'a.npy', array)
+  np.testing.assert_array_equal(np.load(tmp_path / 'a.npy'), array)

@@ -102,12 +102,18 @@ def test_figures_are_those_of_the_records():
   assert report.render(README) == README
 
 
+def test_every_block_that_is_rendered_is_shown():
+  assert set(re.findall(r'<!-- ([\w ]+) -->', README)) == set(report.BLOCKS)
+
+
 def test_figures_follow_the_records(monkeypatch):
   monkeypatch.setitem(report.BLOCKS, 'bench', lambda: 'new')
   monkeypatch.setitem(report.BLOCKS, 'bench vae', lambda: 'too')
   block = '<!-- {0} -->\n{1}\n<!-- /{0} -->\n'.format
   text = 'a\n' + block('bench', 'old') + block('bench vae', 'old')
   assert report.render(text) == 'a\n' + block('bench', 'new') + block('bench vae', 'too')
+  with pytest.raises(ValueError, match="opens and closes the block 'bench' unlike often"):
+    report.render('<!-- bench -->\nold\n<!-- /bnch -->')
   with pytest.raises(ValueError, match="block 'bnch' that is not rendered"):
     report.render('<!-- bnch -->\n<!-- /bnch -->')
 

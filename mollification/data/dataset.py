@@ -71,6 +71,14 @@ class Split:
     """N."""
     return len(self.x)
 
+  def spread(self, n):
+    """The split with n of its examples, spread over all; itself for 0, and where it has no more."""
+    if not 0 < n < len(self.x):
+      return self
+    rows = np.arange(n) * len(self.x) // n   # in order they may be, and the first all of one kind
+    labels = None if self.labels is None else self.labels[rows]
+    return Split(self.name, gather(self.x, rows), labels)
+
   @functools.cached_property
   def sha256(self):
     """`digest(x)`, computed when first asked for."""

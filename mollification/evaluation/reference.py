@@ -6,8 +6,6 @@
 import json
 import pathlib
 
-import numpy as np
-
 from mollification import files, npz, parallel
 from mollification.evaluation import scoring, sources, statistics_file
 
@@ -65,8 +63,9 @@ class _Kept:
       if metric != 'kid':
         statistics_file.write(self._statistics[metric], found[metric].statistics(), self._meta)
         continue
-      with files.replacing(self.rows_path) as part, part.open('wb') as file:
-        np.save(file, done.rows)
+      with files.replacing(self.rows_path) as part:
+        # np.save says no errno where a disk takes but a part of it.
+        files.write_array(part, done.rows)
       with files.replacing(self._rows_meta) as part:
         part.write_text(json.dumps(self._meta, indent=1, sort_keys=True) + '\n')
 

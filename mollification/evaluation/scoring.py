@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
+from mollification import files, npz, parallel
 from mollification import metrics as writers
-from mollification import npz, parallel
 from mollification.evaluation import (
   features,
   frechet,
@@ -211,7 +211,8 @@ def _rows(folder, n, block):
     return np.empty(shape, block.dtype)
   pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryFile(dir=folder) as file:   # the mapping keeps it alive
-    return np.memmap(file, block.dtype, 'w+', shape=shape)
+    files.reserve(file, shape[0] * shape[1] * block.dtype.itemsize)
+    return np.memmap(file, block.dtype, 'r+', shape=shape)
 
 
 def copies(own, seen, unseen):

@@ -2,6 +2,7 @@
 import dataclasses
 import functools
 import math
+import time
 from typing import Any
 
 import jax
@@ -21,9 +22,13 @@ class Diverged(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-  """How training ended: 'finished', 'early' (stopping) or 'preempted', and with which state."""
+  """How training ended: 'finished', 'early' (stopping) or 'preempted', and with which state.
+
+  `evaluating` are the seconds that its evaluations took, compiling and refreshing included.
+  """
   state: Any
   reason: str
+  evaluating: float = 0.
 
 
 def train(run, workdir, *, stop=None, label=''):
@@ -40,7 +45,9 @@ def train(run, workdir, *, stop=None, label=''):
     progress = metrics.Progress(run.total_steps, first, label, run.batch_size)
     try:
       journal = _Journal(run, outputs, progress, first)
-      return _Training(run, outputs, journal, stop, watchdog).until_end(state)
+      training = _Training(run, outputs, journal, stop, watchdog)
+      outcome = training.until_end(state)
+      return dataclasses.replace(outcome, evaluating=training.evaluating)
     finally:
       progress.close()
 
@@ -52,6 +59,7 @@ class _Training:
     self._run, self._outputs, self._journal = run, outputs, journal
     self._watchdog, self._stops = watchdog, Agreement(stop)
     self._uncompiled = {'evaluation', 'pictures'}   # what this process has not been through yet
+    self.evaluating = 0.   # seconds
 
   def until_end(self, state):
     """The Outcome of going on from `state`."""
@@ -158,8 +166,10 @@ class _Training:
       self._alive(done, 'a batch of the evaluation')
       self._stops.between()
 
+    start = time.monotonic()
     with batching.heard(hear):
       found = self._stops.unless_stopped(functools.partial(self._run.evaluate, state))
+    self.evaluating += time.monotonic() - start
     self._alive(done, 'the evaluation')
     self._uncompiled.discard('evaluation')
     return found

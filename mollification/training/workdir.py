@@ -19,13 +19,14 @@ from mollification import files, parallel
 MAY_CHANGE = ('log', 'checkpoint', 'eval')
 # But not these: the scores of a run, of which the best is kept, would be of different things.
 SCORED_BY = ('eval.best_metric', 'eval.params', 'eval.refresh', 'eval.refresh_examples',
-             'eval.refresh_batch_size')
+             'eval.refresh_batch_size', 'eval.valid_examples')
 # Keys that came after records had been written -> the value at which all is as it was before: a run
 # of then, which lacks the key, and one of now that leaves it there are the same run.
 CAME_LATER = {'mollify.order': 'falling', 'data.intrinsic': 0, 'data.ambient': 0,
               'data.curvature': 0., 'data.noise': 0., 'model.inverse_error': 0,
               'model.through_forces': True, 'model.dropout': 0., 'model.level_condition': False,
-              'mollify.spread': 'none', 'mollify.denoise': False, 'log.watchdog': 0.}
+              'mollify.spread': 'none', 'mollify.denoise': False, 'log.watchdog': 0.,
+              'eval.valid_examples': 0}
 # The same, of keys that other models had from the start.
 CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store',
                                    'model.skips': False, 'model.double_at_squeeze': False,

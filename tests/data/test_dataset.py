@@ -167,3 +167,14 @@ def test_spec_of_folders_needs_size_and_channels():
 def test_an_option_of_another_set_is_refused(name, option):
   with pytest.raises(ValueError, match=f'{name!r} has no option {option!r}; its options: '):
     data.load(name, **{option: 1})
+
+
+def test_a_part_of_a_split_is_spread_over_it():
+  x, labels = np.arange(23, dtype=np.float32)[:, None], np.arange(23)
+  split = dataset.Split('validation', x, labels)
+  part = split.spread(5)
+  np.testing.assert_array_equal(part.x[:, 0], [0, 4, 9, 13, 18])
+  np.testing.assert_array_equal(part.labels, [0, 4, 9, 13, 18])
+  assert (part.name, part.sha256 != split.sha256) == ('validation', True)
+  assert dataset.Split('validation', x).spread(5).labels is None
+  assert all(split.spread(n) is split for n in (0, 23, 99))

@@ -18,6 +18,7 @@ from experiments import cell_records, cells, command
 from mollification import build, measure, metrics
 from mollification.evaluation import records
 from mollification.training import preemption, workdir
+from tests.experiments import recorded
 from tests.training import tiny
 
 
@@ -97,7 +98,7 @@ def _die(name):
 def test_a_worker_that_is_killed_is_said_with_its_cells(tmp_path):
   todo = [types.SimpleNamespace(label='digits/a'), types.SimpleNamespace(label='digits/b')]
   with pytest.raises(RuntimeError, match=r'one of digits/[ab](, digits/[ab])? was killed, '
-                     'most likely since memory ran out; .* fewer --workers'):
+                     'most likely since memory ran out, or the disk is full; .* fewer --workers'):
     list(cells.run(todo, workers=2, compiled=tmp_path, work=_die))
 
 
@@ -140,6 +141,35 @@ def test_runs_that_are_done_are_not_begun_again(monkeypatch, tmp_path, capsys):
   assert capsys.readouterr().out == '1 of 3 runs are done already\n'
 
 
+@pytest.mark.parametrize('taken, whole', [(5., True), (None, False), (cells.Failure('x'), False)])
+def test_a_command_that_did_all_in_one_go_leaves_its_clock(monkeypatch, tmp_path, taken, whole):
+  todo = [types.SimpleNamespace(label=name, folder=tmp_path / name, is_done=lambda: False)
+          for name in 'ba']
+  for cell, core in zip(todo, (2.5, 4.1), strict=True):
+    cell.folder.mkdir()
+    (cell.folder / 'seconds.json').write_text(json.dumps({'core_seconds': core}))
+  (tmp_path / 'clock.json').write_text('of another command')
+  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=2))
+  monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: zip(todo, (3., taken)))
+  command.run_all(todo, tmp_path)
+  assert (tmp_path / 'clock.json').exists() == whole
+  if whole:
+    assert json.loads((tmp_path / 'clock.json').read_text()) == {
+      'cells': ['a', 'b'], 'workers': 2, 'seconds': 0, 'core_seconds': 7}
+  done = [types.SimpleNamespace(label='c', is_done=lambda: True)]
+  command.run_all(done, tmp_path)   # it does nothing, and leaves what the other one said
+  assert (tmp_path / 'clock.json').exists() == whole
+
+
+def test_the_clock_of_a_command_takes_the_place_of_one_of_fewer_cells(tmp_path):
+  new, old = tmp_path / 'clock.json', tmp_path / 'results' / 'clock.json'
+  for cells_, kept in ((['a', 'b'], ['a', 'b']), (['a'], ['a', 'b']), (['c', 'd'], ['c', 'd'])):
+    new.write_text(json.dumps({'cells': cells_}))
+    command.record_clock(new, old)
+    assert json.loads(old.read_text())['cells'] == kept
+  assert sorted(path.name for path in old.parent.iterdir()) == ['clock.json']
+
+
 def test_a_cell_is_trained_and_measured_once(tmp_path):
   config = tiny.config(eval__every=0, checkpoint__every=0)
   cell = cells.Cell(config, pathlib.Path(tmp_path), ('nll',), 'tiny')
@@ -153,12 +183,6 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
   assert {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()} == written
 
 
-def _keeping_all_programs(cell):
-  """Runs in a worker: train and measure, and keep also what compiles fast."""
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.)
-  return cells.train_and_measure(cell)
-
-
 @pytest.mark.slow
 def test_an_arm_of_another_seed_compiles_nothing_that_is_not_there_already(tmp_path):
   """Programs are on disk, and neither a seed nor what the noise is like stands in a large one."""
@@ -167,7 +191,7 @@ def test_an_arm_of_another_seed_compiles_nothing_that_is_not_there_already(tmp_p
     config = tiny.config('conv', seed=seed, mollify__fraction=fraction, eval__every=0)
     cell = cells.Cell(config, tmp_path / str(seed), ('nll', 'mmd'), f'{seed}')
     assert [taken > 0 for _, taken in cells.run(
-      [cell], workers=1, compiled=compiled, work=_keeping_all_programs)] == [True]
+      [cell], workers=1, compiled=compiled)] == [True]
     there.append({path.name for path in compiled.glob('*-cache') if path.stat().st_size > 50_000})
   assert there[0] == there[1]
   assert len(there[0]) > 3   # an update, statistics, likelihoods, samples
@@ -221,8 +245,9 @@ def test_what_is_measured_in_other_features_too(tmp_path):
     (8, 20, 'efficientnet_lite0_40', 'validation')}
   assert (tmp_path / 'kept' / 'features' / 'validation-efficientnet_lite0_40.npy').exists()
   seconds = json.loads((tmp_path / 'seconds.json').read_text())
+  assert seconds.pop('evaluating') == 0   # nothing was evaluated inside training
   assert min(seconds.values()) > 0
-  assert seconds.keys() == {'training', 'measuring', 'update', 'quiet_update'}
+  assert seconds.keys() == {'training', 'measuring', 'core_seconds', 'update', 'quiet_update'}
   assert cell.is_done()
   for changes in ({'more': (dataclasses.replace(other, split='test'),)},
                   {'more': (dataclasses.replace(other, num_samples=30),)},
@@ -290,6 +315,19 @@ def test_the_pace_of_quiet_intervals(tmp_path):
     (tmp_path / 'seconds.json').unlink()
 
 
+def test_a_record_of_another_config_makes_no_cell_done(tmp_path):
+  config = tiny.config()
+  cell = cells.Cell(config, tmp_path / 'run', ('frechet',), 'tiny')
+  cell.folder.mkdir()
+  (cell.folder / 'config.json').write_text(json.dumps(config.to_dict()))
+  record = dataclasses.replace(recorded.record(recorded.NET, 8, 0), config_sha256='another')
+  records.write(record, cell.folder / 'records')
+  for look in (cell.is_done, lambda: cell_records.record(cell.folder, tmp_path / 'results')):
+    with pytest.raises(ValueError, match=r'holds a frechet of another config \(another, .*away'):
+      look()
+  assert not (tmp_path / 'results').exists()
+
+
 def test_a_record_keeps_what_the_run_has_not(tmp_path):
   """Looks over training, say, of a run that was trained once more."""
   for place in (tmp_path / 'run', tmp_path / 'results'):
@@ -301,7 +339,8 @@ def test_a_record_keeps_what_the_run_has_not(tmp_path):
   assert (tmp_path / 'results' / 'records' / 'a-4.json').exists()
 
 
-def test_a_record_is_replaced_whole_and_never_by_one_of_another_config(tmp_path):
+def test_a_record_is_replaced_whole_and_never_by_one_of_another_config(tmp_path, monkeypatch):
+  monkeypatch.setattr(cell_records, 'check_config', lambda folder: None)   # these are no records
   run, place = tmp_path / 'run', tmp_path / 'results' / 'run'
   (run / 'records').mkdir(parents=True)
   (run / 'records' / 'a.json').write_text('1')

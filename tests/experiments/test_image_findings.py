@@ -13,7 +13,7 @@ def test_samples_that_are_not_finite_count_once_among_those_of_all_seeds():
             types.SimpleNamespace(extra={'nonfinite_samples': count}, n=n))
            for (arm, seed, n), count in counts.items()]
   assert list(image_findings.nonfinite(found)) == [
-    'vae, gaussian: 3 of 100 samples (6.00%, 0.00% by seed) are not finite and count as the images '
+    'VAE, gaussian: 3 of 100 samples (6.00%, 0.00% by seed) are not finite and count as the images '
     'that they become.']
 
 
@@ -40,10 +40,28 @@ def test_what_an_arm_decides_copies_and_hours_are_said(tmp_path):
     '95 % with so few seeds; chance alone would decide 0.1.',
     'near copies of training images, of which test data have 1 %: 2.00% of the samples of a run at '
     'most.',
-    'time: 1.2 minutes of a core a run (1.2 to 1.2), 0.1 hours in all, of 3 of 9 runs that were '
-    'timed; measuring takes 20% of the training, more than 20 % in 2 of 3 runs.',
+    'time: 1.2 minutes of a core a run (1.2 to 1.2), 0.06 hours in all, of 3 of 9 runs, 1 of which '
+    'were cut and their training estimated.',
+    'measuring after training takes 20% of the training (20% to 20%), more than 20 % in 1 of 2 '
+    'runs. Evaluations inside training are not in that, nor were they timed apart; all of it that '
+    'was no update (evaluations, compiling, loading, saving) took another 0% to 2% of the '
+    "updates' own time, 1% in the median.",
     'looks at what runs keep of their training (2 of them), for the figure over it alone, take '
     'another 10% to 25% of the training, and are not in these figures.']
+
+
+def test_of_runs_that_timed_their_evaluations_all_of_it_counts(tmp_path):
+  found = []
+  for seed, evaluating in enumerate((5., 20.)):
+    place = tmp_path / 'vae' / 'vanilla' / str(seed)
+    place.mkdir(parents=True)
+    (place / 'config.json').write_text('{"total_steps": 600}')
+    (place / 'seconds.json').write_text(json.dumps(
+      {'update': .1, 'training': 100., 'measuring': 10., 'evaluating': evaluating}))
+    found.append((comparison.Cell('vae', 'vanilla', seed, 'fid', 1.), None))
+  assert list(image_findings._taken(found, tmp_path))[1:] == [
+    'evaluation inside training and after it takes 27% of the training (16% to 38%), more than '
+    '20 % in 1 of 2 runs, its evaluations left out.']
 
 
 def test_one_seed_decides_nothing(tmp_path):

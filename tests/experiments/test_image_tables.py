@@ -169,11 +169,11 @@ def test_the_page_shows_vanilla_means_and_marks_what_is_decided():
   found += [comparison.Cell('vae', arm, 0, 'recall', .5) for arm in ('vanilla', 'blur')]
   found += [comparison.Cell('vae', arm, 0, 'frechet@net', 2.) for arm in ('vanilla', 'blur')]
   assert image_table.as_markdown(image_table.rows(found)).splitlines() == [
-    '| model | arm | frechet ↓ | recall ↑ |', '| --- | --- | --- | --- |',
-    '| vae | vanilla | 6.00 ± 0.58 | 0.5 |',
+    '| model | arm | Fréchet distance ↓ | recall ↑ |', '| --- | --- | --- | --- |',
+    '| VAE | vanilla | 6.00 ± 0.58 | 0.5 |',
     '|  | gaussian | **-1.00 ± 0.25** |  |',
     '|  | blur | ~~+1.00 ± 0.25~~ | +0 (one seed) |', '', 'In the features of net:', '',
-    '| model | arm | frechet ↓ |', '| --- | --- | --- |', '| vae | vanilla | 2 |',
+    '| model | arm | Fréchet distance ↓ |', '| --- | --- | --- |', '| VAE | vanilla | 2 |',
     '|  | blur | +0 (one seed) |']
 
 
@@ -214,12 +214,47 @@ def test_committed_records_are_of_todays_configs(tmp_path):
     assert dataclasses.replace(cell, folder=place).is_measured(), place
 
 
-def test_measuring_takes_a_fifth_of_training_at_most():
-  """Of the committed runs of a laptop, of which all but digits were all timed."""
+def test_evaluation_takes_a_fifth_of_training_at_most():
+  """Of runs of a laptop; of those that did not time what is inside training, what is after it."""
   taken = {place: image_runs.time_of(place) for place in RECORDED if 'cpu' in place.parts}
   assert len(taken) >= 91
   assert all(taken.values())
+  known = {place: own.evaluation for place, own in taken.items()}
   assert {place: own for place, own in taken.items() if own.measuring > .2 * own.training} == {}
+  assert {place: share for place, share in known.items() if share and share > .2} == {}
+
+
+def test_hours_of_a_table_by_hand(tmp_path):
+  """Two runs of 1.0 h and 0.5 h, one that was cut (0.4 h of updates), one of another table."""
+  def run(name, update, hours=None, **more):
+    place = tmp_path / 'digits' / 'digits' / name
+    place.mkdir(parents=True)
+    (place / 'config.json').write_text(json.dumps(tiny.config(total_steps=100).to_dict()))
+    (place / 'seconds.json').write_text(json.dumps(
+      {'update': update, 'training': hours and 3600 * hours, 'measuring': 360., **more}))
+    record = records.Record(
+      metric='frechet', value=1., step=100, standard_error=None, n=20, unit='1', params='raw',
+      seed=int(name[-1]), seconds=1., config_sha256=workdir.identity(
+        workdir.read_config(place)),
+      reference={'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a'})
+    records.write(record, place / 'records')
+  run('vae/vanilla/0', 28.8, .9, quiet_update=14.4, looking=72.)   # 0.8 h of updates
+  run('vae/vanilla/1', 12.8, .4)                                   # 0.4 h, at 12/11.25 of them
+  run('vae/blur/0', 14.4)
+  run('other/blur/0', 1., 2.)
+  said = image_table.hours(tmp_path, 'table1', 'digits')
+  # What training takes besides updates: 0.9 / 0.8 and 0.4 / 0.3556, both 1.125: 0.45 h of the cut.
+  assert said == (
+    '2 of 3 runs were timed from end to end, and took 1.50 hours of a core by the clock, which '
+    'other work on the machine lengthened. 1 were cut and gone on with; with what they must have '
+    'taken (their updates at their mean pace, and besides as much as other runs of their model) it '
+    'is 2.05. Of two cores that is 1.02 hours each; at the pace of the quietest updates of those '
+    'that were timed, 0.80. Not in it: 1 runs of other tables, 2.10 hours of a core, and looks at '
+    'what runs of the first seed keep of their training, 0.02.')
+  (tmp_path / 'digits' / 'clock.json').write_text(json.dumps(
+    {'cells': ['a', 'b'], 'workers': 2, 'seconds': 3_600, 'core_seconds': 5_400}))
+  assert ('One command of 2 processes, 2 runs, took 1.00 hours by the clock and 1.50 of the '
+          'processor.') in image_table.hours(tmp_path, 'table1', 'digits')
 
 
 @pytest.mark.parametrize('scale, dataset, distance, least', [

@@ -14,8 +14,9 @@ def _row(metric, *differences):
 
 
 @pytest.mark.parametrize(('differences', 'verdict'), [
-  (((-1., -1.1), (.1, -.1)), 'better'), (((.1, -.1), (-1., -1.1)), 'worse'),
-  (((-1., -1.1), (-1., -1.1)), 'mixed'), (((.1, -.1), (.1, -.1)), 'undecided'),
+  (((-1., -1.01), (.1, -.1)), 'better'), (((.1, -.1), (-1., -1.01)), 'worse'),
+  (((-1., -1.01), (-1., -1.01)), 'mixed'), (((-1., -1.1), (.1, -.1)), 'undecided'),
+  (((.1, -.1), (.1, -.1)), 'undecided'),
   (((-1.,), (1.,)), 'one seed')])
 def test_a_verdict_is_of_distances_and_the_likelihood_together(differences, verdict):
   rows = [_row(metric, *own)
@@ -42,20 +43,49 @@ def test_gains_costs_and_signs_of_failure_stand_in_a_line(tmp_path):
       for step, score in zip((50, 100), scores[arm], strict=True)))
   rows = image_table.rows([cell for cell, _ in found])
   assert image_verdicts.lines(found, rows, tmp_path) == [
-    ('model', 'arm', 'verdict', 'frechet ↓', 'frechet ↓ in net', 'log_likelihood (nats) ↑',
-     'an update', 's a run', "updates to vanilla's end (its own)", 'signs'), ('---',) * 10,
+    ('model', 'arm', 'verdict', 'Fréchet distance ↓', 'Fréchet distance ↓ in net',
+     'log-likelihood (nats) ↑', "updates to vanilla's end (its own)", 'signs'), ('---',) * 8,
     # As late as vanilla training is not late, and as many lost samples are none that noise lost.
-    ('vae', 'gaussian', 'better', '-1.00 ± 0.25', '-1.00 ± 0.25', '', '+3%', '60 to 62',
-     '100 (100)', 'fewer modes (recall -1.00 ± 0.25)'),
-    ('vae', 'blur', 'worse', '+1.00 ± 0.25', '+1.00 ± 0.25', '', '+20%', '60 to 72', 'never (100)',
+    ('VAE', 'gaussian', 'better', '-1.00 ± 0.36', '-1.00 ± 0.36', '', '100 (100)',
+     'fewer modes (recall -1.00 ± 0.25)'),
+    ('VAE', 'blur', 'worse', '+1.00 ± 0.36', '+1.00 ± 0.36', '', 'never (100)',
      'no gain; late; 50 % of the samples not finite (vanilla 10 %)')]
+
+
+@pytest.mark.parametrize('learned', [False, True])
+def test_a_vae_of_fixed_variance_is_not_judged_by_its_bound(tmp_path, learned):
+  place = tmp_path / 'vae' / 'vanilla' / '0'
+  place.mkdir(parents=True)
+  (place / 'config.json').write_text(json.dumps(
+    {'model': {'likelihood': 'gaussian', 'learn_variance': learned}}))
+  values = {('vanilla', 'frechet'): (5., 6.), ('gaussian', 'frechet'): (5.1, 5.9),
+            ('vanilla', 'log_likelihood'): (5., 6.), ('gaussian', 'log_likelihood'): (7., 8.)}
+  found = [(comparison.Cell('vae', arm, seed, metric, value), types.SimpleNamespace(extra={}))
+           for (arm, metric), own in values.items() for seed, value in enumerate(own)]
+  table = image_verdicts.lines(found, image_table.rows([cell for cell, _ in found]), tmp_path)
+  assert table[2][2] == ('better' if learned else 'undecided')
+  assert table[2][4].endswith('(not judged)') == (not learned)
+  assert image_verdicts.sentence(table) == (
+    f'Of 1 lines (a model and an arm) {int(learned)} better, 0 worse, {1 - learned} undecided; '
+    'chance alone would decide 0.05 of 1 lines.')
+
+
+def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path):
+  folder = tmp_path / 'images' / 'cpu' / 'fashion_mnist'
+  assert image_verdicts._bench(folder) == {}
+  (tmp_path / 'bench').mkdir()
+  (tmp_path / 'bench' / 'small.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in (
+    {'name': 'vae_iaf_blur', 'value': 51.23}, {'name': 'vae_iaf_blur_more', 'value': .4,
+                                               'reference_value': .11})))
+  assert image_verdicts._bench(folder) == {('vae_iaf', 'blur'): '51.2; +0.40 ± 0.11'}
+  assert image_verdicts._bench(folder.with_name('photo_patches')) == {}
 
 
 @pytest.mark.parametrize(('caught', 'late'), [
   ([(100, 100), (80, 100), (100, 60)], False), ([(100, 100), (80, 100), (60, None)], True),
   ([(100, 40), (100, None)], False), ([(None, None)], False), ([], False)])
 def test_late_is_what_most_seeds_are(caught, late):
-  assert ('late' in list(image_verdicts._signs([], caught, 0., 0.))) == late
+  assert ('late' in list(image_verdicts._signs([], [], caught, 0., 0.))) == late
 
 
 def test_catching_up_is_to_the_standard_error_of_the_goal(tmp_path):
@@ -72,14 +102,30 @@ def test_catching_up_is_to_the_standard_error_of_the_goal(tmp_path):
   assert image_runs.caught_up(run('none'), vanilla) is None
 
 
-def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates(tmp_path):
+def _timed(place, **seconds):
+  place.mkdir(parents=True)
+  (place / 'config.json').write_text('{"total_steps": 100}')
+  (place / 'seconds.json').write_text(json.dumps({'update': .2, 'measuring': 3., **seconds}))
+  return place
+
+
+def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates_and_what_siblings_need(tmp_path):
+  """Half as much as the updates take, the median of the runs of its model that were timed."""
   assert image_runs.time_of(tmp_path) is None
-  (tmp_path / 'config.json').write_text('{"total_steps": 100}')
-  taken = {'update': .2, 'measuring': 3.}
-  for known, expected in (({'training': 30., 'quiet_update': .1}, (30., 15., 3., 0.)),
-                          ({'training': None, 'quiet_update': None, 'looking': 7.},
-                           (20., 20., 3., 7.))):
-    (tmp_path / 'seconds.json').write_text(json.dumps(taken | known))
-    found = image_runs.time_of(tmp_path)
-    assert found == pytest.approx(expected)
-    assert found.whole == pytest.approx(sum(expected[::2]))   # looks are no part of a run
+  cut = _timed(tmp_path / 'vae' / 'blur' / '0', training=None, quiet_update=None, looking=7.)
+  assert image_runs.time_of(cut) == (20., 20., 3., 7., 20., None, True)
+  whole = _timed(tmp_path / 'vae' / 'vanilla' / '0', training=30., quiet_update=.1)
+  _timed(tmp_path / 'vae' / 'vanilla' / '1', training=26.)
+  _timed(tmp_path / 'vae' / 'blur' / '1', training=80.)
+  _timed(tmp_path / 'glow' / 'blur' / '1', training=900.)
+  assert image_runs.time_of(whole) == (30., 15., 3., 0., 20., None, False)
+  found = image_runs.time_of(cut)
+  assert found == pytest.approx((30., 30., 3., 7., 20., None, True))
+  assert found.whole == pytest.approx(33.)   # looks are no part of a run
+
+
+def test_all_evaluation_counts_against_the_rest_of_training(tmp_path):
+  found = image_runs.time_of(_timed(tmp_path / 'a' / 'b' / '0', training=30., evaluating=6.))
+  assert found.evaluation == pytest.approx((6. + 3.) / 24.)
+  assert found.besides == pytest.approx(.5)
+  assert image_runs.time_of(_timed(tmp_path / 'c' / 'b' / '0', training=30.)).evaluation is None

@@ -29,7 +29,7 @@ def test_the_page_has_every_measured_section_and_needs_no_network(runs):
   measured = [title for title in titles if report.BLOCKS and re.search(
     rf'^## {re.escape(title)}\n(?:(?!^## ).*\n)*?<!-- ', README, re.M)]
   assert len(measured) >= 8
-  for title in (page.METHOD, *measured, 'Failures on images', GALLERY):
+  for title in (page.METHOD, page.LIMITS, *measured, 'Failures on images', GALLERY):
     assert f'<h2>{html.escape(title)}</h2>' in text
     assert f'href="#{page._anchor(title)}"' in text
   assert {value[:5] for value in re.findall(r'(?:src|srcset|data|poster)="([^"]*)"', text)} == {
@@ -58,9 +58,9 @@ def test_a_gallery_says_what_it_shows(runs):
   for words in ('same key', 'band of one standard error', 'reaches 0'):
     assert words in gallery
   assert '2 seeds of vanilla, gaussian; 80 updates; level 0 from update 40 on.' in gallery
-  mollified = 'gaussian, seed 0, 80 updates; 5 of 20 samples are not finite'
+  mollified = 'VAE on digits, gaussian, seed 0, 80 updates; 5 of 20 samples are not finite'
   assert re.findall('<figcaption>(.*?)</figcaption>', gallery) == [
-    'vanilla, seed 0, 80 updates', mollified]
+    'VAE on digits, vanilla, seed 0, 80 updates', mollified]
   assert 'Nearest to training images' not in gallery
   assert gallery.count('<svg') == 2
   sampling.save_png(folder / 'vanilla/0/samples/nearest-raw-00000080.png',
@@ -68,7 +68,8 @@ def test_a_gallery_says_what_it_shows(runs):
   gallery = page.build(README, runs)
   gallery = gallery[gallery.index(f'{GALLERY}</h2>'):]
   captions = re.findall('<figcaption>(.*?)</figcaption>', gallery)
-  assert captions == ['vanilla, seed 0, 80 updates', mollified, 'vanilla, seed 0, 80 updates']
+  assert captions == ['VAE on digits, vanilla, seed 0, 80 updates', mollified,
+                      'Nearest to training images: VAE on digits, vanilla, seed 0, 80 updates']
   assert gallery.index('Nearest to training images') > gallery.index(captions[1])
 
 

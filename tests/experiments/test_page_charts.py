@@ -1,4 +1,5 @@
 """Charts of runs: what they say they show, that it can be seen, and that nothing is cut off."""
+import re
 import xml.etree.ElementTree
 
 import numpy as np
@@ -30,6 +31,10 @@ def test_charts_take_the_colours_of_the_text(model):
     assert 'currentColor' in chart
     assert page_charts.INK not in chart
     assert figures.COLORS['gaussian'] in chart
+  ids = [re.findall(r'\bid="([^"]+)"', chart) for chart in charts]
+  assert not set(ids[0]) & set(ids[1])
+  for chart, own in zip(charts, ids, strict=True):
+    assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', chart)) <= set(own)
   assert charts == list(page_charts.of_model(model, ARMS))   # no ids or dates that change
 
 

@@ -23,8 +23,8 @@ def test_each_sign_shows_where_it_is(tmp_path):
     recorded.run(tmp_path / 'vae', arm=arm, seed=0, end=end)
   assert page_failures.rows(found, tmp_path) == [
     ('model', 'arm', 'verdict', 'signs'),
-    ('vae', 'gaussian', 'better', 'fewer modes (recall -0.100 ± 0.025)'),
-    ('vae', 'blur', 'worse', 'no gain; late; 30 % of the samples not finite (vanilla 10 %)')]
+    ('VAE', 'gaussian', 'better', 'fewer modes (recall -0.100 ± 0.025)'),
+    ('VAE', 'blur', 'worse', 'no gain; late; 30 % of the samples not finite (vanilla 10 %)')]
 
 
 def test_nothing_recorded_is_no_table(tmp_path):

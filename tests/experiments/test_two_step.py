@@ -47,7 +47,8 @@ def test_a_density_waits_for_an_autoencoder_that_another_process_is_at(monkeypat
   asked = []
   monkeypatch.setattr(table_two_step.command, 'run_all', lambda todo, root: (
     asked.append([own.label for own in todo]) or {'broken': 'ValueError'}))
-  assert table_two_step._train(first, todo, None) == {'broken': 'ValueError'}
+  assert table_two_step._train(first, todo, None) == (
+    {'broken': 'ValueError'}, ['density on theirs'])
   assert asked == [['ours', 'theirs', 'broken'], ['density on ours']]
   assert capsys.readouterr().out == (
     'density on theirs waits for theirs, which another process is at; give the same command once '
@@ -145,7 +146,9 @@ def test_what_a_second_step_will_take_is_that_of_its_flow_on_the_latents(tmp_pat
   todo = [two_step.Cell(first, config, tmp_path / arm, f'digits/two_step/{arm}/0', first.more)
           for arm in table_two_step.ARMS]
   device = dry_run.Device('core', .5)
-  own, other = table_two_step.listing(todo, device)
+  programs = {}
+  own, other = table_two_step.listing(todo, device, programs)
+  assert programs['digits/two_step']['updates'] == 3_000
   assert own.replace('/vanilla/', '/gaussian/') == other
   cost = table_two_step.estimate.of_config(config, spec=((16,), np.float32, None))
   assert own == dry_run.line('digits/two_step/vanilla/0', 'missing', cost,

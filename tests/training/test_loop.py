@@ -1,6 +1,7 @@
 """Promise 5 and the loop's rules: resume, rows, best, early stopping, pre-emption, divergence."""
 import dataclasses
 import json
+import time
 
 import jax
 import numpy as np
@@ -256,6 +257,17 @@ def test_non_finite_samples_spoil_a_picture_and_are_counted_but_the_run_goes_on(
   assert all(0 < row['sample/nonfinite_share'] <= 1 for row in rows)
   assert (tmp_path / 'checkpoints' / '8').is_dir()
   assert (tmp_path / 'samples' / '00000008.png').exists()
+
+
+def test_the_time_of_evaluations_is_that_of_all_of_them(tmp_path):
+  """Two, each 0.2 s longer than it is; none without them."""
+  run = tiny.run()
+  def slow(state):
+    time.sleep(.2)
+    return run.evaluate(state)
+  outcome = loop.train(dataclasses.replace(run, evaluate=slow), tmp_path / 'a')
+  assert outcome.evaluating > .4
+  assert loop.train(tiny.run(eval__every=0), tmp_path / 'b').evaluating == 0
 
 
 def test_rows_say_what_was_done(tmp_path):

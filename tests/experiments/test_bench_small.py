@@ -1,0 +1,31 @@
+"""The bench of the small models: its arithmetic, and one form of it that runs."""
+import json
+
+import pytest
+
+from experiments.bench import rows, small
+
+
+def test_what_an_arm_takes_more_is_paired_and_has_an_error():
+  own, more = small._rows('vae_blur', [11., 13., 12., 30., 12.], [10., 10., 10., 10., 10.])
+  assert (own.value, own.reference_value, own.ratio) == (12., 10., 10 / 12)
+  assert (more.name, more.value) == ('vae_blur_more', 2.)
+  # Deviations of 1, 3, 2, 20, 2 from 2 are 1, 1, 0, 18, 0: their median is 1.
+  assert more.reference_value == pytest.approx(1.2533 * 1.4826 / 5 ** .5)
+
+
+def test_all_arms_are_called_as_often_and_in_turn(monkeypatch):
+  called = []
+  monkeypatch.setattr(small, '_calls', lambda model, changes: {
+    name: lambda name=name: called.append(name) for name in (small.REFERENCE, *small.ARMS)})
+  assert len(small.measure('vae')) == 6
+  assert {called.count(name) for name in called} == {1 + small.ROUNDS}
+  assert called[4:12] == [small.REFERENCE, *small.ARMS, *small.ARMS, small.REFERENCE]
+
+
+@pytest.mark.slow
+def test_a_small_form_runs(capsys):
+  assert rows.main(small.MEASURES, '', ['--smoke', '--json', '--only=vae'], smoke=small.SMOKE) == 0
+  found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+  assert [row['name'] for row in found[::2]] == ['vae_vanilla', 'vae_gaussian', 'vae_blur']
+  assert all(row['value'] > 0 for row in found[::2])
