@@ -9,12 +9,11 @@ import json
 import math
 import pathlib
 
+from experiments import statistics
 from mollification.evaluation import features, records
 from mollification.metrics import Moments
 from mollification.training import workdir
 
-# Two-sided 95 % quantiles of Student's t by degrees of freedom.
-T95 = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 _LOWER_IS_BETTER = {
   'log_likelihood': False, 'log_likelihood_by_validation': False, 'bits_per_dim': True,
   'mmd2': True, 'frechet': True, 'score_error': True, 'score_error_low': True,
@@ -52,7 +51,7 @@ class Row:
     if self.difference.count < 2:
       return math.inf
     freedom = self.difference.count - 1
-    return quantile(freedom) * self.difference.sem
+    return statistics.student_quantile(freedom, .95) * self.difference.sem
 
   @property
   def verdict(self):
@@ -174,11 +173,6 @@ def shown(moments):
     return f'{moments.mean:.4g}'
   digits = decimals(moments.sem)
   return f'{moments.mean:.{digits}f} ± {moments.sem:.{digits}f}'
-
-
-def quantile(freedom):
-  """Two-sided 95 % quantile of Student's t; beyond the table by Cornish and Fisher's expansion."""
-  return T95[freedom] if freedom < len(T95) else 1.95996 + 2.3722 / freedom + 2.8225 / freedom ** 2
 
 
 def _digits(row):

@@ -176,7 +176,7 @@ def agreement(found):
     return without.strip()
   near = sum(abs(distance) < 1.5 for distance, *_ in off.values())
   (flow, arm), (distance, last, ours, count) = max(off.items(), key=lambda item: abs(item[1][0]))
-  limit = comparison.quantile(count - 1) * math.sqrt(1 + 1 / count)
+  limit = statistics.student_quantile(count - 1, .95) * math.sqrt(1 + 1 / count)
   return (f'Of the {len(off)} runs of the released code on RED-WINE (one seed each), {near} lie '
           f'within 1.5 sd of ours at the last epoch; the furthest is {flow}, {arm}: {last:.2f} '
           f'against {ours}, {abs(distance):.1f} sd. One more run of {count} would be within '

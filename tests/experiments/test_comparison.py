@@ -8,7 +8,6 @@ import pytest
 from experiments import comparison
 from experiments.comparison import Cell
 from mollification.evaluation import records
-from mollification.metrics import Moments
 
 
 def _cells(vanilla, mollified, metric='log_likelihood'):
@@ -22,7 +21,7 @@ def test_differences_are_paired():
   row, = comparison.compare(_cells([0., 100., 200.], [1., 101.1, 200.9])[::-1])
   assert row.difference.mean == pytest.approx(1.)
   assert row.difference.sem == pytest.approx(np.std([1., 1.1, .9], ddof=1) / math.sqrt(3))
-  assert row.interval == pytest.approx(4.303 * row.difference.sem)
+  assert row.interval == pytest.approx(4.302653 * row.difference.sem)
   assert row.verdict == 'better'
 
 
@@ -97,12 +96,3 @@ def test_tables_show_mean_sem_and_verdict():
     assert '2.000 ± 0.577' in table
     assert 'better' in table
   assert 'better in 1, worse in 0' in comparison.sentence(rows)
-
-
-def test_quantiles_are_students():
-  from scipy import stats
-  for freedom, quantile in enumerate(comparison.T95[1:], 1):
-    assert quantile == pytest.approx(stats.t.ppf(.975, freedom), abs=5e-4)
-  assert comparison.quantile(11) == pytest.approx(stats.t.ppf(.975, 11), abs=3e-3)
-  assert comparison.quantile(1000) == pytest.approx(stats.t.ppf(.975, 1000), abs=1e-3)
-  assert Moments.of([1., 2.]).sem == pytest.approx(.5)

@@ -23,3 +23,10 @@ def test_bootstrap_intervals_of_many_values_are_those_of_the_normal_law():
   narrow = statistics.bootstrap_interval(values, level=.5)
   assert narrow[0] > low
   assert narrow[1] < high
+
+
+def test_quantiles_are_students():
+  """Of one degree of freedom Cauchy's, tan(pi level / 2); of many the normal law's."""
+  assert statistics.student_quantile(1, .95) == pytest.approx(np.tan(np.pi * .475))
+  assert statistics.student_quantile(3, .95) == pytest.approx(3.182446, abs=1e-6)
+  assert statistics.student_quantile(10**7, .95) == pytest.approx(1.959964, abs=1e-5)
