@@ -7,6 +7,7 @@ import pytest
 from mollification import metrics
 from tests import several
 
+PHASES = ['compiling', 'stepping', 'saving', 'evaluating']
 GRACE = 15   # seconds from a signal to the end: what GKE gives a Spot node
 _TRAIN = 'from mollification import main\nmain.run()\n'
 # A disk that never ends to write: the digest of a checkpoint is the last part of it.
@@ -120,8 +121,11 @@ def test_ctrl_c_saves_and_a_second_signal_does_not_wait_for_that(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('phase', ['compiling', 'stepping', 'saving', 'evaluating'])
-def test_a_signal_is_followed_within_the_grace_of_schedulers(tmp_path, record_property, phase):
+@pytest.mark.parametrize('number, phase', [
+  *((signal.SIGTERM, phase) for phase in PHASES), *((signal.SIGINT, phase) for phase in PHASES)],
+  ids=[*PHASES, 'compiling, Ctrl-C', 'stepping, Ctrl-C', 'saving, Ctrl-C', 'evaluating, Ctrl-C'])
+def test_a_signal_is_followed_within_the_grace_of_schedulers(tmp_path, record_property, number,
+                                                             phase):
   """A net this small takes a fraction of it on any machine."""
   command = several.long_run(
     tmp_path, f'--config.checkpoint.every={int(phase == "saving")}',
@@ -133,7 +137,7 @@ def test_a_signal_is_followed_within_the_grace_of_schedulers(tmp_path, record_pr
       several.wait_for_rows(started, tmp_path)
     if phase == 'saving':
       several.wait_for(lambda: _begun(tmp_path), started)
-    started[0].send_signal(signal.SIGTERM)
+    started[0].send_signal(number)
     begun = time.monotonic()
     ((status, _, errors),) = several.ended(started)
     seconds = time.monotonic() - begun

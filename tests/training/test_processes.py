@@ -181,11 +181,13 @@ def test_damage_that_one_process_sees_sends_all_to_the_checkpoint_before(two):
     assert f'checkpoints {reason}' in error
 
 
-def test_main_of_several_processes(tmp_path):
-  """SIGTERM to the second: both save after the same update and leave with 75; the first speaks."""
+@pytest.mark.parametrize('number', [
+  signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_main_of_several_processes(number, tmp_path):
+  """A signal to the second: both save after the same update and leave with 75; the first speaks."""
   with several.running(several.long_run(tmp_path), 2) as started:
     several.wait_for_rows(started, tmp_path)
-    started[1].send_signal(signal.SIGTERM)
+    started[1].send_signal(number)
     (status, out, errors), (other, nothing, _) = several.ended(started)
   assert (status, other) == (75, 75), errors
   steps = [row['step'] for row in tiny.rows(tmp_path)]
@@ -390,6 +392,16 @@ def test_any_topology_goes_on_from_any_other(family, tmp_path, record_property):
   for (processes, devices), row in zip(MATRIX, differences):
     record_property(f'saved on {processes}×{devices}',
                     ' / '.join(f'{difference:.1e}' for difference in row))
+
+
+@pytest.mark.slow
+def test_a_cut_run_of_two_processes_of_two_devices_ends_like_the_straight_one(tmp_path):
+  """Bit for bit, as with one device in each in the fast tier."""
+  _topology('everything', tmp_path, 2, 2)
+  for i in range(2):
+    said = json.loads((tmp_path / f'said-{i}.json').read_text())
+    assert (said['devices'], said['same']) == (4, True)
+  assert tiny.rows(tmp_path / 'cut') == tiny.rows(tmp_path / 'straight')
 
 
 @pytest.mark.slow

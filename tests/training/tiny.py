@@ -21,6 +21,12 @@ def _digits_maf():
   return config
 
 
+def _digits_image_realnvp():
+  config = digits_glow.get_config()
+  default.set_model(config, 'realnvp_image', scales=2, blocks=1, features=4)
+  return config
+
+
 _MLP = {'model.widths': (16,), 'model.latent_dim': 2}
 FAMILIES = {
   'vae': (digits_vae.get_config, _MLP),
@@ -34,6 +40,7 @@ FAMILIES = {
            {'model.groups': (1, 1), 'model.width': 4, 'optimizer.warmup_steps': 2}),
   'glow': (digits_glow.get_config, {'model.steps': 2, 'model.hidden': 8}),
   'maf': (_digits_maf, {}),
+  'realnvp_image': (_digits_image_realnvp, {}),
 }
 
 
