@@ -29,9 +29,10 @@ prefetch    Share of the input that the loop hides behind the device: the update
 prefetch_plain
             The same with memory and switches of threads as a process has them, as the training
             binary does; the same bar, which is missed: of the input of such a batch (100 MB, more
-            than malloc keeps) most are page faults. Other ways to do without either were noise on two threads of one core: batches of 512 to
-            8,192 and a pause in proportion gave 0.64 to 0.98, fast switches and memory as it comes
-            0.79, and a device that computes on the other thread 0.32 to 1.02.
+            than malloc keeps) most are page faults. Other ways to do without either were noise on
+            two threads of one core: batches of 512 to 8,192 and a pause in proportion gave 0.64 to
+            0.98, fast switches and memory as it comes 0.79, and a device that computes on the other
+            thread 0.32 to 1.02.
 """
 import contextlib
 import dataclasses

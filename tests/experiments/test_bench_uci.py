@@ -67,5 +67,6 @@ def test_the_clock_of_the_whole_table_is_held_against_its_minutes(tmp_path, monk
 def test_the_recorded_row_is_that_of_the_recorded_clock():
   recorded = [json.loads(line) for line in
               (report.RESULTS / 'bench/uci.jsonl').read_text().splitlines()]
-  assert [json.loads(rows.as_json(row)) for row in uci.table()] == [
-    row for row in recorded if row['name'] == 'table']
+  fields = lambda row: {key: value for key, value in row.items() if key != 'run'}
+  assert [fields(json.loads(rows.as_json(row, ''))) for row in uci.table()] == [
+    fields(row) for row in recorded if row['name'] == 'table']

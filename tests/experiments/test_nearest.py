@@ -19,7 +19,7 @@ def _near_share(folder):
   """A record of which samples are nearest, in another order than they are drawn in."""
   records.write(records.Record(
     metric='near_share', value=0., standard_error=None, n=40, unit='1', params='raw', step=8,
-    seed=0, config_sha256='c', seconds=1., extra=NAMED,
+    seed=0, config_sha256=workdir.identity(workdir.read_config(folder)), seconds=1., extra=NAMED,
     reference={'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a'},
     features={'net': 'digits_cnn_8x8', 'sha256': 'b', 'input_mode': 'uint8',
               'quantisation': 'floor'}), folder / 'records')

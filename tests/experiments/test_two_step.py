@@ -116,7 +116,7 @@ def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
     ('vae', 'mollified', 'frechet', -1.), ('vae', 'two steps', 'frechet', -2.),
     ('vae', 'two steps, mollified flow', 'frechet', 1.)]
   assert [line[:2] for line in image_table.table_lines(rows)[2:]] == [
-    ('vae', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
+    ('VAE', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
 
 
 def test_measuring_is_held_against_the_training_of_both_steps_of_its_seed(tmp_path):
