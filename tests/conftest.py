@@ -2,12 +2,11 @@
 import gc
 import importlib.metadata
 import os
-import pathlib
-import subprocess
 import tempfile
 
 import pytest
 
+from experiments.bench import rows
 from tests.flags import xla_flags
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -32,11 +31,8 @@ gc.set_threshold(50_000, 20, 50)
 def _report_says_what_ran(request, record_testsuite_property):
   """Commit and versions, as they are when the tests begin, where a report is written."""
   if request.config.getoption('xmlpath', None):
-    described = subprocess.run(['git', 'describe', '--always', '--dirty'], check=False,
-                               cwd=pathlib.Path(__file__).parent, capture_output=True, text=True)
     jax_version, orbax = map(importlib.metadata.version, ('jax', 'orbax-checkpoint'))
-    commit = described.stdout.strip() or 'no commit'
-    record_testsuite_property('run', f'{commit}, jax {jax_version}, orbax {orbax}')
+    record_testsuite_property('run', f'{rows.commit()}, jax {jax_version}, orbax {orbax}')
 
 
 _SECONDS = {}

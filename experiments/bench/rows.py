@@ -111,11 +111,16 @@ def as_json(row, run):
   return json.dumps(figures | {'run': run})
 
 
+def commit():
+  """The commit that is checked out; -dirty where what runs is not what was committed."""
+  described = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True,
+                             cwd=pathlib.Path(__file__).parent, text=True, check=False)
+  return described.stdout.strip() or 'no commit'
+
+
 def run_of():
-  """'day, commit, jax version' of now; -dirty where what runs is not what was committed."""
-  commit = subprocess.run(['git', 'describe', '--always', '--dirty'], capture_output=True,
-                          cwd=pathlib.Path(__file__).parent, text=True, check=False)
-  return ', '.join([datetime.date.today().isoformat(), commit.stdout.strip() or 'no commit',
+  """'day, commit, jax version' of now."""
+  return ', '.join([datetime.date.today().isoformat(), commit(),
                     f'jax {importlib.metadata.version("jax")}'])
 
 
