@@ -12,19 +12,20 @@ maf_step_flowjax
 References have the roofline, as that of `glow_step`. These flows are no loops: XLA's cost analysis
 counts all there is, optimiser and masks included.
 
-Three bars are missed against PyTorch: MAF's 2.0 by 1.66, RealNVP's and GLOW's 1.3 by 1.08 and 1.12.
-A day before, the same updates took as long, and PyTorch's up to a fifth longer: 1.78, 1.29 and
-1.33. Products of these shapes by themselves on an idle core (20 of them with kernels of their own,
-100 rows, 512 to 512; what is freed stays with the process), in GFLOP/s, XLA's and then PyTorch's:
-71 to 83 and 99 to 114 forwards, 77 to 82 and 90 to 94 for an input's gradient, 84 to 89 and 78 to
-85 for a kernel's. With operands swapped and the result transposed XLA's are no faster (73 to 83, 83
-to 87). RealNVP and GLOW are these products; MAF makes 55 to 66 % of them, and is ahead by that.
-Other forms of the same forwards, a chain of 20, in processor time of theirs as they are (112
-GFLOP/s on a quieter day): rows padded to 104, 112 or 128 .94, .92 and .82 of the rate (rows that
-are there cost no more: 144 run at 1.07 times it), the kernel in two or four blocks of its outputs
-.95, s and t of a coupling as one product of twice the outputs .96, as one batched product of two
-.06 (XLA on CPU has no fast batched product). There is nothing left in the form of the products;
-what is, is in XLA's kernel.
+Three bars are missed against PyTorch: MAF's 2.0 by 1.76, RealNVP's and GLOW's 1.3 by 1.08 and 1.09.
+On other days the same updates gave 1.66 to 1.78, 1.08 to 1.29 and 1.12 to 1.33: what moves is
+PyTorch's time. The loops of libraries' layers are slower than the hand-written ones. Products of
+these shapes by themselves on an idle core (20 of them with kernels of their own, 100 rows, 512 to
+512; what is freed stays with the process), in GFLOP/s, XLA's and then PyTorch's: 71 to 83 and 99 to
+114 forwards, 77 to 82 and 90 to 94 for an input's gradient, 84 to 89 and 78 to 85 for a kernel's.
+With operands swapped and the result transposed XLA's are no faster (73 to 83, 83 to 87). RealNVP
+and GLOW are these products; MAF makes 55 to 66 % of them, and is ahead by that. Other forms of the
+same forwards, a chain of 20, in processor time of theirs as they are (112 GFLOP/s on a quieter
+day): rows padded to 104, 112 or 128 .94, .92 and .82 of the rate (rows that are there cost no more:
+144 run at 1.07 times it), the kernel in two or four blocks of its outputs .95, s and t of a
+coupling as one product of twice the outputs .96, as one batched product of two .06 (XLA on CPU has
+no fast batched product). There is nothing left in the form of the products; what is, is in XLA's
+kernel.
 
 Where MAF's time goes on one core (profile of the compiled update, 10.1 ms beside a busy core): 6.7
 ms are matrix products, .57 GFLOP at 85 GFLOP/s (100 to 110 alone; 55 % of the full kernels would
