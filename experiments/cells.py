@@ -3,6 +3,7 @@ import concurrent.futures
 import dataclasses
 import errno
 import itertools
+import json
 import multiprocessing
 import os
 import pathlib
@@ -13,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from ml_collections import ConfigDict
 
 from experiments import cell_records
+from mollification import files
 
 _POLL = .5   # seconds between looks for a signal
 # What the system says of a disk that takes no more; Orbax puts it into errors of its own.
@@ -160,6 +162,14 @@ def run(cells, *, workers, compiled, work=train_and_measure):
     except BaseException:   # also the caller's own, and its leaving the loop
       _leave(running)
       raise
+
+
+def write_clock(path, core_seconds, workers, seconds):
+  """`path`: which cells {label: seconds of the processor} one command did, and in what time."""
+  with files.replacing(path) as part:
+    part.write_text(json.dumps({
+      'cells': sorted(core_seconds), 'workers': workers, 'seconds': round(seconds),
+      'core_seconds': round(sum(core_seconds.values()))}) + '\n')
 
 
 def _result(future, under_way):

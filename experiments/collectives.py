@@ -25,15 +25,8 @@ def rounds(jaxpr):
 
 def sent(jaxpr):
   """Bytes of all that the collectives of a (closed) jaxpr sum, once each, loops in full."""
-  total = 0
-  for eqn in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
-    if eqn.primitive.name in SUMS:
-      total += sum(v.aval.size * v.aval.dtype.itemsize for v in eqn.invars)
-      continue
-    inner = [sent(j) for j in estimate.inner_jaxprs(eqn.params)]
-    times = eqn.params['length'] if eqn.primitive.name == 'scan' else 1
-    total += times * (max(inner, default=0) if eqn.primitive.name == 'cond' else sum(inner))
-  return total
+  return estimate.total(jaxpr, dict.fromkeys(
+    SUMS, lambda eqn: sum(v.aval.size * v.aval.dtype.itemsize for v in eqn.invars)))
 
 
 def _depths(jaxpr, given):

@@ -88,21 +88,14 @@ def run_all(todo, root, work=None):
   outcomes = list(_outcomes(left, root, attempt))
   whole = [cell for cell, found in outcomes if isinstance(found, float)]
   if work is None and whole and len(whole) == len(todo):
-    _write_clock(clock, whole, time.monotonic() - start)
+    timed = {cell.label: json.loads((cell.folder / 'seconds.json').read_text()) for cell in whole}
+    cells.write_clock(clock, {label: of['core_seconds'] for label, of in timed.items()},
+                      FLAGS.workers, time.monotonic() - start)
   failed = {cell.label: found.text for cell, found in outcomes
             if isinstance(found, cells.Failure)}
   for label, text in failed.items():
     print(f'{label} failed: {text}', file=sys.stderr)
   return failed
-
-
-def _write_clock(path, done, seconds):
-  """`path`: which cells one command did, by the clock and by the processor."""
-  core = [json.loads((cell.folder / 'seconds.json').read_text())['core_seconds'] for cell in done]
-  with files.replacing(path) as part:
-    part.write_text(json.dumps({
-      'cells': sorted(cell.label for cell in done), 'workers': FLAGS.workers,
-      'seconds': round(seconds), 'core_seconds': round(sum(core))}) + '\n')
 
 
 def _outcomes(todo, root, work):

@@ -139,20 +139,28 @@ def _looking(network):
 
 
 def matmul_flops(jaxpr, passes=1):
-  """FLOPs of the matrix products and convolutions of a (closed) jaxpr, loops counted in full.
+  """FLOPs of the matrix products and convolutions of a (closed) jaxpr, as `total` counts.
 
-  Two for a multiplication and addition, `passes` times as many where the precision is 'highest'. Of
-  branches the dearest counts, of a `while` one round.
+  Two for a multiplication and addition, `passes` times as many where the precision is 'highest'.
   """
-  total = 0
+  return total(jaxpr, {name: lambda eqn, of=of: of(eqn) * (passes if _is_highest(eqn) else 1)
+                       for name, of in _FLOPS.items()})
+
+
+def total(jaxpr, costs):
+  """Sum over a (closed) jaxpr of `costs` {primitive: eqn -> number}, loops counted in full.
+
+  Of branches the dearest counts, of a `while` one round.
+  """
+  found = 0
   for eqn in getattr(jaxpr, 'jaxpr', jaxpr).eqns:
-    if eqn.primitive.name in _FLOPS:
-      total += _FLOPS[eqn.primitive.name](eqn) * (passes if _is_highest(eqn) else 1)
+    if eqn.primitive.name in costs:
+      found += costs[eqn.primitive.name](eqn)
       continue
-    inner = [matmul_flops(j, passes) for j in inner_jaxprs(eqn.params)]
+    inner = [total(j, costs) for j in inner_jaxprs(eqn.params)]
     times = eqn.params['length'] if eqn.primitive.name == 'scan' else 1
-    total += times * (max(inner, default=0) if eqn.primitive.name == 'cond' else sum(inner))
-  return total
+    found += times * (max(inner, default=0) if eqn.primitive.name == 'cond' else sum(inner))
+  return found
 
 
 def _is_highest(eqn):

@@ -150,10 +150,7 @@ def run(wanted, root, workers):
     print('stopped and saved; the same command goes on from here')
     raise SystemExit(preemption.EXIT_STATUS) from None
   if todo and len(whole) == len(wanted):
-    with files.replacing(clock) as part:
-      part.write_text(json.dumps({
-        'cells': sorted(whole), 'workers': workers, 'seconds': round(time.monotonic() - start),
-        'core_seconds': sum(whole.values())}) + '\n')
+    cells.write_clock(clock, whole, workers, time.monotonic() - start)
 
 
 def record(wanted, results):

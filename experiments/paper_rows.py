@@ -16,7 +16,6 @@ from experiments import (
 
 HEADER = ('row of the paper', 'config', 'command', 'ours')
 RESULTS = pathlib.Path(__file__).parent / 'results'
-NAMES = names.MODELS
 NOT_RUN = 'needs an accelerator'
 _FASHION = 'narrow nets, [Fashion-MNIST](#fashion-mnist)'
 
@@ -29,7 +28,7 @@ def markdown():
 
 def _table1():
   for model in image_cells.MODELS:
-    yield (f'Table 1, {NAMES[model]}', f'cifar10_{model}, celeba64_{model}',
+    yield (f'Table 1, {names.MODELS[model]}', f'cifar10_{model}, celeba64_{model}',
            f'`experiments.table1 --scale=paper --cells=cifar10/{model},celeba64/{model}`',
            _measured('table1', model))
 
@@ -110,6 +109,6 @@ def _uci():
   found = uci_table.read(RESULTS / 'uci', uci.names())
   for (table, flow), runs in found.items():
     values = [uci_table.shown(runs, arm, 'last') for arm in uci_table.ARMS]
-    yield (f'UCI {table}, {NAMES[flow]}', f'uci_{table}_{flow}',
+    yield (f'UCI {table}, {names.MODELS[flow]}', f'uci_{table}_{flow}',
            f'`experiments.uci --cells={table}_{flow}`',
            f'last epoch, nats: {values[0]} → {values[1]}')

@@ -350,8 +350,7 @@ def _batches_to_refresh(config, net, prepare, split):
   key = rng.purpose_key(config.seed, 'refresh')
   noisy = config.mollify.denoise or level_condition(config)
   last = schedule(config, _steps_per_epoch(config, split))(config.total_steps - 1)
-  # Rows may be in order, and the first all of one kind: those taken are spread over all.
-  spread = np.arange(count) * split.num_examples // count
+  spread = batches.spread_rows(split.num_examples, count)
   for first in range(0, count, config.eval.refresh_batch_size):
     rows = spread[first:first + config.eval.refresh_batch_size]
     batch = jnp.asarray(split.x[rows])

@@ -27,13 +27,25 @@ def checked_output(path, suffix, inputs=()):
   return path
 
 
-def write_array(path, array):
-  """An array as .npy; an OSError has the errno of the disk, full or not, which np.save's lacks."""
-  array = np.ascontiguousarray(array)
+def write_rows(path, shape, dtype, batches):
+  """Writes arrays [n_i, *event] one after another as one .npy of `shape`; OSError on a full disk.
+
+  It has the errno of the disk, which np.save's lacks, and a memory map would die of SIGBUS.
+  ValueError if they do not add up to `shape`.
+  """
+  count = 0
   with open(path, 'wb') as file:
     np.lib.format.write_array_header_1_0(
-      file, {'descr': array.dtype.str, 'fortran_order': False, 'shape': array.shape})
-    file.write(memoryview(array).cast('B'))
+      file, {'descr': np.dtype(dtype).str, 'fortran_order': False, 'shape': tuple(shape)})
+    for batch in batches:
+      if batch.shape[1:] != tuple(shape[1:]):
+        raise ValueError(f'{path.name}: example {count} has shape {batch.shape[1:]}, '
+                         f'{tuple(shape[1:])} expected.')
+      file.write(np.ascontiguousarray(batch, dtype).data)
+      count += len(batch)
+  if count != shape[0]:
+    raise ValueError(f'{path.name}: {count} examples came, {shape[0]} announced; the source is '
+                     'damaged, prepare it again.')
 
 
 def reserve(file, size):

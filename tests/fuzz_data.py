@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from mollification import npz
+from mollification import files, npz
 from mollification.data import cache, density_tables, images, tabular
 from mollification.evaluation import sources
 from tests.fuzzing import Target, to_file
@@ -126,7 +126,7 @@ def _cache_in(folder):
   """A cache whose stamps are the same wherever and whenever it is written."""
   def write(place):
     for name, rows in (('train', _CACHED), ('test', _CACHED[:3])):
-      cache.write_rows(place / f'{name}.npy', rows.shape, np.uint8, [rows])
+      files.write_rows(place / f'{name}.npy', rows.shape, np.uint8, [rows])
       os.utime(place / f'{name}.npy', ns=(0, 0))
     return {'carve': 5}
 

@@ -90,7 +90,7 @@ def small_files():
 
 def test_what_a_disk_takes_a_part_of_says_what_the_disk_says(small_files, tmp_path):
   with pytest.raises(OSError, match='too large') as error:
-    files.write_array(tmp_path / 'a.npy', np.zeros(100_000))
+    files.write_rows(tmp_path / 'a.npy', (100_000,), float, [np.zeros(100_000)])
   assert error.value.errno == errno.EFBIG
   with (tmp_path / 'b').open('wb+') as file, pytest.raises(OSError, match='too large'):
     files.reserve(file, 100_000)
@@ -98,5 +98,5 @@ def test_what_a_disk_takes_a_part_of_says_what_the_disk_says(small_files, tmp_pa
 
 def test_an_array_is_written_as_numpy_reads_it(tmp_path):
   array = np.arange(12.).reshape(3, 4).T
-  files.write_array(tmp_path / 'a.npy', array)
+  files.write_rows(tmp_path / 'a.npy', array.shape, array.dtype, [array])
   np.testing.assert_array_equal(np.load(tmp_path / 'a.npy'), array)

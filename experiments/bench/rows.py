@@ -150,7 +150,7 @@ def main(measures, doc, argv=None, *, smoke=None):
   measures = smoke if args.smoke and smoke else measures
   if not args.json:
     print(HEADER, flush=True)
-  missed, run = False, run_of()   # of before: the commit may change while it runs
+  missed, run = False, run_of() if args.json else ''   # of before: the commit may change meanwhile
   for name in args.only:
     for row in measures[name]():
       print(as_json(row, run) if args.json else as_text(row), flush=True)

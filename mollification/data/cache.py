@@ -37,26 +37,6 @@ def root(cache_dir):
   return pathlib.Path(base) / 'mollification'
 
 
-def write_rows(path, shape, dtype, batches):
-  """Writes arrays [n_i, *event] one after another as one .npy of `shape`; OSError on a full disk.
-
-  ValueError if they do not add up to `shape`. (A memory map would die of SIGBUS on a full disk.)
-  """
-  count = 0
-  with open(path, 'wb') as file:
-    np.lib.format.write_array_header_1_0(
-      file, {'descr': np.dtype(dtype).str, 'fortran_order': False, 'shape': tuple(shape)})
-    for batch in batches:
-      if batch.shape[1:] != tuple(shape[1:]):
-        raise ValueError(f'{path.name}: example {count} has shape {batch.shape[1:]}, '
-                         f'{tuple(shape[1:])} expected.')
-      file.write(np.ascontiguousarray(batch, dtype).data)
-      count += len(batch)
-  if count != shape[0]:
-    raise ValueError(f'{path.name}: {count} examples came, {shape[0]} announced; the source is '
-                     'damaged, prepare it again.')
-
-
 def _file_sha256(path):
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

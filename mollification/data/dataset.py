@@ -75,7 +75,7 @@ class Split:
     """The split with n of its examples, spread over all; itself for 0, and where it has no more."""
     if not 0 < n < len(self.x):
       return self
-    rows = np.arange(n) * len(self.x) // n   # in order they may be, and the first all of one kind
+    rows = spread_rows(len(self.x), n)
     labels = None if self.labels is None else self.labels[rows]
     return Split(self.name, gather(self.x, rows), labels)
 
@@ -246,6 +246,11 @@ def batch_indices(step, *, seed, num_examples, batch_size, remainder='drop'):
   epoch, i = divmod(int(step), steps_per_epoch(num_examples, batch_size, remainder))
   order = _permutation(int(seed), epoch, int(num_examples))
   return _padded(order[i * batch_size:(i + 1) * batch_size], batch_size)
+
+
+def spread_rows(num_examples, n):
+  """Indices of n examples, spread over all: rows may be in order, and the first all of one kind."""
+  return np.arange(n) * num_examples // n
 
 
 def gather(x, indices):

@@ -13,7 +13,7 @@ import urllib.parse
 
 import numpy as np
 
-from mollification import npz
+from mollification import files, npz
 from mollification.data import cache, dataset
 
 CARVE = 5_000  # validation examples taken from the end of train, or a tenth of it if that is less
@@ -162,7 +162,7 @@ def _write_tfds(tfds, builder, source, folder):
         labels.extend([batch['label']] if 'label' in batch else [])
         yield _convert(batch['image'], source)
 
-    cache.write_rows(folder / f'{name}.npy', (n, *source.event_shape), np.uint8, images())
+    files.write_rows(folder / f'{name}.npy', (n, *source.event_shape), np.uint8, images())
     if labels:
       np.save(folder / f'{name}.labels.npy', np.concatenate(labels).astype(np.int32))
   carve = 0 if 'validation' in names else carved(present['train'].num_examples)
@@ -232,12 +232,12 @@ def _read_image(path, size, channels):
   return resize(pixels, size) if size else pixels
 
 
-def _image_batches(files, first, expected, size, channels):
-  """Batches [B, H, W, C] of `files`; ValueError names the first that is not of shape `expected`."""
+def _image_batches(listed, first, expected, size, channels):
+  """Batches [B, H, W, C] of `listed`; ValueError names the first whose shape is not `expected`."""
   read = functools.partial(_read_image, size=size, channels=channels)
   with concurrent.futures.ThreadPoolExecutor() as pool:  # Pillow decodes outside the GIL
-    for start in range(0, len(files), _BATCH):
-      batch = files[start:start + _BATCH]
+    for start in range(0, len(listed), _BATCH):
+      batch = listed[start:start + _BATCH]
       images = list(pool.map(read, batch))
       for path, image in zip(batch, images):
         if image.shape != expected:
@@ -247,17 +247,17 @@ def _image_batches(files, first, expected, size, channels):
       yield np.stack(images)
 
 
-def _folder_splits(path, files, seed):
+def _folder_splits(path, listed, seed):
   """({split: files}, validation examples to carve off train)."""
-  own = {name: [p for p in files if p.relative_to(path).parts[0] == name]
+  own = {name: [p for p in listed if p.relative_to(path).parts[0] == name]
          for name in dataset.SPLITS if (path / name).is_dir()}
   if own.get('train') and own.get('test'):
     own = {name: found for name, found in own.items() if found}
     return own, 0 if 'validation' in own else carved(len(own['train']))
-  held = len(files) // 20
+  held = len(listed) // 20
   if not held:
-    raise ValueError(f'{path}: {len(files)} images; a split 90/5/5 needs at least 20.')
-  order = [files[i] for i in np.random.default_rng(seed).permutation(len(files))]
+    raise ValueError(f'{path}: {len(listed)} images; a split 90/5/5 needs at least 20.')
+  order = [listed[i] for i in np.random.default_rng(seed).permutation(len(listed))]
   return {'train': order[:-held], 'test': order[-held:]}, held
 
 
@@ -276,19 +276,19 @@ def load_folder(path, *, size=None, channels=None, seed=0, cache_dir=''):
     raise ValueError(f'size must be positive and channels 1 or 3, got {size} and {channels}.')
   if not path.is_dir():
     raise FileNotFoundError(f'no folder {path}; set data.data_dir to the folder of images.')
-  files = _listing(path)
-  if not files:
+  listed = _listing(path)
+  if not listed:
     raise FileNotFoundError(f'no image files ({", ".join(EXTENSIONS)}) below {path}.')
   state = [f'{size} {channels} {seed}']
-  state += [f'{p.relative_to(path)} {p.stat().st_size} {p.stat().st_mtime_ns}' for p in files]
+  state += [f'{p.relative_to(path)} {p.stat().st_size} {p.stat().st_mtime_ns}' for p in listed]
   version = hashlib.sha256('\n'.join(state).encode(errors='surrogateescape')).hexdigest()[:16]
 
   def write(place):
-    splits, carve = _folder_splits(path, files, seed)
+    splits, carve = _folder_splits(path, listed, seed)
     first = splits['train'][0]
     shape = _read_image(first, size, channels).shape
     for name, members in splits.items():
-      cache.write_rows(place / f'{name}.npy', (len(members), *shape), np.uint8,
+      files.write_rows(place / f'{name}.npy', (len(members), *shape), np.uint8,
                        _image_batches(members, first, shape, size, channels))
     return {'carve': carve, 'source': str(path), 'size': size, 'channels': channels, 'seed': seed}
 

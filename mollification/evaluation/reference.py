@@ -64,8 +64,7 @@ class _Kept:
         statistics_file.write(self._statistics[metric], found[metric].statistics(), self._meta)
         continue
       with files.replacing(self.rows_path) as part:
-        # np.save says no errno where a disk takes but a part of it.
-        files.write_array(part, done.rows)
+        files.write_rows(part, done.rows.shape, done.rows.dtype, [done.rows])
       with files.replacing(self._rows_meta) as part:
         part.write_text(json.dumps(self._meta, indent=1, sort_keys=True) + '\n')
 

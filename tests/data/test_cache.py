@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from mollification import files
 from mollification.data import cache
 
 
@@ -54,7 +55,7 @@ def test_concurrent_writers_leave_one_sound_cache(tmp_path):
 
 def test_a_failing_writer_leaves_nothing(tmp_path):
   def write(place):
-    cache.write_rows(place / 'train.npy', (3, 2, 2, 1), np.uint8, [_pixels(2)])
+    files.write_rows(place / 'train.npy', (3, 2, 2, 1), np.uint8, [_pixels(2)])
 
   with pytest.raises(ValueError, match=r'train.npy: 2 examples came, 3 announced'):
     cache.ensure(tmp_path / 'set/1.0.0', write)
