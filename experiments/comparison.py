@@ -9,7 +9,7 @@ import json
 import math
 import pathlib
 
-from experiments import statistics
+from experiments import names, statistics
 from mollification.evaluation import features, records
 from mollification.metrics import Moments
 from mollification.training import workdir
@@ -156,13 +156,16 @@ HEADER = ('model', 'metric', 'seeds', 'vanilla', 'mollified', 'mollified - vanil
           'mollified is')
 
 
-def lines(rows):
-  """Cells of the table as text, one tuple per row, in the order of `HEADER`."""
+def lines(rows, name=str):
+  """Cells of the table as text, one tuple per row, in the order of `HEADER`.
+
+  `name(metric)` is what a metric is called.
+  """
   for row in rows:
     digits = _digits(row)
     show = lambda m, d=digits: f'{m.mean:.{d}f} ± {m.sem:.{d}f}'
     model = f'{row.model}, {row.arm}' if row.arm else row.model
-    yield (model, f'{row.metric} {arrow(row.metric)}', str(row.vanilla.count),
+    yield (model, f'{name(row.metric)} {arrow(row.metric)}', str(row.vanilla.count),
            show(row.vanilla), show(row.mollified), show(row.difference),
            f'± {row.interval:.{digits}f}', row.verdict)
 
@@ -211,8 +214,12 @@ def as_text(lines):
 
 def markdown_table(rows):
   """The table for a page."""
-  cells = [HEADER, ('---',) * len(HEADER), *lines(rows)]
-  return as_markdown(cells)
+  return as_markdown([HEADER, ('---',) * len(HEADER), *page_lines(rows)])
+
+
+def page_lines(rows):
+  """`lines`, where metrics have the names that pages give them."""
+  return lines(rows, names.metric)
 
 
 def as_markdown(lines):

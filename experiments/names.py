@@ -4,9 +4,16 @@ MODELS = {'realnvp': 'RealNVP', 'glow': 'GLOW', 'vae': 'VAE', 'vae_iaf': 'VAE-IA
           'two_step': 'VAE, then a flow'}
 DATASETS = {'cifar10': 'CIFAR-10', 'celeba64': 'CelebA-64', 'fashion_mnist': 'Fashion-MNIST',
             'photo_patches': 'patches of photographs', 'digits': 'digits'}
-_METRICS = {'log_likelihood': 'log-likelihood', 'fid': 'FID', 'kid': 'KID',
-            'frechet': 'Fréchet distance', 'kernel_distance': 'kernel distance',
-            'near_share': 'near copies', 'far_share': 'far samples'}
+_METRICS = {'log_likelihood': 'log-likelihood',
+            'log_likelihood_by_validation': 'log-likelihood, selected on validation',
+            'fid': 'FID', 'kid': 'KID', 'frechet': 'Fréchet distance',
+            'kernel_distance': 'kernel distance', 'near_share': 'near copies',
+            'far_share': 'far samples',
+            'bits_per_dim': 'bits/dim', 'mmd2': 'squared MMD',
+            'share_far': 'share of samples far from the data', 'score_error': 'error of the score',
+            'score_error_low': 'error of the score where data are rare',
+            'log10_score_error': 'error of the score, log10',
+            'log10_score_error_low': 'error of the score where data are rare, log10'}
 _NETWORKS = {'efficientnet_lite0_96': 'EfficientNet-Lite0 at 96 px',
              'inception_pytorch': 'Inception'}
 MARK, NOTE = '¹', ('¹ Layers whose first values come of a batch start from a mollified one '

@@ -88,7 +88,7 @@ def markdown(root, names):
   lines = [HEADER, ('---',) * len(HEADER)]
   for name in names:
     for variant, other, row in fresh_rows(root, name):
-      shown = next(comparison.lines([row]))
+      shown = next(comparison.page_lines([row]))
       lines.append((name, variant, other, *shown[1:]))
   return comparison.as_markdown(lines)
 

@@ -51,9 +51,8 @@ RUN = [line for line in SHORT if '--scale=paper' not in line and '.uci' not in l
        and f'python -m {line}' not in INLINE]
 
 
-def _python(index):
-  """What the README's block of Python of that number defines."""
-  defined = {}
+def _python(index, **defined):
+  """What the README's block of Python of that number defines, beside what is `defined` before."""
   exec(re.findall(r'```python\n(.*?)```', README, re.S)[index], defined)   # the README is ours
   return defined
 
@@ -79,13 +78,13 @@ def test_the_one_line():
 
 
 def test_the_loop_of_ones_own_trains_on_noise_in_its_first_half_alone():
-  mean = lambda params, batch, key: ((batch - params) ** 2).mean()
+  mean = lambda params, batch: ((batch - params) ** 2).mean()
   tx, batch = optax.sgd(.1), jnp.array([[-1.], [1.]])
-  update = _python(1)['make_update'](mean, tx, total_steps=10)
+  update = jax.jit(_python(1, loss=mean, tx=tx, total_steps=10)['update'])
   params = jnp.zeros((1, 1))
   for step, clean in ((0, False), (4, False), (5, True), (9, True)):
     new, _, value = update(params, tx.init(params), batch, jax.random.key(0), jnp.int32(step))
-    assert (value == mean(params, batch, None)) == clean
+    assert (value == mean(params, batch)) == clean
     assert bool((new == params).all()) == clean   # the batch's own mean is 0
 
 

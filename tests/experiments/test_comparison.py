@@ -91,8 +91,8 @@ def test_arms_need_the_same_seeds():
 def test_tables_show_mean_sem_and_verdict():
   rows = comparison.compare(_cells([1., 2., 3.], [2., 3.1, 3.9]))
   text, page = comparison.text_table(rows), comparison.markdown_table(rows)
-  for table in (text, page):
-    assert 'log_likelihood ↑' in table
+  for table, name in ((text, 'log_likelihood'), (page, 'log-likelihood')):
+    assert f'{name} ↑' in table
     assert '2.000 ± 0.577' in table
     assert 'better' in table
   assert 'better in 1, worse in 0' in comparison.sentence(rows)

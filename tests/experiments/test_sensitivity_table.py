@@ -47,7 +47,7 @@ def test_the_chosen_the_default_and_the_one_against_the_other_on_fresh_seeds(roo
   assert len(found) == 3 * len(sensitivity_table.METRICS)
   table = sensitivity_table.markdown(root, ['eight_gaussians']).splitlines()
   assert len(table) == 2 + len(found)
-  assert f'| linear | {DEFAULT} | log_likelihood ↑ | 4 | -2.5' in '\n'.join(table)
+  assert f'| linear | {DEFAULT} | log-likelihood ↑ | 4 | -2.5' in '\n'.join(table)
 
 
 def test_sentences_answer_the_questions_of_the_paper(root):

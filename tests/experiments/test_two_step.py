@@ -1,6 +1,7 @@
 """Two steps: latents as a table, samples decoded from it, and what they are held against."""
 import dataclasses
 import json
+import shutil
 import types
 
 import jax
@@ -102,6 +103,16 @@ def test_a_cell_is_measured_against_the_images_and_done_once(done):
   retrained.optimizer.learning_rate *= 2
   assert not dataclasses.replace(done, autoencoder=dataclasses.replace(
     done.autoencoder, config=retrained)).is_done()
+
+
+def test_records_of_another_config_are_refused(done, tmp_path):
+  other = dataclasses.replace(done, folder=tmp_path / 'copy')
+  shutil.copytree(done.folder, other.folder)
+  for path in (other.folder / 'records').glob('*.json'):
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {'config_sha256': 'f' * 64}))
+  with pytest.raises(ValueError, match=r'of another config \(ffffffff, that of config.json is '):
+    other.is_done()
 
 
 def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
