@@ -18,10 +18,16 @@ table (bar 1)
     Minutes by the clock of the complete table on two cores, against the 110 that it may take. They
     are not taken here: they are those of the command that was recorded last, in
     experiments/results/uci/clock.json, if that trained the nine cells of the paper in one go.
+smoke (bar 1)
+    Seconds of `python -m experiments.uci --smoke`, nothing compiled before, on random tables of the
+    shapes of the three, against the two minutes that it may take.
 """
 import functools
 import json
+import pathlib
+import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -31,13 +37,15 @@ from configs import uci_redwine_glow, uci_redwine_maf, uci_redwine_realnvp
 from experiments import uci
 from experiments.bench import flows_tabular, rows
 from mollification import build_sweep, parallel
-from mollification.data import dataset
+from mollification.data import dataset, tabular
 from mollification.training import sweep
 
 CONFIGS = {'maf': uci_redwine_maf, 'realnvp': uci_redwine_realnvp, 'glow': uci_redwine_glow}
 BARS = {'maf': 2., 'realnvp': 1.3, 'glow': 1.3}
 SIZES = {'train': 1_296, 'validation': 144, 'test': 159}
 EPOCHS = 5   # between two evaluations
+SMOKE_SECONDS = 120.
+ROOT = pathlib.Path(__file__).parents[2]
 CLOCK = uci.RESULTS / 'clock.json'
 
 
@@ -98,7 +106,7 @@ def seeds(hidden=512):
   pairs = rows.interleaved(timed[1], timed[4], 5)
   compiled = [first[1] - pairs.a, first[4] - pairs.b]
   return [
-    rows.Row('seeds', pairs.b / 4, 's/run', f'one run alone, {pairs.pairs} pairs', pairs.a,
+    rows.Row('seeds', pairs.b / 4, 's/run', f'one run alone, {pairs.words}', pairs.a,
              4 * pairs.ratio, .97, True),
     rows.Row('compile_seeds', compiled[1], 's', 'one run alone', compiled[0],
              compiled[0] / compiled[1], .8, True)]
@@ -116,17 +124,31 @@ def table():
                    uci.MINUTES, uci.MINUTES / minutes, 1., True)]
 
 
+def smoke(*flags):
+  """Seconds of the command with --smoke, and with `flags`, against `SMOKE_SECONDS`."""
+  rng = np.random.default_rng(0)
+  with tempfile.TemporaryDirectory() as folder:
+    for name, of in tabular.TABLES.items():
+      np.save(pathlib.Path(folder) / f'{name}.npy', rng.normal(size=(of.num_rows, len(of.columns))))
+    command = [sys.executable, '-m', 'experiments.uci', '--smoke', f'--data_dir={folder}',
+               f'--workdir={folder}/run', *flags]
+    seconds = rows.seconds_of(lambda: subprocess.run(command, cwd=ROOT, check=True,
+                                                     stdout=subprocess.DEVNULL))
+  return [rows.Row('smoke', seconds, 's', 'the allowed time', SMOKE_SECONDS,
+                   SMOKE_SECONDS / seconds, 1., True)]
+
+
 def _row(name, reference, timed, count, bar):
   return rows.Row(name, 1e3 * timed.b / (2 * count), 'ms/update',
-                  f'{reference}, {timed.pairs} pairs of 2 x {count}, evaluation included',
+                  f'{reference}, 2 x {count} updates each, evaluation included, {timed.words}',
                   1e3 * timed.a / (2 * count), timed.ratio, bar, True)
 
 
-MEASURES = {f'{name}_torch': functools.partial(torch_sweep, name, bar)
-            for name, bar in BARS.items()} | {'maf_flowjax': flowjax_sweep, 'seeds': seeds,
-                                                          'table': table}
-SMOKE = {name: measure if measure is table else functools.partial(measure, hidden=16)
-         for name, measure in MEASURES.items()}
+_TIMED = {**{f'{name}_torch': functools.partial(torch_sweep, name, bar)
+             for name, bar in BARS.items()}, 'maf_flowjax': flowjax_sweep, 'seeds': seeds}
+MEASURES = {**_TIMED, 'table': table, 'smoke': smoke}
+SMOKE = {**{name: functools.partial(measure, hidden=16) for name, measure in _TIMED.items()},
+         'table': table, 'smoke': functools.partial(smoke, '--cells=redwine_maf')}
 
 if __name__ == '__main__':
   sys.exit(rows.main(MEASURES, __doc__, smoke=SMOKE))

@@ -6,6 +6,7 @@ import pytest
 from experiments import report
 from experiments import uci as experiment
 from experiments.bench import flows_tabular, rows, uci
+from mollification.data import tabular
 
 
 def _comparison(a, b):
@@ -15,7 +16,7 @@ def _comparison(a, b):
 
 def test_every_measure_has_a_tiny_form():
   assert uci.SMOKE.keys() == uci.MEASURES.keys() == {
-    'maf_torch', 'realnvp_torch', 'glow_torch', 'maf_flowjax', 'seeds', 'table'}
+    'maf_torch', 'realnvp_torch', 'glow_torch', 'maf_flowjax', 'seeds', 'table', 'smoke'}
 
 
 @pytest.mark.parametrize('theirs, missed', [(3., True), (4.2, False)])
@@ -62,6 +63,22 @@ def test_the_clock_of_the_whole_table_is_held_against_its_minutes(tmp_path, monk
   uci.CLOCK.write_text(json.dumps({**clock, 'cells': clock['cells'][:3]}))
   with pytest.raises(ValueError, match=r'clock\.json is of 3 cells, not of the 9 of the table'):
     uci.table()
+
+
+@pytest.mark.parametrize('seconds, missed', [(119., False), (121., True)])
+def test_the_command_in_small_is_held_against_two_minutes(monkeypatch, seconds, missed):
+  """It is given a file of each table, of the rows that it asks for."""
+  def run(command, **options):
+    folder, = (flag.partition('=')[2] for flag in command if flag.startswith('--data_dir='))
+    assert command[1:4] == ['-m', 'experiments.uci', '--smoke']
+    assert command[-1] == '--cells=a'
+    assert options['check']
+    for name in experiment.TABLES:
+      tabular.load(name, folder)
+  monkeypatch.setattr(uci.subprocess, 'run', run)
+  monkeypatch.setattr(uci.rows, 'seconds_of', lambda fn: (fn(), seconds)[1])
+  row, = uci.smoke('--cells=a')
+  assert (row.value, row.ratio, row.missed) == (seconds, 120 / seconds, missed)
 
 
 def test_the_recorded_row_is_that_of_the_recorded_clock():
