@@ -1,8 +1,23 @@
-"""Grids end with 75 after a signal; one tiny cell from training to its table."""
+"""Grids end with 75 after a signal; one tiny cell from training to its table, whole and cut."""
+import os
+import signal
+
 import pytest
 
 from experiments import comparison, grid, mechanism
+from mollification import metrics
 from mollification.training import preemption
+
+
+def _cell(folder, **options):
+  """Two arms of one seed, as the command makes them but for fewer points and updates."""
+  arms = {arm: mechanism.config_of('two_gaussians', arm, 0, smoke=True)
+          for arm in ('vanilla', 'mollified')}
+  for config in arms.values():
+    config.total_steps, config.model.num_blocks, config.model.hidden = 20, 1, 4
+    config.data.num_train = config.data.num_validation = config.data.num_test = 128
+    config.batch_size, config.checkpoint.every = 32, config.eval.every   # an evaluation a call
+  return grid.Cell('cell', folder, {(arm, 0): config for arm, config in arms.items()}, **options)
 
 
 def test_grid_run_exits_with_75_after_a_signal(tmp_path, monkeypatch, capsys):
@@ -20,15 +35,7 @@ def test_grid_run_exits_with_75_after_a_signal(tmp_path, monkeypatch, capsys):
 
 
 def test_a_tiny_cell_from_training_to_its_table(tmp_path):
-  """Two arms of one seed, as the command makes them but for fewer points and updates."""
-  arms = {arm: mechanism.config_of('two_gaussians', arm, 0, smoke=True)
-          for arm in ('vanilla', 'mollified')}
-  for config in arms.values():
-    config.total_steps, config.model.num_blocks, config.model.hidden = 20, 1, 4
-    config.data.num_train = config.data.num_validation = config.data.num_test = 128
-    config.batch_size = 32
-  cell = grid.Cell('cell', tmp_path / 'cell', {(arm, 0): config for arm, config in arms.items()},
-                   keep=('loss',))
+  cell = _cell(tmp_path / 'cell', keep=('loss',))
   assert grid.missing(cell)
   taken = grid.train(cell)
   assert set(taken) == {'seconds', 'core_seconds'}
@@ -48,3 +55,29 @@ def test_a_tiny_cell_from_training_to_its_table(tmp_path):
   assert grid.missing(cell)
   assert grid.train(cell) is None
   assert not grid.missing(cell)
+
+
+def test_a_cell_that_a_signal_cuts_goes_on_to_the_same_records(tmp_path, monkeypatch):
+  """SIGTERM after the first of two evaluations: what was trained is saved, and nothing recorded."""
+  whole, cut = _cell(tmp_path / 'whole'), _cell(tmp_path / 'cut')
+  assert grid.train(whole) is not None
+  show = metrics.Progress.show
+
+  def shown(self, step, *args, **options):
+    show(self, step, *args, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  with monkeypatch.context() as once:
+    once.setattr(metrics.Progress, 'show', shown)
+    assert grid.train(cut) is None
+  assert grid.missing(cut)
+  assert grid.read(cut.folder) == {}
+  assert grid.train(cut) is None   # it was begun before: nobody knows its seconds
+  found, wanted = grid.read(cut.folder), grid.read(whole.folder)
+  assert found.keys() == wanted.keys()
+  for run, records in wanted.items():
+    for selection, record in records.items():
+      own = found[run][selection]
+      assert (own.value, own.standard_error, own.step) == (
+        record.value, record.standard_error, record.step)
+      assert own.extra == record.extra
