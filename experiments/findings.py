@@ -19,16 +19,18 @@ from experiments import (
 )
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
+PAGE = 'experiments/README.md'   # as links of README.md have it
 
 
 def markdown():
-  """Bullets for a page: section of README.md, what it found."""
-  return '\n'.join(f'- [{title}](#{title.lower().replace(" ", "-")}): {found}' for title, found in (
-    ('The UCI table', _uci()), ('Sensitivity to the schedule', _sensitivity()),
-    ('Intrinsic dimension', _intrinsic_dimension()), ('Densities in the plane', _plane()),
-    ('Table 1 at the size of a laptop', _images('digits', 'digits')),
-    ('Fashion-MNIST', f'{_images("cpu", "fashion_mnist")} {_two_step()}'),
-    ('Patches of photographs', _images('cpu', 'photo_patches'))))
+  """Bullets for README.md: section of the page of results, what it found."""
+  found = {'The UCI table': _uci(), 'Sensitivity to the schedule': _sensitivity(),
+           'Intrinsic dimension': _intrinsic_dimension(), 'Densities in the plane': _plane(),
+           'Table 1 at the size of a laptop': _images('digits', 'digits'),
+           'Fashion-MNIST': f'{_images("cpu", "fashion_mnist")} {_two_step()}',
+           'Patches of photographs': _images('cpu', 'photo_patches')}
+  return '\n'.join(f'- [{title}]({PAGE}#{title.lower().replace(" ", "-")}): {said}'
+                   for title, said in found.items())
 
 
 def _uci():

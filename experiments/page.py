@@ -1,7 +1,7 @@
 """One self-contained page of all that was measured: no network, for light and dark windows.
 
-Pictures of the method, the sections of README.md that hold measured blocks, and then what is too
-much for a README: how training on images fails, model by model, samples and curves. From committed
+Pictures of the method, the sections of all pages that hold measured blocks, and then what is too
+much for these: how training on images fails, model by model, samples and curves. From committed
 records alone.
 """
 import html
@@ -13,11 +13,11 @@ from experiments import names, page_failures, page_gallery, page_style, page_tex
 METHOD, LIMITS = 'The method', 'Limits'
 
 
-def build(readme, results):
-  """The page, as text, of README.md and the folder of the committed records."""
-  sections = [(METHOD, page_text.pictures_of_the_method(readme)),
-              *page_text.measured_sections(readme), *_of_images(pathlib.Path(results) / 'images'),
-              (LIMITS, page_text.section(readme, LIMITS))]
+def build(pages, results):
+  """The page, as text, of `pages` {path: Markdown} and the folder of the committed records."""
+  sections = [(METHOD, page_text.pictures_of_the_method(pages)),
+              *page_text.measured_sections(pages), *_of_images(pathlib.Path(results) / 'images'),
+              (LIMITS, page_text.section(pages, LIMITS))]
   sections = [(title, inside) for title, inside in sections if inside]
   links = '\n'.join(f'<li><a href="#{_anchor(title)}">{html.escape(title)}</a></li>'
                     for title, _ in sections)

@@ -1,10 +1,9 @@
-"""Sections of README.md as HTML: pictures inside, tables that scroll, verdicts that are marked."""
+"""Sections of Markdown as HTML: pictures inside, tables that scroll, verdicts that are marked."""
 import base64
 import html
-import pathlib
 import re
 
-ROOT = pathlib.Path(__file__).parents[1]
+METHOD = 'results/method/'
 BLOCK = re.compile(r'<!-- /?[\w ]+ -->')
 PICTURE = re.compile(r'!\[([^\]]*)\]\(([^)]*)\)')
 # What Markdown can only make bold or strike out: a line through a figure runs through its sign.
@@ -13,43 +12,46 @@ LONG = 40   # characters of a sentence
 ARMS = ('<th>model</th>', '<th>arm</th>')   # the columns that name the rows
 
 
-def measured_sections(readme):
-  """(title, HTML) of each section of the README that has a measured block."""
-  for title, text in _sections(readme):
-    if BLOCK.search(text):
-      yield title, as_html(BLOCK.sub('', text))
+def measured_sections(pages):
+  """(title, HTML) of each section that has a measured block, of `pages` {path: Markdown}."""
+  for path, text in pages.items():
+    for title, inside in _sections(text):
+      if BLOCK.search(inside):
+        yield title, as_html(BLOCK.sub('', inside), path.parent)
 
 
-def section(readme, title):
+def section(pages, title):
   """HTML of the section of that title, '' where there is none."""
-  return as_html(BLOCK.sub('', dict(_sections(readme)).get(title, '')))
+  return ''.join(as_html(BLOCK.sub('', inside), path.parent) for path, text in pages.items()
+                 for name, inside in _sections(text) if name == title)
 
 
-def pictures_of_the_method(readme):
-  """HTML of the pictures in the other sections, which say what is done and not what was found."""
-  return '\n'.join(figure(ROOT / path, caption) for _, text in _sections(readme)
-                   if not BLOCK.search(text) for caption, path in PICTURE.findall(text))
+def pictures_of_the_method(pages):
+  """HTML of the pictures that say what is done, and not what was found."""
+  return '\n'.join(figure(path.parent / target, caption) for path, text in pages.items()
+                   for caption, target in PICTURE.findall(text) if METHOD in target)
 
 
-def _sections(readme):
-  """(title, text); that before the first heading is called ''."""
-  first, *others = re.split(r'^## ', readme, flags=re.M)
-  yield '', first
-  for part in others:
-    title, _, text = part.partition('\n')
-    yield title, text
+def _sections(text):
+  """(title, text), the first one of what stands under the title of the page."""
+  for part in re.split(r'\A# |^## ', text, flags=re.M)[1:]:
+    title, _, inside = part.partition('\n')
+    yield title, inside
 
 
-def as_html(text):
-  """HTML of Markdown: tables in boxes of their own, pictures inside, links to pages alone."""
+def as_html(text, folder):
+  """HTML of Markdown: tables in boxes, pictures (paths from `folder`) inside, links to the web."""
   import markdown
   text = re.sub(r'~~(.+?)~~', r'<del>\1</del>', text)
   found = markdown.markdown(text, extensions=['tables', 'fenced_code', 'sane_lists'])
   found = _marked(found)
   found = re.sub(r'<td>(.*?)</td>', lambda match: cell(match[1]), found)
   found = re.sub(r'<table>.*?</table>', _boxed, found, flags=re.S)
-  found = re.sub(r'<a href="#[^"]*">(.*?)</a>', r'\1', found)   # to sections that may not be here
-  return re.sub(r'<p><img alt="([^"]*)" src="([^"]*)" ?/?></p>', _embedded, found)
+  # What leads to other files, and to sections that may not be here, does not from there.
+  found = re.sub(r'<a href="(?!https?://)[^"]*">(.*?)</a>', r'\1', found)
+  return re.sub(r'<p><img alt="([^"]*)" src="([^"]*)" ?/?></p>',
+                lambda match: figure(folder / html.unescape(match[2]), html.unescape(match[1])),
+                found)
 
 
 def _marked(text):
@@ -70,10 +72,6 @@ def cell(inside):
 def _boxed(table):
   kind = ' arms-table' if re.search(r'\s*'.join(ARMS), table[0]) else ''
   return f'<div class="table{kind}">{table[0]}</div>'
-
-
-def _embedded(match):
-  return figure(ROOT / html.unescape(match[2]), html.unescape(match[1]))
 
 
 def figure(path, caption):

@@ -4,6 +4,7 @@ import pathlib
 
 from experiments import (
   comparison,
+  findings,
   image_cells,
   image_command,
   image_runs,
@@ -16,8 +17,9 @@ from experiments import (
 
 HEADER = ('row of the paper', 'config', 'command', 'ours')
 RESULTS = pathlib.Path(__file__).parent / 'results'
+_SELECTIONS = {'last': 'last epoch', 'validation': 'selected on validation'}
 NOT_RUN = 'needs an accelerator'
-_FASHION = 'narrow nets, [Fashion-MNIST](#fashion-mnist)'
+_FASHION = f'narrow nets, [Fashion-MNIST]({findings.PAGE}#fashion-mnist)'
 
 
 def markdown():
@@ -102,13 +104,13 @@ def _others():
   yield ('intermediate samples', 'cifar10_*, celeba64_*',
          '`experiments.fig_intermediate_samples --scale=paper`', f'{NOT_RUN}; {_FASHION}')
   yield ('densities and scores in the plane', 'synthetic_realnvp', '`experiments.synthetic`',
-         'below, in full')
+         f'[in full]({findings.PAGE}#densities-in-the-plane)')
 
 
 def _uci():
   found = uci_table.read(RESULTS / 'uci', uci.names())
   for (table, flow), runs in found.items():
-    values = [uci_table.shown(runs, arm, 'last') for arm in uci_table.ARMS]
+    said = [f'{words} {" → ".join(uci_table.shown(runs, arm, selection) for arm in uci_table.ARMS)}'
+            for selection, words in _SELECTIONS.items()]
     yield (f'UCI {table}, {names.MODELS[flow]}', f'uci_{table}_{flow}',
-           f'`experiments.uci --cells={table}_{flow}`',
-           f'last epoch, nats: {values[0]} → {values[1]}')
+           f'`experiments.uci --cells={table}_{flow}`', f'nats, {"; ".join(said)}')

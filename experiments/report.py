@@ -1,13 +1,13 @@
-"""Render the measured blocks of README.md from the committed records, and nothing else.
+"""Render the measured blocks of the pages from the committed records, and nothing else.
 
   python -m experiments.report [--check] [--html=FILE] [--figures=FOLDER]
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; its text is what `BLOCKS[NAME]` makes
-of experiments/results/. With --check nothing is written: exit status 1 if the README differs.
-With --html the blocks, and of image models the samples and curves too, become one page, `FILE`,
-and the README stays as it is.
+of experiments/results/. `PAGES` are README.md, what the experiments found, speed, and reliability.
+With --check nothing is written: exit status 1 if one of them differs. With --html the blocks, and
+of image models the samples and curves too, become one page, `FILE`, and they stay as they are.
 With --figures the figures are drawn of the records, too, into FOLDER/EXPERIMENT;
-experiments/results is where the README has them.
+experiments/results is where the pages have them.
 """
 import functools
 import json
@@ -42,10 +42,11 @@ from experiments import (
 from mollification import cli, files
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = ROOT / 'README.md'
+PAGES = [ROOT / folder / 'README.md'
+         for folder in ('', 'experiments', 'experiments/bench', 'tests')]
 RESULTS = ROOT / 'experiments' / 'results'
 
-_CHECK = flags.DEFINE_bool('check', False, 'Only say whether README.md is up to date.')
+_CHECK = flags.DEFINE_bool('check', False, 'Only say whether the pages are up to date.')
 _FIGURES = flags.DEFINE_string('figures', '', 'Folder in which to draw all figures.')
 _HTML = flags.DEFINE_string('html', '', 'Page to write, for a browser; it needs no network.')
 
@@ -56,14 +57,14 @@ def render(text):
   def fill(match):
     name = match[1]
     if name not in BLOCKS:
-      raise ValueError(f'README.md has a block {name!r} that is not rendered; known: '
+      raise ValueError(f'a page has a block {name!r} that is not rendered; known: '
                        f'{", ".join(BLOCKS)}.')
     return f'<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->'
 
   opened, closed = (re.findall(rf'<!-- {mark}([\w ]+) -->', text) for mark in ('', '/'))
   if opened != closed:
     lost = next(name for name in [*opened, *closed] if opened.count(name) != closed.count(name))
-    raise ValueError(f'README.md opens and closes the block {lost!r} unlike often; its tags are '
+    raise ValueError(f'a page opens and closes the block {lost!r} unlike often; its tags are '
                      f'<!-- {lost} --> and <!-- /{lost} -->.')
   return re.sub(r'<!-- ([\w ]+) -->\n.*?<!-- /\1 -->', fill, text, flags=re.S)
 
@@ -220,24 +221,27 @@ def draw(place):
 
 
 def main(argv):
-  """Render README.md, or check it."""
+  """Render the pages, or check them."""
   del argv
   with cli.one_line_errors():
     _report()
 
 
 def _report():
-  old = README.read_text()
-  new = render(old)
+  new = {path: render(path.read_text()) for path in PAGES}
   if _CHECK.value:
-    sys.exit(old != new and 'README.md is not what the records say: python -m experiments.report')
+    old = [str(path.relative_to(ROOT)) for path, text in new.items() if path.read_text() != text]
+    sys.exit(f'{", ".join(old)}: not what the records say; python -m experiments.report'
+             if old else 0)
   if _FIGURES.value:
     print('\n'.join(str(path) for path in draw(_FIGURES.value)))
-  path = pathlib.Path(_HTML.value or README)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with files.replacing(path) as part:
-    part.write_text(page.build(new, RESULTS) if _HTML.value else new)
-  print(path)
+  if _HTML.value:
+    new = {pathlib.Path(_HTML.value): page.build(new, RESULTS)}
+  for path, text in new.items():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as part:
+      part.write_text(text)
+    print(path)
 
 
 if __name__ == '__main__':

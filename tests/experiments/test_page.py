@@ -1,5 +1,6 @@
 """The page of all results: whole, from records, and in need of no network."""
 import html
+import pathlib
 import re
 import types
 
@@ -10,7 +11,7 @@ from experiments import fig_method, page, page_text, report
 from mollification.evaluation import sampling
 from tests.experiments import recorded
 
-README = report.README.read_text()
+PAGES = {path: path.read_text() for path in report.PAGES}
 GALLERY = 'Samples and curves: digits, digits scale'
 
 
@@ -24,11 +25,12 @@ def runs(tmp_path):
 
 
 def test_the_page_has_every_measured_section_and_needs_no_network(runs):
-  text = page.build(README, runs)
-  titles = re.findall(r'^## (.*)$', README, re.M)
-  measured = [title for title in titles if report.BLOCKS and re.search(
-    rf'^## {re.escape(title)}\n(?:(?!^## ).*\n)*?<!-- ', README, re.M)]
-  assert len(measured) >= 8
+  text = page.build(PAGES, runs)
+  titles = [(found, title) for found in PAGES.values()
+            for title in re.findall(r'(?:\A#|^##) (.*)$', found, re.M)]
+  measured = [title for found, title in titles if re.search(
+    rf'(?:\A#|^##) {re.escape(title)}\n(?:(?!^## ).*\n)*?<!-- ', found, re.M)]
+  assert len(measured) >= 13
   for title in (page.METHOD, page.LIMITS, *measured, 'Failures on images', GALLERY):
     assert f'<h2>{html.escape(title)}</h2>' in text
     assert f'href="#{page._anchor(title)}"' in text
@@ -40,20 +42,21 @@ def test_the_page_has_every_measured_section_and_needs_no_network(runs):
   assert '| --- |' not in text
   assert '~~' not in text
   assert '<del>' not in text
-  assert text == page.build(README, runs)
+  assert text == page.build(PAGES, runs)
 
 
-def test_all_pictures_of_the_readme_are_inside(runs):
-  text = page.build(README, runs)
-  shown = re.findall(r'!\[(.*?)\]\((.*?)\)', README)
-  assert any('results/method' in path for _, path in shown)
+def test_all_pictures_of_measured_sections_and_of_the_method_are_inside(runs):
+  text = page.build(PAGES, runs)
+  shown = {path.parent / target for path, found in PAGES.items()
+           for target in re.findall(r'!\[.*?\]\((.*?)\)', found)}
+  assert len([path for path in shown if 'method' in path.parts]) == 2
   assert text.count('data:image/png;base64,') == 2 + len(shown)   # and the samples of two arms
 
 
 def test_a_gallery_says_what_it_shows(runs):
   """The last samples of the first seed, an arm at a time; where there are some, nearest images."""
   folder = runs / 'images/digits/digits/vae'
-  gallery = page.build(README, runs)
+  gallery = page.build(PAGES, runs)
   gallery = gallery[gallery.index(f'{GALLERY}</h2>'):]
   for words in ('same key', 'band of one standard error', 'reaches 0'):
     assert words in gallery
@@ -65,7 +68,7 @@ def test_a_gallery_says_what_it_shows(runs):
   assert gallery.count('<svg') == 2
   sampling.save_png(folder / 'vanilla/0/samples/nearest-raw-00000080.png',
                     np.zeros((2, 2, 1), np.uint8))
-  gallery = page.build(README, runs)
+  gallery = page.build(PAGES, runs)
   gallery = gallery[gallery.index(f'{GALLERY}</h2>'):]
   captions = re.findall('<figcaption>(.*?)</figcaption>', gallery)
   assert captions == ['VAE on digits, vanilla, seed 0, 80 updates', mollified,
@@ -76,14 +79,14 @@ def test_a_gallery_says_what_it_shows(runs):
 def test_verdicts_are_marks_and_not_lines_through_a_sign():
   text = page_text.as_html(
     '**better** and ~~worse~~ but **bold**\n\n| model | arm | a |\n| --- | --- | --- |\n'
-    '| vae | blur, **+1** | **+56** |\n| | noise | ~~-56~~ |\n')
+    '| vae | blur, **+1** | **+56** |\n| | noise | ~~-56~~ |\n', pathlib.Path())
   assert '<span class="better">▲ better</span> and <span class="worse">▼ worse</span>' in text
   assert '<strong>bold</strong>' in text
   assert '<td>blur, <span class="better">▲ +1</span></td>' in text
   assert '<td><span class="better">▲ +56</span></td>' in text
   assert '<td><span class="worse">▼ -56</span></td>' in text
   assert '<div class="table arms-table"><table>' in text
-  other = page_text.as_html('| a | b |\n| --- | --- |\n| 1 | 2 |\n')
+  other = page_text.as_html('| a | b |\n| --- | --- |\n| 1 | 2 |\n', pathlib.Path())
   assert '<div class="table"><table>' in other
 
 
@@ -93,18 +96,36 @@ def test_sentences_in_cells_may_break_and_figures_may_not():
   assert page_text.cell(marked) == f'<td>{marked}</td>'
 
 
-@pytest.mark.parametrize('html', [False, True])
-def test_either_the_page_or_the_readme_is_written(html, runs, tmp_path, monkeypatch):
-  readme, target = tmp_path / 'README.md', tmp_path / 'pages' / 'page.html'
-  readme.write_text('## A\n\n<!-- bench -->\nold\n<!-- /bench -->\n')
-  monkeypatch.setattr(report, 'README', readme)
-  monkeypatch.setattr(report, 'RESULTS', runs)
+def _report(monkeypatch, pages, results, **flags):
+  """Run the command on `pages`, of which each has the block `bench`, of the text 'new'."""
+  monkeypatch.setattr(report, 'ROOT', pages[0].parent)
+  monkeypatch.setattr(report, 'PAGES', pages)
+  monkeypatch.setattr(report, 'RESULTS', results)
   monkeypatch.setattr(report, 'BLOCKS', {'bench': lambda: 'new'})
-  for flag, value in (('_CHECK', False), ('_FIGURES', ''), ('_HTML', html and str(target))):
-    monkeypatch.setattr(report, flag, types.SimpleNamespace(value=value))
+  for flag in ('_CHECK', '_FIGURES', '_HTML'):
+    monkeypatch.setattr(report, flag, types.SimpleNamespace(value=flags.get(flag, '')))
   report.main([])
+
+
+@pytest.mark.parametrize('html', [False, True])
+def test_either_the_page_or_the_readmes_are_written(html, runs, tmp_path, monkeypatch):
+  readme, target = tmp_path / 'README.md', tmp_path / 'pages' / 'page.html'
+  readme.write_text('# A\n\n<!-- bench -->\nold\n<!-- /bench -->\n')
+  _report(monkeypatch, [readme], runs, _HTML=html and str(target))
   assert ('new' in readme.read_text(), target.exists()) == (not html, html)
   assert not html or '<p>new</p>' in target.read_text()
+
+
+@pytest.mark.parametrize('text, status', [('old', 'b.md: not what the records say; python -m '
+                                                  'experiments.report'), ('new', 0)])
+def test_a_check_names_the_page_that_differs_and_writes_none(text, status, tmp_path, monkeypatch):
+  pages = [tmp_path / name for name in ('a.md', 'b.md')]
+  for page_, inside in zip(pages, ('new', text)):
+    page_.write_text(f'# A\n\n<!-- bench -->\n{inside}\n<!-- /bench -->\n')
+  with pytest.raises(SystemExit) as left:
+    _report(monkeypatch, pages, tmp_path, _CHECK=True)
+  assert left.value.code == status
+  assert text in pages[1].read_text()
 
 
 def test_the_figure_of_the_mollifiers_ends_with_the_image_itself():
