@@ -1,14 +1,17 @@
 """What was found, in a line for each experiment, from committed records: the head of README.md."""
 import collections
 import pathlib
+import re
 
 import numpy as np
 
 from experiments import (
+  alternatives_table,
   comparison,
   image_table,
   image_verdicts,
   intrinsic_dimension_table,
+  mechanism_table,
   names,
   sensitivity_table,
   statistics,
@@ -25,12 +28,14 @@ PAGE = 'experiments/README.md'   # as links of README.md have it
 def markdown():
   """Bullets for README.md: section of the page of results, what it found."""
   found = {'The UCI table': _uci(), 'Sensitivity to the schedule': _sensitivity(),
-           'Intrinsic dimension': _intrinsic_dimension(), 'Densities in the plane': _plane(),
+           'Against what one would otherwise do': _alternatives(),
+           'Densities in the plane': _plane(), 'Does the mechanism show?': _mechanism(),
+           'Intrinsic dimension': _intrinsic_dimension(),
            'Table 1 at the size of a laptop': _images('digits', 'digits'),
            'Fashion-MNIST': f'{_images("cpu", "fashion_mnist")} {_two_step()}',
            'Patches of photographs': _images('cpu', 'photo_patches')}
-  return '\n'.join(f'- [{title}]({PAGE}#{title.lower().replace(" ", "-")}): {said}'
-                   for title, said in found.items())
+  anchor = lambda title: re.sub(r'[^\w-]', '', title.lower().replace(' ', '-'))
+  return '\n'.join(f'- [{title}]({PAGE}#{anchor(title)}): {said}' for title, said in found.items())
 
 
 def _uci():
@@ -49,6 +54,31 @@ def _sensitivity():
   return ('against vanilla training with early stopping, on one table with one flow (RED-WINE with '
           'RealNVP) and one density in the plane: '
           + ' '.join(sensitivity_table.early_stopping(folder, names)))
+
+
+def _alternatives():
+  """By figure: in how many comparisons with another method mollified training is ahead."""
+  folder, found = RESULTS / 'alternatives', collections.defaultdict(collections.Counter)
+  names = alternatives_table.recorded(folder)
+  for name, method, figure, _, own, mollified in alternatives_table.table(folder, names):
+    if method != 'mollified' and figure.curve == 'test':
+      row = alternatives_table.row(name, figure, mollified, own)
+      found[figure.title][row.verdict if row else 'undecided'] += 1
+  said = '; '.join(f'{title}, {_counted(counts)}' for title, counts in found.items())
+  others = len(alternatives_table.METHODS) - 1
+  return (f'mollified training against {others} other methods, of which vanilla training is one, on '
+          f'{len(names)} data sets: {said}.')
+
+
+def _mechanism():
+  """Of gradient norms and sharpness: where mollified training is decidedly below vanilla."""
+  folder = RESULTS / 'mechanism'
+  found = [rows for name in mechanism_table.CELLS if (folder / name).is_dir()
+           for rows in mechanism_table.landscape(mechanism_table.curves(folder / name)[0]).values()]
+  below = [sum(mechanism_table.decided(rows[part]) and rows[part].difference.mean < 0
+               for rows in found) for part in range(2)]
+  return (f'of {len(found)} figures of gradient and sharpness {below[0]} are decidedly below those '
+          f'of vanilla training in the mollified phase, and {below[1]} at the end.')
 
 
 def _intrinsic_dimension():

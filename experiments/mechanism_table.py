@@ -98,19 +98,26 @@ def ratio(found, metric, part):
   return comparison.Row('', metric, None, None, Moments.of(logs))
 
 
+LANDSCAPE = {'gradient_on': 'norm of the score on data', 'gradient_low': 'where they are rare',
+             'sharpness': 'sharpness on clean data'}
+
+
+def landscape(found):
+  """{metric: [`ratio` over the mollified phase, at the end]} of `LANDSCAPE`, of `curves`."""
+  half = len(next(iter(found['test']['vanilla'].values()))) // 2
+  return {metric: [ratio(found, metric, part) for part in (slice(0, half), slice(-1, None))]
+          for metric in LANDSCAPE}
+
+
 def sentences(root, names):
   """What the records say of each claim, either way."""
   for name in names:
     found, _ = curves(pathlib.Path(root) / name)
-    half = len(next(iter(found['test']['vanilla'].values()))) // 2
     said = []
-    for label, metric in (('norm of the score on data', 'gradient_on'),
-                          ('where they are rare', 'gradient_low'),
-                          ('sharpness on clean data', 'sharpness')):
-      rows = [ratio(found, metric, part) for part in (slice(0, half), slice(-1, None))]
+    for metric, rows in landscape(found).items():
       shown = [f'{10 ** row.difference.mean:.2f} (log10 {row.difference.mean:+.3f} ± '
                f'{row.interval:.3f}{", decided" if decided(row) else ""})' for row in rows]
-      said.append(f'{label} {shown[0]} and {shown[1]}')
+      said.append(f'{LANDSCAPE[metric]} {shown[0]} and {shown[1]}')
     yield (f'Question 6, gradient and landscape, {name}: mollified over vanilla training, median '
            'over the mollified phase and at the end, geometric mean over seeds with the 95 % '
            'interval of its log10: '
