@@ -66,8 +66,8 @@ def _alternatives():
       found[figure.title][row.verdict if row else 'undecided'] += 1
   said = '; '.join(f'{title}, {_counted(counts)}' for title, counts in found.items())
   others = len(alternatives_table.METHODS) - 1
-  return (f'mollified training against {others} other methods, of which vanilla training is one, on '
-          f'{len(names)} data sets: {said}.')
+  return (f'mollified training against {others} other methods, of which vanilla training is one, '
+          f'on {len(names)} data sets: {said}.')
 
 
 def _mechanism():
