@@ -68,24 +68,77 @@ def record(paths, results=RESULTS):
 
 
 def markdown(results=RESULTS):
-  """Tables for a page: of the tests, with their `run` where it was recorded, and of fuzzing."""
-  tests = json.loads(results.read_text())
-  lines = ['| test | found | minutes |', '| --- | --- | --- |']
-  fuzzed = ['| fuzzed | inputs read | refused | minutes | run |',
-            '| --- | --- | --- | --- | --- |']
+  """Sections for a page: what was found, by what it is of, topologies pair by pair, and fuzzing."""
+  left, parts = json.loads(results.read_text()), []
+  for title, prefixes, shown in SECTIONS:
+    own = {name: figures for name, figures in left.items() if name.startswith(prefixes)}
+    left = {name: figures for name, figures in left.items() if name not in own}
+    if own:
+      parts += [f'### {title}', '', *shown(own), '']
+  return '\n'.join(parts[:-1])
+
+
+def _tests(tests):
+  yield '| test | found | minutes | run |'
+  yield '| --- | --- | --- | --- |'
   for name, figures in tests.items():
-    minutes = f'{figures["seconds"] / 60:.1f}'
-    if name.startswith(FUZZED):
-      reader = re.search(r'\[(.*)\]', name)[1]
-      read, refused = (int(figures.get(kind, 0)) for kind in ('read', 'refused'))
-      fuzzed.append(f'| {reader} | {read:,} | {refused:,} | {minutes} | '
-                    f'{figures.get("run", "of an earlier day")} |')
-    else:
-      said = ', '.join(f'{kind} {value}' for kind, value in figures.items()
-                       if kind not in ('seconds', 'run'))
-      said += f' ({figures["run"]})' if 'run' in figures else ''
-      lines.append(f'| {name.removeprefix("test_").replace("_", " ")} | {said} | {minutes} |')
-  return '\n'.join([*lines, '', *fuzzed])
+    said = ', '.join(f'{kind} {value}' for kind, value in figures.items()
+                     if kind not in ('seconds', 'run'))
+    yield f'| {_words(name)} | {said} | {_end(figures)}'
+
+
+def _topologies(tests):
+  """Where a run was saved and where it went on, with the largest relative difference of a loss."""
+  for name, figures in tests.items():
+    rows = {where.removeprefix(_SAVED): values.split(' / ') for where, values in figures.items()
+            if where.startswith(_SAVED)}
+    said = ', '.join(f'{kind} {value}' for kind, value in figures.items()
+                     if kind not in ('seconds', 'run') and not kind.startswith(_SAVED))
+    yield f'{_words(name)}: {said}; {_minutes(figures)} minutes ({_run(figures)})'
+    if rows:
+      yield ''
+      yield f'| saved on | {" | ".join(rows)} |'
+      yield f'| --- |{" --- |" * len(rows)}'
+      for where, values in rows.items():
+        yield f'| {where} | {" | ".join(values)} |'
+    yield ''
+
+
+def _fuzzed(tests):
+  yield '| reader | inputs read | refused | minutes | run |'
+  yield '| --- | --- | --- | --- | --- |'
+  for name, figures in tests.items():
+    reader = re.search(r'\[(.*)\]', name)[1]
+    read, refused = (int(figures.get(kind, 0)) for kind in ('read', 'refused'))
+    yield f'| {reader} | {read:,} | {refused:,} | {_end(figures)}'
+
+
+def _words(name):
+  return name.removeprefix('test_').replace('_', ' ').replace('[', ' [')
+
+
+def _minutes(figures):
+  return f'{figures["seconds"] / 60:.1f}'
+
+
+def _run(figures):
+  return figures.get('run', 'of an earlier day')
+
+
+def _end(figures):
+  return f'{_minutes(figures)} | {_run(figures)} |'
+
+
+_SAVED = 'saved on '
+# (title, how the names of its tests begin, what is shown of them); the last takes all that is left.
+SECTIONS = (
+  ('Kills', ('test_killed', 'test_two_processes_that_lose'), _tests),
+  ('Topologies', ('test_any_topology',), _topologies),
+  ('Signals', ('test_a_signal', 'test_signals'), _tests),
+  ('Memory', ('test_memory', 'test_batches_of_a_cache', 'test_what_checkpoints'), _tests),
+  ('bfloat16', ('test_losses_move',), _tests),
+  ('Fuzzing', (FUZZED,), _fuzzed),
+  ('Others', ('test_',), _tests))
 
 
 if __name__ == '__main__':

@@ -23,8 +23,8 @@ RELEASED = {
 }
 ARMS = ('vanilla', 'mollified')
 FLOOR = -1e6   # nats: below every panel, and finite
-HEADER = ('table', 'flow', 'selection', 'seeds', 'vanilla', 'mollified', 'difference', 'bootstrap',
-          'sign test', 'released, in our sd')
+HEADER = ('table', 'flow', 'selection', 'seeds', 'vanilla', 'mollified', 'difference', '95 %',
+          'mollified is', 'bootstrap', 'sign test', 'released, in our sd')
 
 
 def read(root, names):
@@ -96,18 +96,21 @@ def _paired(runs, selection):
 def lines(found):
   """Rows of the table as text, in the order of `HEADER`; differences are mollified - vanilla.
 
-  Their mean and interval are over the finite ones; the sign test takes the infinite ones too.
+  Their mean and intervals, Student's and the bootstrap's, are over the finite ones; the sign test
+  takes the infinite ones too.
   """
   for (table, flow), runs in found.items():
     for selection in grid.SELECTIONS:
       arms, paired = [_values(runs, arm, selection) for arm in ARMS], _paired(runs, selection)
       finite = paired[np.isfinite(paired)]
-      lost, difference, interval = _lost(paired), '', ''
+      lost, difference, interval, student = _lost(paired), '', '', ''
       if len(finite):
         low, high = statistics.bootstrap_interval(finite)
         difference, interval = f'{finite.mean():+.2f}', f'[{low:+.2f}, {high:+.2f}]'
+      if len(finite) > 1:
+        student = f'± {_row(finite).interval:.2f}'
       yield (table, flow, selection, str(len(paired)), *map(_shown, arms),
-             (difference + lost).strip(), interval,
+             (difference + lost).strip(), student, _verdict(finite), interval,
              f'{statistics.sign_test(paired[~np.isnan(paired)]):.3f}',
              _released(table, flow, selection, arms))
 
@@ -150,9 +153,11 @@ def sentence(found):
 
 def _verdict(finite):
   """'better', 'worse' or 'undecided', of differences in log-likelihood [n]."""
-  if len(finite) < 2:
-    return 'undecided'
-  return comparison.Row('', 'log_likelihood', None, None, Moments.of(list(finite))).verdict
+  return _row(finite).verdict if len(finite) > 1 else 'undecided'
+
+
+def _row(finite):
+  return comparison.Row('', 'log_likelihood', None, None, Moments.of(list(finite)))
 
 
 def agreement(found):

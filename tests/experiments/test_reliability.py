@@ -36,16 +36,33 @@ def test_figures_of_tests_are_kept_until_the_test_runs_again(tmp_path, monkeypat
   reliability.record([_report(tmp_path / 'b.xml', _case('test_killed', 30., kills=40, rows=3))],
                      results)
   assert reliability.markdown(results).splitlines() == [
-    '| test | found | minutes |', '| --- | --- | --- |',
-    '| killed | kills 40, rows 3 (run b) | 0.5 |', '',
-    '| fuzzed | inputs read | refused | minutes | run |', '| --- | --- | --- | --- | --- |',
+    '### Kills', '',
+    '| test | found | minutes | run |', '| --- | --- | --- | --- |',
+    '| killed | kills 40, rows 3 | 0.5 | run b |', '',
+    '### Fuzzing', '',
+    '| reader | inputs read | refused | minutes | run |', '| --- | --- | --- | --- | --- |',
     '| npz | 7 | 12,345 | 10.0 | run a |']
 
 
-def test_a_row_of_before_runs_were_recorded_is_rendered_without(tmp_path):
+def test_a_row_of_before_runs_were_recorded_says_so(tmp_path):
   results = tmp_path / 'reliability.json'
-  results.write_text(json.dumps({'test_killed': {'kills': '50', 'seconds': 90}}))
-  assert reliability.markdown(results).splitlines()[2] == '| killed | kills 50 | 1.5 |'
+  results.write_text(json.dumps({'test_killed[a]': {'kills': '50', 'seconds': 90}}))
+  assert reliability.markdown(results).splitlines()[-1] == (
+    '| killed [a] | kills 50 | 1.5 | of an earlier day |')
+
+
+def test_topologies_are_shown_pair_by_pair(tmp_path):
+  results = tmp_path / 'reliability.json'
+  results.write_text(json.dumps({
+    'test_any_topology_goes_on_from_any_other[vae]': {
+      'pairs': '4', 'saved on 1×1': '0 / 1e-07', 'saved on 1×2': '2e-07 / 0', 'seconds': 60},
+    'test_any_topology_goes_on_from_any_other[glow]': {'pairs': '4', 'seconds': 30, 'run': 'r'}}))
+  assert reliability.markdown(results).splitlines() == [
+    '### Topologies', '',
+    'any topology goes on from any other [vae]: pairs 4; 1.0 minutes (of an earlier day)', '',
+    '| saved on | 1×1 | 1×2 |', '| --- | --- | --- |', '| 1×1 | 0 | 1e-07 |',
+    '| 1×2 | 2e-07 | 0 |', '',
+    'any topology goes on from any other [glow]: pairs 4; 0.5 minutes (r)']
 
 
 def test_a_run_is_a_day_and_what_the_report_says_of_itself(tmp_path):

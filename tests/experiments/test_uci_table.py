@@ -25,6 +25,8 @@ def test_seeds_that_are_not_finite_are_left_out_and_counted():
   assert line['mollified'] == '-11.00 ± 0.00 (1 of 4 not finite)'
   assert line['difference'] == '+1.50 (1 of 4 +inf) (1 of 4 not finite)'
   assert line['bootstrap'] == '[+1.00, +2.00]'
+  # Two finite differences, 1 and 2: t of one degree of freedom at 97.5 % is 12.706.
+  assert (line['95 %'], line['mollified is']) == (f'± {12.706 * .5:.2f}', 'undecided')
   assert line['sign test'] == '0.250'   # the infinite difference has a sign
   rows = list(uci_table.csv_rows(found))
   assert rows[0] == ('whitewine', 'maf', 'vanilla', 'last', 4, -13., 1., 1)
@@ -34,7 +36,7 @@ def test_no_seed_that_is_finite():
   found = _found([-math.inf] * 4, [-11.] * 4)
   line = dict(zip(uci_table.HEADER, next(uci_table.lines(found))))
   assert (line['vanilla'], line['difference']) == ('(4 of 4 not finite)', '(4 of 4 +inf)')
-  assert line['bootstrap'] == ''
+  assert (line['bootstrap'], line['95 %'], line['mollified is']) == ('', '', 'undecided')
   assert 'undecided in 1 cells with early stopping' in uci_table.sentence(found)
 
 
@@ -45,8 +47,12 @@ def test_no_seed_that_is_finite():
   ((-11.99, -11.98, -11.97, -10.), 'better in 0, worse in 0'),
   ((-11.,), 'better in 0, worse in 0')])
 def test_cells_are_counted_by_the_interval_of_few_seeds(mollified, verdict):
-  said = uci_table.sentence(_found([-12.] * len(mollified), mollified))
-  assert f'{verdict}, undecided' in said.split(', and ')[1]
+  found = _found([-12.] * len(mollified), mollified)
+  assert f'{verdict}, undecided' in uci_table.sentence(found).split(', and ')[1]
+  line = dict(zip(uci_table.HEADER, next(uci_table.lines(found))))
+  counts = {'better': 'better in 1, worse in 0', 'worse': 'better in 0, worse in 1',
+            'undecided': 'better in 0, worse in 0'}
+  assert counts[line['mollified is']] == verdict
 
 
 def test_agreement_is_in_sd_of_our_seeds():
