@@ -181,6 +181,7 @@ BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': pap
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),
           'bench scale': functools.partial(_bench, 'scale'),
+          'bench small': functools.partial(_bench, 'small'),
           'bench uci': functools.partial(_bench, 'uci'),
           'bench vae': functools.partial(_bench, 'vae')}
 

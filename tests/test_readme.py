@@ -1,4 +1,5 @@
 """Promise 12: every command of the pages runs with --smoke, every figure is a record's."""
+import json
 import pathlib
 import re
 import shlex
@@ -14,7 +15,9 @@ import pytest
 from PIL import Image
 
 from experiments import report
-from mollification import mollify, processes
+from mollification import build, mollifiers, mollify, processes, schedules
+from mollification.training import loop
+from tests.training import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]
 UCI, TFDS = ROOT.parent / 'shared/data/uci', ROOT.parent / 'shared/tfds'
@@ -98,6 +101,26 @@ def test_a_flow_by_itself_has_densities_scores_and_samples():
   assert (found['score'].shape, found['samples'].shape) == ((8, 3), (4, 3))
   np.testing.assert_allclose(found['bits'], -found['log_prob'] / (3 * np.log(2.)), rtol=1e-5)
   assert all(jnp.isfinite(found[name]).all() for name in ('log_prob', 'score', 'samples'))
+
+
+def test_a_trained_model_comes_out_of_its_workdir(tmp_path, monkeypatch):
+  """Of a run of one update; the block names the workdir that the command above it makes."""
+  config = tiny.config(total_steps=1, eval__every=0, checkpoint__every=1)
+  loop.train(build.build(config), tmp_path / 'runs/digits_vae')
+  (tmp_path / 'runs/digits_vae/config.json').write_text(json.dumps(config.to_dict()))
+  monkeypatch.chdir(tmp_path)
+  blocks = re.findall(r'```python\n(.*?)```', README, re.S)
+  found = _python(next(i for i, block in enumerate(blocks) if 'open_run' in block))
+  assert (found['images'].shape, found['images'].dtype) == ((64, 8, 8, 1), np.uint8)
+  z, _ = found['net'].apply(found['variables'], jnp.zeros((2, 8, 8, 1)), method='encode')
+  assert z.shape == (2, config.model.latent_dim)
+
+
+def test_mollifiers_and_schedules_are_named():
+  table = set(re.findall(r'^\| `(\w+)`', README, re.M))
+  assert table == set(mollifiers.MOLLIFIERS) - {'identity'}
+  said, = re.findall(r'^Schedules are (.*?);', README, re.M | re.S)
+  assert set(re.findall(r'`(\w+)`', said)) == set(schedules.SCHEDULES)
 
 
 def test_figures_are_those_of_the_records():
