@@ -131,19 +131,24 @@ def _gain(name, method, figure, own, mollified):
   return f'{np.mean(pairs):+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]{star}'
 
 
-def sentences(root, names):
-  """For each data set and figure: better and worse than which, and what is undecided."""
-  said = {}
+def verdicts(root, names):
+  """(data, Figure, method, what mollified training is against it), of every other method."""
   for name, method, figure, _, own, mollified in table(root, names):
     if method != 'mollified':
       found = row(name, figure, mollified, own)
-      verdict = 'undecided' if found is None else found.verdict
-      said.setdefault((name, figure), {}).setdefault(verdict, []).append(SHOWN.get(method, method))
-  for (name, figure), verdicts in said.items():
-    alone = len(verdicts) == 1
-    parts = [f'{word} {"all" if alone else "; ".join(verdicts[verdict])}' for verdict, word in (
+      yield name, figure, method, 'undecided' if found is None else found.verdict
+
+
+def sentences(root, names):
+  """For each data set and figure: better and worse than which, and what is undecided."""
+  said = {}
+  for name, figure, method, verdict in verdicts(root, names):
+    said.setdefault((name, figure), {}).setdefault(verdict, []).append(SHOWN.get(method, method))
+  for (name, figure), against in said.items():
+    alone = len(against) == 1
+    parts = [f'{word} {"all" if alone else "; ".join(against[verdict])}' for verdict, word in (
       ('better', 'better than'), ('worse', 'worse than'), ('undecided', 'undecided against'))
-             if verdict in verdicts]
+             if verdict in against]
     yield f'{name}, {figure.title}: mollified training is ' + ', and '.join(parts) + '.'
   times = [pathlib.Path(root) / label / 'time.json'
            for name in names for label in alternatives.programs(name)]

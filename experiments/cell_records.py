@@ -32,9 +32,11 @@ def holds(folder, step, wanted, among=None):
   """Whether the records in the workdir `folder` have all of `wanted` [InFeatures] of `step`.
 
   What is wanted of no network by name may be in any that none of `among` names, which are all that
-  a step may have, `wanted` for None.
+  a step may have, `wanted` for None. Raises ValueError where a record is of another config than the
+  config.json beside it.
   """
   from mollification.evaluation import records
+  check_config(folder)
   found = [r for r in records.read_all(folder / 'records') if r.step == step]
   named = {own.network for own in among or wanted} - {''}
 

@@ -83,11 +83,7 @@ class Cell:
     return cell_records.InFeatures(self.metrics, groups=frechet.GROUPS), *self.more
 
   def holds(self, step, wanted):
-    """Whether the records of `step` have all of `wanted` [InFeatures].
-
-    Raises ValueError where a record is of another config.
-    """
-    cell_records.check_config(self.folder)
+    """Whether the records of `step` have all of `wanted` [InFeatures]; errors as there."""
     return cell_records.holds(self.folder, step, wanted, self._of_last)
 
 

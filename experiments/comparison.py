@@ -48,15 +48,23 @@ class Row:
   @property
   def interval(self):
     """Half the width of the 95 % interval of the difference (Student's t over the seeds)."""
+    return self.interval_at(.95)
+
+  def interval_at(self, level):
+    """`interval` that holds the difference with probability `level`."""
     if self.difference.count < 2:
       return math.inf
     freedom = self.difference.count - 1
-    return statistics.student_quantile(freedom, .95) * self.difference.sem
+    return statistics.student_quantile(freedom, level) * self.difference.sem
 
   @property
   def verdict(self):
     """'better', 'worse' or 'undecided': only an interval without 0 decides."""
-    if not abs(self.difference.mean) > self.interval:
+    return self.verdict_at(.95)
+
+  def verdict_at(self, level):
+    """`verdict` by `interval_at` a level."""
+    if not abs(self.difference.mean) > self.interval_at(level):
       return 'undecided'
     return 'better' if (self.difference.mean < 0) == lower_is_better(self.metric) else 'worse'
 

@@ -1,20 +1,18 @@
-"""What was found, in a line for each experiment, from committed records: the head of README.md."""
+"""What was found, in a line for each experiment, from committed records, for README.md."""
 import collections
 import pathlib
-import re
-
-import numpy as np
 
 from experiments import (
   alternatives_table,
   comparison,
+  grid,
   image_table,
   image_verdicts,
   intrinsic_dimension_table,
   mechanism_table,
   names,
+  page_text,
   sensitivity_table,
-  statistics,
   synthetic,
   table_two_step,
   uci,
@@ -22,7 +20,6 @@ from experiments import (
 )
 
 RESULTS = pathlib.Path(__file__).parent / 'results'
-PAGE = 'experiments/README.md'   # as links of README.md have it
 
 
 def markdown():
@@ -34,46 +31,39 @@ def markdown():
            'Table 1 at the size of a laptop': _images('digits', 'digits'),
            'Fashion-MNIST': f'{_images("cpu", "fashion_mnist")} {_two_step()}',
            'Patches of photographs': _images('cpu', 'photo_patches')}
-  anchor = lambda title: re.sub(r'[^\w-]', '', title.lower().replace(' ', '-'))
-  return '\n'.join(f'- [{title}]({PAGE}#{anchor(title)}): {said}' for title, said in found.items())
+  return '\n'.join(f'- [{title}]({names.RESULTS_PAGE}#{page_text.anchor(title)}): {said}'
+                   for title, said in found.items())
 
 
 def _uci():
-  found = uci_table.read(RESULTS / 'uci', uci.known())
-  gains = [f'{own.mean:+.2f} ± {statistics.student_quantile(own.count - 1, .95) * own.sem:.2f}'
-           for own in (comparison.Moments.of([
-             float(np.nanmedian(uci_table._paired(runs, which))) for runs in found.values()])
-             for which in ('last', 'validation'))]
-  return (f'{uci_table.sentence(found)} In the mean over the cells the gain is {gains[0]} and '
-          f'{gains[1]} nats (95 %).')
+  return uci_table.sentence(uci_table.read(RESULTS / 'uci', uci.known()))
 
 
 def _sensitivity():
   folder = RESULTS / 'sensitivity'
-  names = [name for name in sensitivity_table.CELLS if (folder / name).is_dir()]
+  data = grid.recorded(folder, sensitivity_table.CELLS)
   return ('against vanilla training with early stopping, on one table with one flow (RED-WINE with '
           'RealNVP) and one density in the plane: '
-          + ' '.join(sensitivity_table.early_stopping(folder, names)))
+          + ' '.join(sensitivity_table.early_stopping(folder, data)))
 
 
 def _alternatives():
   """By figure: in how many comparisons with another method mollified training is ahead."""
   folder, found = RESULTS / 'alternatives', collections.defaultdict(collections.Counter)
-  names = alternatives_table.recorded(folder)
-  for name, method, figure, _, own, mollified in alternatives_table.table(folder, names):
-    if method != 'mollified' and figure.curve == 'test':
-      row = alternatives_table.row(name, figure, mollified, own)
-      found[figure.title][row.verdict if row else 'undecided'] += 1
-  said = '; '.join(f'{title}, {_counted(counts)}' for title, counts in found.items())
+  data = alternatives_table.recorded(folder)
+  for _, figure, _, verdict in alternatives_table.verdicts(folder, data):
+    found[figure.title][verdict] += 1
+  said = '; '.join(f'{title}: {_counted(counts)} (by chance {.05 * counts.total():.2g})'
+                   for title, counts in found.items())
   others = len(alternatives_table.METHODS) - 1
   return (f'mollified training against {others} other methods, of which vanilla training is one, '
-          f'on {len(names)} data sets: {said}.')
+          f'on {len(data)} data sets. {said}.')
 
 
 def _mechanism():
   """Of gradient norms and sharpness: where mollified training is decidedly below vanilla."""
   folder = RESULTS / 'mechanism'
-  found = [rows for name in mechanism_table.CELLS if (folder / name).is_dir()
+  found = [rows for name in grid.recorded(folder, mechanism_table.CELLS)
            for rows in mechanism_table.landscape(mechanism_table.curves(folder / name)[0]).values()]
   below = [sum(mechanism_table.decided(rows[part]) and rows[part].difference.mean < 0
                for rows in found) for part in range(2)]
@@ -84,8 +74,8 @@ def _mechanism():
 def _intrinsic_dimension():
   """Of the default schedule, by the share of dimensions that the data have."""
   folder, found = RESULTS / 'intrinsic_dimension', collections.defaultdict(collections.Counter)
-  names = [name for name in intrinsic_dimension_table.CELLS if (folder / name).is_dir()]
-  for name, metric, compared in intrinsic_dimension_table.rows(folder, names):
+  data = grid.recorded(folder, intrinsic_dimension_table.CELLS)
+  for name, metric, compared in intrinsic_dimension_table.rows(folder, data):
     if metric in intrinsic_dimension_table.JUDGED:
       few = int(name.split('_')[1]) <= 4
       found[few][compared[intrinsic_dimension_table.DEFAULT].verdict] += 1

@@ -42,11 +42,17 @@ class Cell:
 def missing(cell):
   """Whether a run of the cell lacks a record, or what it keeps.
 
-  ValueError where a record is of another config.
+  ValueError where a record is of another config, or a run of none of the cell's.
   """
   from mollification.evaluation import records
   from mollification.training import workdir
   lacks = False
+  others = sorted({path.parent.relative_to(cell.folder).as_posix()
+                   for path in cell.folder.glob('*/*/records')}
+                  - {f'{arm}/{seed}' for arm, seed in cell.runs})
+  if others:
+    raise ValueError(f'{cell.folder} holds {others[0]}, which is no run of this cell; give as many '
+                     '--seeds, or move it away.')
   for (arm, seed), config in cell.runs.items():
     folder = cell.folder / arm / str(seed) / 'records'
     found = {r.metric: r for r in records.read_all(folder)} if folder.is_dir() else {}
@@ -182,6 +188,11 @@ def _check_recorded(cell, target):
                        f'this one is {own[:8]}); move it away to record {cell.folder}.')
 
 
+def recorded(folder, labels):
+  """Those of `labels` of which there are records in `folder`."""
+  return [label for label in labels if (pathlib.Path(folder) / label).is_dir()]
+
+
 def chosen(curves):
   """{selection: index of the evaluation that it takes} of curves {name: [P]}."""
   finite = {name: np.where(np.isfinite(curves[name]), curves[name], -np.inf)
@@ -195,7 +206,7 @@ def _write(folder, config, dataset, curves, units, seconds):
   from mollification.evaluation import records
   from mollification.training import workdir
   test, every = dataset.test, config.eval.every
-  numbers = {name: [round(float(v), 5) for v in curve] for name, curve in curves.items()
+  numbers = {name: [float(f'{v:.6g}') for v in curve] for name, curve in curves.items()
              if curve.ndim == 1 and name not in ('test_sem', 'skipped')}
   write = lambda **fields: records.write(records.Record(
     n=test.num_examples, params=config.eval.params, seed=config.seed, seconds=seconds,

@@ -11,7 +11,7 @@ with), and more samples that are not finite than vanilla training has.
 import json
 import math
 
-from experiments import comparison, image_runs, names, statistics
+from experiments import comparison, image_runs, names
 
 DISTANCES = ('fid', 'frechet')   # what a table is judged by, in any features, and the likelihood
 LIKELIHOOD = 'log_likelihood'
@@ -69,18 +69,12 @@ def _fixed_variance(folder):
 
 def interval(row, judged):
   """Half the interval of a Row of `judged`, which together miss in one of twenty lines."""
-  if row.difference.count < 2:
-    return math.inf
-  return row.difference.sem * statistics.student_quantile(
-    row.difference.count - 1, 1 - .05 / len(judged))
+  return row.interval_at(1 - .05 / len(judged))
 
 
 def decided(row, judged):
   """'better', 'worse' or 'undecided', by `interval`."""
-  if not abs(row.difference.mean) > interval(row, judged):
-    return 'undecided'
-  falls = row.difference.mean < 0
-  return 'better' if falls == comparison.lower_is_better(row.metric) else 'worse'
+  return row.verdict_at(1 - .05 / len(judged))
 
 
 def _shown(row, judged):

@@ -10,10 +10,12 @@ from mollification.metrics import Moments
 METRICS = {
   'test': 'test log-likelihood (nats) ↑', 'mmd2': 'MMD² ↓',
   'score_error_low': 'log10 error of the score, rare ↓',
-  'share_far': 'share of samples, rare ↓',
+  'share_far': 'share far ↓',
   'gradient_on': 'norm of the score, on data', 'gradient_low': '..., where data are rare',
   'sharpness': 'sharpness, clean data', 'sharpness_quarter': '..., level .25 by clean statistics',
   'sharpness_noise': '..., level 1 by clean statistics'}
+LANDSCAPE = {'gradient_on': 'norm of the score on data', 'gradient_low': 'where they are rare',
+             'sharpness': 'sharpness on clean data'}
 CELLS = mechanism.DATA
 COLUMNS = (*mechanism.ARMS, 'fresh start')
 COLORS = {**figures.COLORS, 'rising': '#6a994e', 'shuffled': '#b59f3b', 'abrupt': '#7d5ba6'}
@@ -98,14 +100,10 @@ def ratio(found, metric, part):
   return comparison.Row('', metric, None, None, Moments.of(logs))
 
 
-LANDSCAPE = {'gradient_on': 'norm of the score on data', 'gradient_low': 'where they are rare',
-             'sharpness': 'sharpness on clean data'}
-
-
 def landscape(found):
-  """{metric: [`ratio` over the mollified phase, at the end]} of `LANDSCAPE`, of `curves`."""
+  """{metric of `LANDSCAPE`: (Row over the mollified phase, Row at the end)}, of `curves`."""
   half = len(next(iter(found['test']['vanilla'].values()))) // 2
-  return {metric: [ratio(found, metric, part) for part in (slice(0, half), slice(-1, None))]
+  return {metric: tuple(ratio(found, metric, part) for part in (slice(0, half), slice(-1, None)))
           for metric in LANDSCAPE}
 
 
@@ -123,6 +121,9 @@ def sentences(root, names):
            'interval of its log10: '
            + '; '.join(said) + '.')
     yield f'{name}: {_memory(name, found)}'
+  stars = [decided(row) for *_, rows in table(root, names) for row in rows.values()]
+  yield (f'Of all {len(stars)} comparisons of the table with mollified training {sum(stars)} are '
+         f'decided, of which chance alone would decide {.05 * len(stars):.2g}.')
 
 
 def _memory(name, found):

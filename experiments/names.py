@@ -1,4 +1,5 @@
 """What models, data, metrics and networks are called on a page; their keys are those of folders."""
+RESULTS_PAGE = 'experiments/README.md'   # as links of README.md have it
 MODELS = {'realnvp': 'RealNVP', 'glow': 'GLOW', 'vae': 'VAE', 'vae_iaf': 'VAE-IAF', 'iwae': 'IWAE',
           'beta_vae': 'β-VAE', 'hvae': 'HVAE', 'nvae': 'NVAE', 'maf': 'MAF',
           'two_step': 'VAE, then a flow'}
@@ -9,11 +10,10 @@ _METRICS = {'log_likelihood': 'log-likelihood',
             'fid': 'FID', 'kid': 'KID', 'frechet': 'Fréchet distance',
             'kernel_distance': 'kernel distance', 'near_share': 'near copies',
             'far_share': 'far samples',
-            'bits_per_dim': 'bits/dim', 'mmd2': 'squared MMD',
-            'share_far': 'share of samples far from the data', 'score_error': 'error of the score',
-            'score_error_low': 'error of the score where data are rare',
-            'log10_score_error': 'error of the score, log10',
-            'log10_score_error_low': 'error of the score where data are rare, log10'}
+            'bits_per_dim': 'bits/dim', 'mmd2': 'MMD²', 'share_far': 'share far',
+            'score_error': 'error of the score', 'score_error_low': 'error of the score, rare',
+            'log10_score_error': 'log10 error of the score',
+            'log10_score_error_low': 'log10 error of the score, rare'}
 _NETWORKS = {'efficientnet_lite0_96': 'EfficientNet-Lite0 at 96 px',
              'inception_pytorch': 'Inception'}
 MARK, NOTE = '¹', ('¹ Layers whose first values come of a batch start from a mollified one '

@@ -6,23 +6,23 @@ records alone.
 """
 import html
 import pathlib
-import re
 
 from experiments import names, page_failures, page_gallery, page_style, page_text
 
-METHOD, LIMITS = 'The method', 'Limits'
+METHOD, READING, LIMITS = 'The method', 'How to read the tables', 'Limits'
 
 
 def build(pages, results):
   """The page, as text, of `pages` {path: Markdown} and the folder of the committed records."""
   sections = [(METHOD, page_text.pictures_of_the_method(pages)),
+              (READING, page_text.section(pages, READING)),
               *page_text.measured_sections(pages), *_of_images(pathlib.Path(results) / 'images'),
               (LIMITS, page_text.section(pages, LIMITS))]
   sections = [(title, inside) for title, inside in sections if inside]
-  links = '\n'.join(f'<li><a href="#{_anchor(title)}">{html.escape(title)}</a></li>'
+  links = '\n'.join(f'<li><a href="#{page_text.anchor(title)}">{html.escape(title)}</a></li>'
                     for title, _ in sections)
-  body = '\n'.join(f'<section id="{_anchor(title)}">\n<h2>{html.escape(title)}</h2>\n{inside}\n'
-                   '</section>' for title, inside in sections)
+  body = '\n'.join(f'<section id="{page_text.anchor(title)}">\n<h2>{html.escape(title)}</h2>\n'
+                   f'{inside}\n</section>' for title, inside in sections)
   return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
           '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
           f'<title>mollification: results</title>\n<style>{page_style.CSS}</style>\n</head>\n'
@@ -31,10 +31,6 @@ def build(pages, results):
           'to zero. Tables and charts are rendered from committed records. In tables, ▲ is better '
           'and ▼ worse than vanilla training, where that is decided.</p>\n'
           f'<nav><ul>\n{links}\n</ul></nav>\n{body}\n</body>\n</html>\n')
-
-
-def _anchor(title):
-  return re.sub(r'\W+', '-', title.lower()).strip('-')
 
 
 def _of_images(root):

@@ -3,13 +3,18 @@ import base64
 import html
 import re
 
-METHOD = 'results/method/'
+FIGURES_OF_THE_METHOD = 'results/method/'   # no block stands beside these
 BLOCK = re.compile(r'<!-- /?[\w ]+ -->')
 PICTURE = re.compile(r'!\[([^\]]*)\]\(([^)]*)\)')
 # What Markdown can only make bold or strike out: a line through a figure runs through its sign.
 _BETTER, _WORSE = '<span class="better">▲ {}</span>', '<span class="worse">▼ {}</span>'
 LONG = 40   # characters of a sentence
 ARMS = ('<th>model</th>', '<th>arm</th>')   # the columns that name the rows
+
+
+def anchor(title):
+  """What a heading is called in links to it, by GitHub's rule."""
+  return re.sub(r'[^\w -]', '', title.lower()).replace(' ', '-')
 
 
 def measured_sections(pages):
@@ -29,7 +34,7 @@ def section(pages, title):
 def pictures_of_the_method(pages):
   """HTML of the pictures that say what is done, and not what was found."""
   return '\n'.join(figure(path.parent / target, caption) for path, text in pages.items()
-                   for caption, target in PICTURE.findall(text) if METHOD in target)
+                   for caption, target in PICTURE.findall(text) if FIGURES_OF_THE_METHOD in target)
 
 
 def _sections(text):
@@ -48,7 +53,7 @@ def as_html(text, folder):
   found = re.sub(r'<td>(.*?)</td>', lambda match: cell(match[1]), found)
   found = re.sub(r'<table>.*?</table>', _boxed, found, flags=re.S)
   # What leads to other files, and to sections that may not be here, does not from there.
-  found = re.sub(r'<a href="(?!https?://)[^"]*">(.*?)</a>', r'\1', found)
+  found = re.sub(r'<a href="(?!https?://)[^"]*">(.*?)</a>', r'\1', found, flags=re.S)
   return re.sub(r'<p><img alt="([^"]*)" src="([^"]*)" ?/?></p>',
                 lambda match: figure(folder / html.unescape(match[2]), html.unescape(match[1])),
                 found)

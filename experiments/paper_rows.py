@@ -4,7 +4,6 @@ import pathlib
 
 from experiments import (
   comparison,
-  findings,
   image_cells,
   image_command,
   image_runs,
@@ -19,7 +18,7 @@ HEADER = ('row of the paper', 'config', 'command', 'ours')
 RESULTS = pathlib.Path(__file__).parent / 'results'
 _SELECTIONS = {'last': 'last epoch', 'validation': 'selected on validation'}
 NOT_RUN = 'needs an accelerator'
-_FASHION = f'narrow nets, [Fashion-MNIST]({findings.PAGE}#fashion-mnist)'
+_FASHION = f'narrow nets, [Fashion-MNIST]({names.RESULTS_PAGE}#fashion-mnist)'
 
 
 def markdown():
@@ -104,7 +103,7 @@ def _others():
   yield ('intermediate samples', 'cifar10_*, celeba64_*',
          '`experiments.fig_intermediate_samples --scale=paper`', f'{NOT_RUN}; {_FASHION}')
   yield ('densities and scores in the plane', 'synthetic_realnvp', '`experiments.synthetic`',
-         f'[in full]({findings.PAGE}#densities-in-the-plane)')
+         f'[in full]({names.RESULTS_PAGE}#densities-in-the-plane)')
 
 
 def _uci():

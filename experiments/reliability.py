@@ -82,26 +82,23 @@ def _tests(tests):
   yield '| test | found | minutes | run |'
   yield '| --- | --- | --- | --- |'
   for name, figures in tests.items():
-    said = ', '.join(f'{kind} {value}' for kind, value in figures.items()
-                     if kind not in ('seconds', 'run'))
-    yield f'| {_words(name)} | {said} | {_end(figures)}'
+    yield f'| {_words(name)} | {_said(figures)} | {_end(figures)}'
 
 
 def _topologies(tests):
   """Where a run was saved and where it went on, with the largest relative difference of a loss."""
-  for name, figures in tests.items():
+  for i, (name, figures) in enumerate(tests.items()):
     rows = {where.removeprefix(_SAVED): values.split(' / ') for where, values in figures.items()
             if where.startswith(_SAVED)}
-    said = ', '.join(f'{kind} {value}' for kind, value in figures.items()
-                     if kind not in ('seconds', 'run') and not kind.startswith(_SAVED))
-    yield f'{_words(name)}: {said}; {_minutes(figures)} minutes ({_run(figures)})'
+    if i:
+      yield ''
+    yield f'{_words(name)}: {_said(figures)}; {_minutes(figures)} minutes ({_run(figures)})'
     if rows:
       yield ''
-      yield f'| saved on | {" | ".join(rows)} |'
+      yield f'| saved on \\ goes on with | {" | ".join(rows)} |'
       yield f'| --- |{" --- |" * len(rows)}'
       for where, values in rows.items():
         yield f'| {where} | {" | ".join(values)} |'
-    yield ''
 
 
 def _fuzzed(tests):
@@ -111,6 +108,12 @@ def _fuzzed(tests):
     reader = re.search(r'\[(.*)\]', name)[1]
     read, refused = (int(figures.get(kind, 0)) for kind in ('read', 'refused'))
     yield f'| {reader} | {read:,} | {refused:,} | {_end(figures)}'
+
+
+def _said(figures):
+  """The figures of a test in words; those of a table have their place."""
+  return ', '.join(f'{kind} {value}' for kind, value in figures.items()
+                   if kind not in ('seconds', 'run') and not kind.startswith(_SAVED))
 
 
 def _words(name):

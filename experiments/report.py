@@ -25,6 +25,7 @@ from experiments import (
   fig_intermediate_samples,
   findings,
   first_steps,
+  grid,
   image_command,
   image_table,
   intrinsic_dimension_table,
@@ -51,20 +52,20 @@ _FIGURES = flags.DEFINE_string('figures', '', 'Folder in which to draw all figur
 _HTML = flags.DEFINE_string('html', '', 'Page to write, for a browser; it needs no network.')
 
 
-def render(text):
+def render(text, page_name='a page'):
   """`text` with every block rendered anew; raises ValueError on a block that nobody renders."""
 
   def fill(match):
     name = match[1]
     if name not in BLOCKS:
-      raise ValueError(f'a page has a block {name!r} that is not rendered; known: '
+      raise ValueError(f'{page_name} has a block {name!r} that is not rendered; known: '
                        f'{", ".join(BLOCKS)}.')
     return f'<!-- {name} -->\n{BLOCKS[name]()}\n<!-- /{name} -->'
 
   opened, closed = (re.findall(rf'<!-- {mark}([\w ]+) -->', text) for mark in ('', '/'))
   if opened != closed:
     lost = next(name for name in [*opened, *closed] if opened.count(name) != closed.count(name))
-    raise ValueError(f'a page opens and closes the block {lost!r} unlike often; its tags are '
+    raise ValueError(f'{page_name} opens and closes the block {lost!r} unlike often; its tags are '
                      f'<!-- {lost} --> and <!-- /{lost} -->.')
   return re.sub(r'<!-- ([\w ]+) -->\n.*?<!-- /\1 -->', fill, text, flags=re.S)
 
@@ -101,22 +102,22 @@ def _bench(name):
 
 def _uci():
   found = uci_table.read(RESULTS / 'uci', uci.known())
-  timed = sorted((RESULTS / 'uci').glob('*/time.json'))
-  taken = [json.loads(path.read_text()) for path in timed]
-  # Cells that ran beside other work know the processor's time; the others had a core to themselves.
-  seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
-  clock = json.loads((RESULTS / 'uci' / 'clock.json').read_text())
-  if clock['cells'] != [path.parent.name for path in timed]:
-    raise ValueError(f'{RESULTS}/uci/clock.json is of other cells than those that are recorded.')
-  said = [uci_table.sentence(found), uci_table.coarseness(found), uci_table.agreement(found),
-          *uci_table.outliers(found),
-          f'the cells took {seconds:,} core-seconds in all, half of it {seconds / 120:.0f} '
-          f'minutes, in pieces; one command of {clock["workers"]} processes, run another day '
-          f'beside other work, took {clock["seconds"] / 60:.0f} minutes by the clock, of '
-          f'{uci.MINUTES:.0f} that it may take, and '
-          f'{clock["core_seconds"] / 60 / clock["workers"]:.0f} of each of two cores.']
+  said = [*uci_table.sentences(found), *_uci_clock(found)]
   return '\n'.join([uci_table.markdown(found), '', uci_table.peaks(found), '',
                     *(f'- {line[0].upper()}{line[1:]}' for line in said)])
+
+
+def _uci_clock(found):
+  """What the cells took, and the command that trained all of the paper's last, if one did."""
+  taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
+  # Some are of cells that had a core to themselves, and know the clock alone.
+  seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
+  yield f'{len(taken)} of {len(found)} cells were trained in one go, in {seconds:,} core-seconds.'
+  clock = json.loads((RESULTS / 'uci' / 'clock.json').read_text())
+  if clock['cells'] == sorted(uci.names()):
+    yield (f'one command of {clock["workers"]} processes, for the {len(clock["cells"])} cells of '
+           f'the paper, took {clock["seconds"] / 60:.0f} minutes by the clock, of '
+           f'{uci.MINUTES:.0f} that it may take, and {clock["core_seconds"]:,} core-seconds.')
 
 
 def _synthetic():
@@ -131,7 +132,7 @@ def _synthetic():
 def _grid(name, table):
   """Table and sentences of an experiment whose cells are recorded under results/`name`."""
   folder = RESULTS / name
-  return _rendered(table, folder, _cells_of(table, folder))
+  return _rendered(table, folder, grid.recorded(folder, table.CELLS))
 
 
 def _alternatives():
@@ -186,10 +187,6 @@ BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': pap
           'bench vae': functools.partial(_bench, 'vae')}
 
 
-def _cells_of(table, folder):
-  return [cell for cell in table.CELLS if (folder / cell).is_dir()]
-
-
 def _samples(model, folder, path):
   return fig_intermediate_samples.draw(folder / 'fashion_mnist' / model, path)
 
@@ -198,11 +195,11 @@ def _samples(model, folder, path):
 FIGURES = {
   'uci/curves.png': lambda folder, path: uci_table.draw(uci_table.read(folder, uci.known()), path),
   'mechanism/mechanism.png': lambda folder, path: mechanism_table.draw(
-    folder, _cells_of(mechanism_table, folder), path),
+    folder, grid.recorded(folder, mechanism_table.CELLS), path),
   'sensitivity/heatmaps.png': lambda folder, path: sensitivity_table.draw(
-    folder, _cells_of(sensitivity_table, folder), path),
+    folder, grid.recorded(folder, sensitivity_table.CELLS), path),
   'intrinsic_dimension/gain.png': lambda folder, path: intrinsic_dimension_table.draw(
-    folder, _cells_of(intrinsic_dimension_table, folder), path),
+    folder, grid.recorded(folder, intrinsic_dimension_table.CELLS), path),
   'alternatives/alternatives.png': lambda folder, path: alternatives_table.draw(
     folder, alternatives_table.recorded(folder), path),
   'images/cpu/fashion_mnist-over_training.png': lambda folder, path: fig_fid_over_training.draw(
@@ -229,7 +226,9 @@ def main(argv):
 
 
 def _report():
-  new = {path: render(path.read_text()) for path in PAGES}
+  if _CHECK.value and (_FIGURES.value or _HTML.value):
+    raise ValueError('--check writes nothing; leave --figures and --html out.')
+  new = {path: render(path.read_text(), path.relative_to(ROOT)) for path in PAGES}
   if _CHECK.value:
     old = [str(path.relative_to(ROOT)) for path, text in new.items() if path.read_text() != text]
     sys.exit(f'{", ".join(old)}: not what the records say; python -m experiments.report'

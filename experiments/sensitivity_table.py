@@ -118,8 +118,8 @@ def early_stopping(root, names):
     # The best of many is best by luck too: fresh seeds decide.
     said = '; '.join(f'{variant} {_said(row)} nats ({row.verdict})'
                      for variant, other, row in _selected(root, name) if other == 'vanilla')
-    yield (f'{name}: selected on validation, {ahead} of {len(found)} schedules are ahead of '
-           f'vanilla training in the mean; on fresh seeds {said}.')
+    yield (f'{name}: selected on validation, {ahead} of {len(found)} schedules are ahead of the '
+           f'same vanilla runs in the mean; on fresh seeds {said}.')
 
 
 def _corrected(root, names):

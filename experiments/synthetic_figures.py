@@ -6,6 +6,7 @@ import numpy as np
 from experiments import figures, grid, plane
 
 ARMS = ('vanilla', 'mollified')
+LOW = 6e4   # fields and arrows are kept as float16, which ends there
 CURVES = {'test': 'test log-likelihood (nats)', 'score_error_low': 'relative error of the score\n'
           'where data are rare', 'share_far': 'share of samples\nwhere data are rare'}
 
@@ -119,11 +120,13 @@ def _draw(ax, field, arrows):
     points = plane.points('von_mises_circle')[0]
     ax.scatter(*points.T, s=.5, color='k')
     return
-  field = field.reshape(plane.FIELD, plane.FIELD)
+  # What is infinite would be drawn in no colour, which is white: the highest.
+  field = np.nan_to_num(field.astype(np.float32), nan=-LOW, neginf=-LOW, posinf=LOW).reshape(
+    plane.FIELD, plane.FIELD)
   ax.imshow(field, extent=(-side, side, -side, side), origin='lower', cmap='gray',
             vmin=field.max() - 5, vmax=field.max())
   at = plane.lattice(plane.ARROWS)
-  arrows = np.clip(arrows, -6e4, 6e4)   # kept as float16
+  arrows = np.clip(arrows, -LOW, LOW)
   length = np.linalg.norm(arrows, axis=-1, keepdims=True)
   arrows = arrows / np.maximum(length, 1e-9) * np.log1p(length)   # lengths span decades
   ax.quiver(*at.T, *arrows.T, color=figures.COLORS['mollified'], width=.005)

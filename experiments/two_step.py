@@ -56,11 +56,7 @@ class Cell:
     return build.build(self.config, self._latents)
 
   def is_done(self):
-    """Whether the density is trained to its end and measured.
-
-    Raises ValueError where a record is of another config.
-    """
-    cell_records.check_config(self.folder)
+    """Whether the density is trained to its end and measured; errors of `cell_records.holds`."""
     return (cells.is_of(self) is True
             and cell_records.holds(self.folder, self.config.total_steps, self.wanted))
 

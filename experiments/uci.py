@@ -79,8 +79,7 @@ def report(root):
   comparison.write_csv(pathlib.Path(root) / 'table.csv', header, uci_table.csv_rows(found))
   uci_table.draw(found, pathlib.Path(root) / 'curves.png')
   print('\n' + uci_table.markdown(found) + '\n\n' + uci_table.peaks(found) + '\n')
-  for line in (uci_table.sentence(found), uci_table.coarseness(found), uci_table.agreement(found),
-               *uci_table.outliers(found)):
+  for line in uci_table.sentences(found):
     print(line)
 
 

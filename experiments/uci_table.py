@@ -103,16 +103,20 @@ def lines(found):
     for selection in grid.SELECTIONS:
       arms, paired = [_values(runs, arm, selection) for arm in ARMS], _paired(runs, selection)
       finite = paired[np.isfinite(paired)]
-      lost, difference, interval, student = _lost(paired), '', '', ''
-      if len(finite):
-        low, high = statistics.bootstrap_interval(finite)
-        difference, interval = f'{finite.mean():+.2f}', f'[{low:+.2f}, {high:+.2f}]'
-      if len(finite) > 1:
-        student = f'± {_row(finite).interval:.2f}'
+      difference = f'{finite.mean():+.2f}' if len(finite) else ''
       yield (table, flow, selection, str(len(paired)), *map(_shown, arms),
-             (difference + lost).strip(), student, _verdict(finite), interval,
+             (difference + _lost(paired)).strip(), *_intervals(finite),
              f'{statistics.sign_test(paired[~np.isnan(paired)]):.3f}',
              _released(table, flow, selection, arms))
+
+
+def _intervals(finite):
+  """Student's interval, the verdict by it, and the bootstrap's interval; '' where there is none."""
+  if not len(finite):
+    return '', _verdict(finite), ''
+  low, high = statistics.bootstrap_interval(finite)
+  student = f'± {_row(finite).interval:.2f}' if len(finite) > 1 else ''
+  return student, _verdict(finite), f'[{low:+.2f}, {high:+.2f}]'
 
 
 def _released(table, flow, selection, arms):
@@ -141,22 +145,62 @@ def sentence(found):
     pairs = [_paired(runs, selection) for runs in found.values()]
     # Medians over seeds: one lost row would make the mean its own.
     gains[selection] = np.nanmedian([np.median(own) for own in pairs])
-    verdicts = collections.Counter(_verdict(own[np.isfinite(own)]) for own in pairs)
-    counts[selection] = (f'better in {verdicts["better"]}, worse in {verdicts["worse"]}, undecided '
-                         f'in {verdicts["undecided"]} cells')
+    finite = [own[np.isfinite(own)] for own in pairs]
+    counts[selection] = _counted([_verdict(own) for own in finite])
+    counts[selection, 'all'] = _counted([_verdict(own, 1 - .05 / len(finite)) for own in finite])
   return (f'Gain of mollification, median over seeds and then over {len(found)} cells: '
           f'{gains["last"]:+.2f} nats at the last epoch, {gains["validation"]:+.2f} where the '
           'epoch is selected on validation data (early stopping). By Student\'s 95 % interval of '
           f'the paired differences it is {counts["last"]} at the last epoch, and '
-          f'{counts["validation"]} with early stopping.')
+          f'{counts["validation"]} with early stopping. With the {len(found)} intervals of each '
+          f'widened together (Bonferroni) it is {counts["last", "all"]} at the last epoch, and '
+          f'{counts["validation", "all"]} with early stopping.')
 
 
-def _verdict(finite):
+def _counted(verdicts):
+  counts = collections.Counter(verdicts)
+  return (f'better in {counts["better"]}, worse in {counts["worse"]}, undecided in '
+          f'{counts["undecided"]} cells')
+
+
+def sentences(found):
+  """All that is said of the table."""
+  return [sentence(found), stopping(found), row_error(found), coarseness(found), agreement(found),
+          *outliers(found)]
+
+
+def stopping(found):
+  """Vanilla training that stops early against mollified training that does not, in a sentence."""
+  ends = []
+  for runs in found.values():
+    stopped, last = _values(runs, 'vanilla', 'validation'), _values(runs, 'mollified', 'last')
+    ends.append(np.array([stopped[seed] - last[seed] for seed in stopped]))
+  ahead = sum(own[np.isfinite(own)].mean() > 0 for own in ends)
+  verdicts = collections.Counter(_verdict(own[np.isfinite(own)]) for own in ends)
+  return (f'Vanilla training with early stopping is ahead of mollified training at its last epoch '
+          f'in the mean of {ahead} of {len(ends)} cells; by Student\'s 95 % interval it is better '
+          f'in {verdicts["better"]} and worse in {verdicts["worse"]}.')
+
+
+def row_error(found):
+  """What the intervals over seeds leave out: how far the test rows themselves may be off."""
+  tables = dict.fromkeys(table for table, _ in found)
+  errors = {table: np.median([records['validation'].standard_error
+                              for (own, _), runs in found.items() if own == table
+                              for records in runs.values()]) for table in tables}
+  said = ', '.join(f'{error:.2f} on {table}' for table, error in errors.items())
+  return ('These intervals are of initialisation and order. Another draw of test rows is in none '
+          f'of them: the standard error of one run over its test rows, in nats, is {said} (median, '
+          'selected on validation data), of which the two arms share an unknown part.')
+
+
+def _verdict(finite, level=.95):
   """'better', 'worse' or 'undecided', of differences in log-likelihood [n]."""
-  return _row(finite).verdict if len(finite) > 1 else 'undecided'
+  return _row(finite).verdict_at(level) if len(finite) > 1 else 'undecided'
 
 
 def _row(finite):
+  """comparison.Row of differences in log-likelihood [n]."""
   return comparison.Row('', 'log_likelihood', None, None, Moments.of(list(finite)))
 
 
@@ -210,17 +254,16 @@ def _evaluations(runs):
 
 def coarseness(found):
   """Which arm is favoured by looking at few evaluations, in a sentence."""
-  parts = []
+  parts, steep = [], {}
   for arm in ARMS:
     shares = [(at + 1) / _evaluations(runs) for runs in found.values() for at in _peaks(runs, arm)]
-    steep = [fall for runs in found.values() for fall in _falls(runs, arm)]
+    steep[arm] = np.median([fall for runs in found.values() for fall in _falls(runs, arm)])
     parts.append(f'{arm} training is at its best within the first third of the evaluations in '
-                 f'{sum(share <= 1 / 3 for share in shares)} of {len(shares)} runs, where one '
-                 f'evaluation earlier or later costs {np.median(steep):.2f} nats of validation '
-                 'log-likelihood (median)')
-  return ('Early stopping looks at every fifth epoch only, by which vanilla training loses more, '
-          f'as its optimum is early: {"; ".join(parts)}. That favours the mollified arm, if by '
-          'little.')
+                 f'{sum(share <= 1 / 3 for share in shares)} of {len(shares)} runs, and beside its '
+                 f'best one loses {steep[arm]:.2f} nats of validation log-likelihood (median)')
+  favoured = min(ARMS, key=steep.get)
+  return (f'Early stopping looks at every fifth epoch only: {"; ".join(parts)}. By that it favours '
+          f'{favoured} training, which loses less.')
 
 
 def _falls(runs, arm):

@@ -319,18 +319,19 @@ def _in_turn(config, n):
   return np.eye(classes, dtype=np.float32)[np.arange(n) % classes] if classes else None
 
 
-def model_variables(config, net, prepare, split, state):
+def model_variables(config, net, prepare, split, state, key=None):
   """Model variables of the configured parameters; running statistics of clean data.
 
   Where the noise is the model's own (it is conditioned on the level, or its samples are denoised)
   they are of data as the last update had them: else what is evaluated is not what was trained.
+  Draws are of `key`, that of the config's seed for None.
   """
   params = state.ema_params if config.eval.params == 'ema' else state.params
   variables = {'params': params, **state.model_state}
   if not config.eval.refresh:
     return variables
   return {'params': params, **base.refresh(
-    net, variables, _batches_to_refresh(config, net, prepare, split))}
+    net, variables, _batches_to_refresh(config, net, prepare, split, key))}
 
 
 def _of_last(fn):
@@ -345,9 +346,9 @@ def _of_last(fn):
   return call
 
 
-def _batches_to_refresh(config, net, prepare, split):
+def _batches_to_refresh(config, net, prepare, split, key):
   count = min(split.num_examples, config.eval.refresh_examples)
-  key = rng.purpose_key(config.seed, 'refresh')
+  key = rng.purpose_key(config.seed, 'refresh') if key is None else key
   noisy = config.mollify.denoise or level_condition(config)
   last = schedule(config, _steps_per_epoch(config, split))(config.total_steps - 1)
   spread = batches.spread_rows(split.num_examples, count)

@@ -20,10 +20,10 @@ def build_sweep(configs, dataset=None, observe=None):
   Raises ValueError on configs that differ in another key and on what `build` refuses.
   """
   config = configs[0]
-  dataset = build.load_data(config) if dataset is None else dataset
   check.check_sweep(configs)
+  dataset = build.load_data(config) if dataset is None else dataset
   for c in configs:
-    check.check(c, build.mollified_steps(c))
+    check.check(c, build.mollified_steps(c), devices=1)   # a run is whole on one
     check.check_examples(c, dataset.train.num_examples)
   net = build.model(config, dataset.event_shape)
   if dataset.levels is not None or not net.EXACT_LIKELIHOOD or build.num_classes(config):
@@ -37,7 +37,8 @@ def build_sweep(configs, dataset=None, observe=None):
     update=parallel.with_global_keys(build.train_step(config, dataset.event_shape, None)),
     evaluate=functools.partial(_evaluate_in_sweep, config, net, prepare, observe),
     data={split: jnp.asarray(getattr(dataset, split).x) for split in batches.SPLITS},
-    keys=jnp.stack([rng.purpose_key(c.seed, 'train') for c in configs]),
+    keys={purpose: jnp.stack([rng.purpose_key(c.seed, purpose) for c in configs])
+          for purpose in ('train', 'refresh')},
     levels=np.stack([np.asarray(build.schedule(c, per_epoch)(np.arange(config.total_steps)))
                      for c in configs]).reshape(len(configs), periods, every),
     order=functools.partial(_order, configs, dataset.train.num_examples),
@@ -69,10 +70,10 @@ def _order(configs, num_examples, first, count):
   return np.stack([indices[c.seed] for c in configs]), mask
 
 
-def _evaluate_in_sweep(config, net, prepare, observe, state, data):
+def _evaluate_in_sweep(config, net, prepare, observe, state, data, key):
   """{name: array} of one run: mean log-likelihood of held-out data in nats, the error of test's."""
   train = batches.Split('train', data['train'])
-  variables = build.model_variables(config, net, prepare, train, state)
+  variables = build.model_variables(config, net, prepare, train, state, key)
 
   def log_likelihood(x):
     one = lambda row: net.apply(variables, row[None], None, method='log_likelihood')[0]

@@ -49,10 +49,14 @@ def keys_of(config, group):
     raise
 
 
-def check(config, mollified_steps):
-  """Raise ValueError where numbers of the config do not fit each other or the devices."""
-  parallel.check_batch_size(config.batch_size, jax.device_count())
-  size, local = config.steps_per_call, config.batch_size // jax.device_count()
+def check(config, mollified_steps, devices=0):
+  """Raise ValueError where numbers of the config do not fit each other or the devices.
+
+  `devices` share a batch; 0: all that there are.
+  """
+  devices = devices or jax.device_count()
+  parallel.check_batch_size(config.batch_size, devices)
+  size, local = config.steps_per_call, config.batch_size // devices
   counts = {key: config[key] for key in ('total_steps', 'steps_per_call', 'accumulate',
                                          'max_nonfinite')}
   for key, value in {**counts, 'checkpoint.keep': config.checkpoint.keep}.items():
@@ -60,7 +64,7 @@ def check(config, mollified_steps):
       raise ValueError(f'{key} must be at least 1, got {value}.')
   if local % config.accumulate:
     raise ValueError(f'accumulate {config.accumulate} must divide the {local} examples that each '
-                     f'of {jax.device_count()} devices gets of batch_size {config.batch_size}.')
+                     f'of {devices} devices gets of batch_size {config.batch_size}.')
   intervals = {'total_steps': config.total_steps, 'log.every': config.log.every,
                'eval.every': config.eval.every, 'eval.sample_every': config.eval.sample_every,
                'checkpoint.every': config.checkpoint.every,

@@ -2,7 +2,7 @@
 
   python -m experiments.bench.small [--json] [--only=MODEL,...]
 
-Minutes on an idle core; the record, which README's table shows once it is there, is made by
+Minutes on an idle core; the record, which the pages of results and of speed show, is made by
 `taskset -c 0 python -m experiments.bench.small --json > experiments/results/bench/small.jsonl`.
 
 Each arm's update is that which `build` makes of the cell of `experiments.table1 --scale=cpu`, at

@@ -128,8 +128,9 @@ def smoke(*flags):
   """Seconds of the command with --smoke, and with `flags`, against `SMOKE_SECONDS`."""
   rng = np.random.default_rng(0)
   with tempfile.TemporaryDirectory() as folder:
-    for name, of in tabular.TABLES.items():
-      np.save(pathlib.Path(folder) / f'{name}.npy', rng.normal(size=(of.num_rows, len(of.columns))))
+    for name, table in tabular.TABLES.items():
+      np.save(pathlib.Path(folder) / f'{name}.npy',
+              rng.normal(size=(table.num_rows, len(table.columns))))
     command = [sys.executable, '-m', 'experiments.uci', '--smoke', f'--data_dir={folder}',
                f'--workdir={folder}/run', *flags]
     seconds = rows.seconds_of(lambda: subprocess.run(command, cwd=ROOT, check=True,

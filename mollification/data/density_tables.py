@@ -202,14 +202,23 @@ LOADERS = {'power': power, 'gas': gas, 'hepmass': hepmass, 'miniboone': miniboon
            'bsds300': bsds300}
 
 
+# Files of each table, of which one of each group has to be there.
+FILES = {'power': (('power/data.npy',),), 'gas': (('gas/data.npy', 'gas/ethylene_CO.txt'),),
+         'hepmass': (('hepmass/1000_train.csv',), ('hepmass/1000_test.csv',)),
+         'miniboone': (('miniboone/data.npy',),), 'bsds300': (('BSDS300/BSDS300.hdf5',),)}
+
+
 def missing(name, data_dir):
-  """What is not there of a table, and where it comes from; '' where its folder is."""
+  """What is not there of a table, and where it comes from; '' where nothing is missing."""
   if not str(data_dir):
     return f'{name} needs the folder `data` of data.tar.gz of {ARCHIVE}'
-  folder, own = pathlib.Path(data_dir).expanduser(), name.replace('bsds', 'BSDS')
-  if (folder / own).is_dir():
+  folder = pathlib.Path(data_dir).expanduser()
+  lost = [' or '.join(group) for group in FILES[name]
+          if not any((folder / file).exists() for file in group)]
+  if not lost:
     return ''
-  return f'no folder {own} in {folder}; put the folder `data` of data.tar.gz of {ARCHIVE} there'
+  return (f'no {", no ".join(lost)} in {folder}; put what is in `data` of data.tar.gz of {ARCHIVE} '
+          'there')
 
 
 def load(name, data_dir):

@@ -31,15 +31,16 @@ class Sweep:
 
   create_states: () -> TrainState of all runs, leaves [R, ...]. update: (state, batch [B, *event],
   key, level, cond, mask [B]) -> (state, metrics) of one run, under the axis 'batch'. evaluate:
-  (state, data) -> {name: array} of one run. data: {split: [N, *event]}; batches are rows of
-  'train'. keys: [R]. levels: float32 [R, P, S]. order: (first evaluation, count) -> (int32 indices
-  [R, count, S, B], bool mask [count, S, B]).
+  (state, data, key) -> {name: array} of one run. data: {split: [N, *event]}; batches are rows of
+  'train'. keys: {'train', 'refresh': [R]}, of updates and of evaluations. levels: float32
+  [R, P, S]. order: (first evaluation, count) -> (int32 indices [R, count, S, B], bool mask
+  [count, S, B]).
   """
   create_states: Callable[[], Any]
   update: Callable
   evaluate: Callable
   data: Any
-  keys: jax.Array
+  keys: dict
   levels: np.ndarray
   order: Callable[[int, int], tuple]
   evaluations_per_call: int
@@ -81,19 +82,20 @@ def train(sweep, folder=None, *, progress=None, stop=None):
 
 
 def _period(sweep):
-  """(data, mask, state, key, levels [P, S], indices [P, S, B]) -> (state, {name: [P]}), one run."""
+  """(data, mask, state, keys, levels [P, S], indices [P, S, B]) -> (state, {name: [P]}), a run."""
   update = jax.vmap(sweep.update, axis_name=parallel.AXIS,
                     in_axes=(None, 0, None, None, None, 0), out_axes=None)
 
-  def run(data, mask, state, key, levels, indices):
+  def run(data, mask, state, keys, levels, indices):
     def one(state, inputs):
       index, level, mask = inputs
-      state, metrics = update(state, data['train'][index][None], key, level, None, mask[None])
+      state, metrics = update(state, data['train'][index][None], keys['train'], level, None,
+                              mask[None])
       return state, metrics['loss']
 
     def period(state, inputs):
       state, loss = jax.lax.scan(one, state, inputs)
-      return state, {**sweep.evaluate(state, data), 'loss': loss.mean(),
+      return state, {**sweep.evaluate(state, data, keys['refresh']), 'loss': loss.mean(),
                      'skipped': state.skipped.astype(jnp.float32)}
 
     return jax.lax.scan(period, state, (indices, levels, mask))

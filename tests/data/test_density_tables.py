@@ -323,3 +323,17 @@ def test_names_and_options_of_others_are_refused(tmp_path):
   with pytest.raises(ValueError, match="'power' has no option 'download'"):
     data.load('power', data_dir=tmp_path, download=True)
   assert not set(density_tables.LOADERS) & set(tabular.TABLES)
+
+
+@pytest.mark.parametrize('name, there, said', [
+  ('hepmass', (), 'no hepmass/1000_train.csv, no hepmass/1000_test.csv in '),
+  ('hepmass', ('hepmass/1000_train.csv',), 'no hepmass/1000_test.csv in '),
+  ('gas', (), 'no gas/data.npy or gas/ethylene_CO.txt in '),
+  ('gas', ('gas/ethylene_CO.txt',), ''), ('gas', ('gas/data.npy',), ''),
+  ('bsds300', ('BSDS300/BSDS300.hdf5',), '')])
+def test_files_that_are_missing_are_named_without_reading_any(name, there, said, tmp_path):
+  for file in there:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).touch()
+  assert density_tables.missing(name, tmp_path).partition(str(tmp_path))[0] == said
+  assert set(density_tables.FILES) == set(density_tables.LOADERS)

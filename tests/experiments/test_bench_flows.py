@@ -19,7 +19,7 @@ def test_every_measure_has_a_smoke_form_and_the_issues_rows_are_there():
 
 
 def test_the_record_has_every_row_with_its_bar():
-  """README shows the record: a bar that was moved since would be shown as it was."""
+  """The page of speed shows the record: a bar that was moved since would be shown as it was."""
   lines = (report.RESULTS / 'bench' / 'flows.jsonl').read_text().splitlines()
   found = {row['name']: row['bar'] for row in map(json.loads, lines)}
   assert {name: bar for name, bar in found.items() if bar is not None} == BARS

@@ -1,5 +1,6 @@
 """The bench of sweeps: what it makes of seconds. Nothing is timed here."""
 import json
+import pathlib
 
 import pytest
 
@@ -72,7 +73,10 @@ def test_the_command_in_small_is_held_against_two_minutes(monkeypatch, seconds, 
     folder, = (flag.partition('=')[2] for flag in command if flag.startswith('--data_dir='))
     assert command[1:4] == ['-m', 'experiments.uci', '--smoke']
     assert command[-1] == '--cells=a'
+    assert f'--workdir={folder}/run' in command   # nothing is there that was trained before
+    assert not (pathlib.Path(folder) / 'run').exists()
     assert options['check']
+    assert options['cwd'] == uci.ROOT
     for name in experiment.TABLES:
       tabular.load(name, folder)
   monkeypatch.setattr(uci.subprocess, 'run', run)

@@ -54,6 +54,16 @@ def test_records_of_another_config_are_refused(tmp_path):
     grid.missing(grid.Cell('cell', tmp_path, {('vanilla', 0): other}))
 
 
+def test_a_run_that_is_none_of_the_cells_is_refused(tmp_path):
+  """It would be tabulated with them."""
+  cell = grid.Cell('cell', tmp_path, {('vanilla', 0): _config()})
+  _written(tmp_path, _config())
+  assert not grid.missing(cell)
+  (tmp_path / 'vanilla/3/records').mkdir(parents=True)
+  with pytest.raises(ValueError, match='holds vanilla/3, which is no run of this cell; give as'):
+    grid.missing(cell)
+
+
 def test_a_cell_begun_with_another_config_is_refused_before_its_data_are_loaded(tmp_path):
   config, other = _config(), _config()
   other.optimizer.learning_rate, other.data.name = .5, 'redwine'   # of which there is no file
@@ -122,11 +132,12 @@ def test_two_records_of_one_metric_are_refused(tmp_path):
 def test_all_tables_are_looked_for_before_anything_is_trained(tmp_path, monkeypatch):
   monkeypatch.setattr(grid.cells, 'run', lambda *args, **options: pytest.fail('it was trained'))
   (tmp_path / 'redwine.npy').touch()
+  (tmp_path / 'power').mkdir()   # its file is what is read
   cells = lambda folder: [uci.cell(tmp_path / 'runs', name, 2, folder) for name in (
     'redwine_maf', 'parkinsons_maf', 'parkinsons_glow', 'power_maf')]
   with pytest.raises(FileNotFoundError, match=(
       rf'^neither parkinsons\.npy nor parkinsons_updrs\.data in {tmp_path}; put one there '
-      rf'\(https://archive.*/parkinsons_updrs\.data\); no folder power in {tmp_path}; .*zenodo.*'
+      rf'\(https://archive.*/parkinsons_updrs\.data\); no power/data\.npy in {tmp_path}; .*zenodo.*'
       r'Name the folder with --data_dir=DIR; nothing is trained before')):
     grid.run(cells(str(tmp_path)), tmp_path, 1)
   with pytest.raises(FileNotFoundError, match=(

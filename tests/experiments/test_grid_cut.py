@@ -59,20 +59,23 @@ def test_a_tiny_cell_from_training_to_its_table(tmp_path):
 
 def test_a_cell_that_a_signal_cuts_goes_on_to_the_same_records(tmp_path, monkeypatch):
   """SIGTERM after the first of two evaluations: what was trained is saved, and nothing recorded."""
-  whole, cut = _cell(tmp_path / 'whole'), _cell(tmp_path / 'cut')
+  whole, cut, looks = _cell(tmp_path / 'whole'), _cell(tmp_path / 'cut'), []
   assert grid.train(whole) is not None
   show = metrics.Progress.show
 
   def shown(self, step, *args, **options):
     show(self, step, *args, **options)
-    os.kill(os.getpid(), signal.SIGTERM)
+    looks.append(step)
+    if looks == [1]:
+      os.kill(os.getpid(), signal.SIGTERM)
 
-  with monkeypatch.context() as once:
-    once.setattr(metrics.Progress, 'show', shown)
-    assert grid.train(cut) is None
+  monkeypatch.setattr(metrics.Progress, 'show', shown)
+  assert grid.train(cut) is None
+  assert looks == [1]
   assert grid.missing(cut)
   assert grid.read(cut.folder) == {}
   assert grid.train(cut) is None   # it was begun before: nobody knows its seconds
+  assert looks == [1, 2]           # it went on
   found, wanted = grid.read(cut.folder), grid.read(whole.folder)
   assert found.keys() == wanted.keys()
   for run, records in wanted.items():

@@ -31,9 +31,9 @@ def test_the_page_has_every_measured_section_and_needs_no_network(runs):
   measured = [title for found, title in titles if re.search(
     rf'(?:\A#|^##) {re.escape(title)}\n(?:(?!^## ).*\n)*?<!-- ', found, re.M)]
   assert len(measured) >= 13
-  for title in (page.METHOD, page.LIMITS, *measured, 'Failures on images', GALLERY):
+  for title in (page.METHOD, page.READING, page.LIMITS, *measured, 'Failures on images', GALLERY):
     assert f'<h2>{html.escape(title)}</h2>' in text
-    assert f'href="#{page._anchor(title)}"' in text
+    assert f'href="#{page_text.anchor(title)}"' in text
   assert {value[:5] for value in re.findall(r'(?:src|srcset|data|poster)="([^"]*)"', text)} == {
     'data:'}
   assert all(link.startswith(('#', 'https://')) for link in re.findall(r'href="([^"]*)"', text))
@@ -90,6 +90,14 @@ def test_verdicts_are_marks_and_not_lines_through_a_sign():
   assert '<div class="table"><table>' in other
 
 
+def test_links_to_other_files_and_sections_are_words():
+  """Also where the words of a link stand on two lines."""
+  text = page_text.as_html('see [the\nguide](../x.md) and [a](#b), [c](https://d)\n',
+                           pathlib.Path())
+  assert re.findall('href="(.*?)"', text) == ['https://d']
+  assert 'the\nguide and a' in text
+
+
 def test_sentences_in_cells_may_break_and_figures_may_not():
   assert page_text.cell('a ' * 20).startswith('<td class="long">')
   marked = '<span class="better">▲ +0.0177 ± 0.0027</span>'
@@ -126,6 +134,13 @@ def test_a_check_names_the_page_that_differs_and_writes_none(text, status, tmp_p
     _report(monkeypatch, pages, tmp_path, _CHECK=True)
   assert left.value.code == status
   assert text in pages[1].read_text()
+
+
+def test_a_check_with_a_page_to_write_is_refused(tmp_path, monkeypatch, capsys):
+  with pytest.raises(SystemExit) as left:
+    _report(monkeypatch, [tmp_path / 'a.md'], tmp_path, _CHECK=True, _HTML='x.html')
+  assert left.value.code == 2
+  assert '--check writes nothing; leave --figures and --html out' in capsys.readouterr().err
 
 
 def test_the_figure_of_the_mollifiers_ends_with_the_image_itself():

@@ -51,18 +51,21 @@ def test_a_row_of_before_runs_were_recorded_says_so(tmp_path):
     '| killed [a] | kills 50 | 1.5 | of an earlier day |')
 
 
-def test_topologies_are_shown_pair_by_pair(tmp_path):
+def test_topologies_are_shown_pair_by_pair_and_what_is_of_no_section_too(tmp_path):
   results = tmp_path / 'reliability.json'
   results.write_text(json.dumps({
     'test_any_topology_goes_on_from_any_other[vae]': {
       'pairs': '4', 'saved on 1×1': '0 / 1e-07', 'saved on 1×2': '2e-07 / 0', 'seconds': 60},
-    'test_any_topology_goes_on_from_any_other[glow]': {'pairs': '4', 'seconds': 30, 'run': 'r'}}))
+    'test_any_topology_goes_on_from_any_other[glow]': {'pairs': '4', 'seconds': 30, 'run': 'r'},
+    'test_of_a_new_kind': {'a': '1', 'seconds': 60}}))
   assert reliability.markdown(results).splitlines() == [
     '### Topologies', '',
     'any topology goes on from any other [vae]: pairs 4; 1.0 minutes (of an earlier day)', '',
-    '| saved on | 1×1 | 1×2 |', '| --- | --- | --- |', '| 1×1 | 0 | 1e-07 |',
+    '| saved on \\ goes on with | 1×1 | 1×2 |', '| --- | --- | --- |', '| 1×1 | 0 | 1e-07 |',
     '| 1×2 | 2e-07 | 0 |', '',
-    'any topology goes on from any other [glow]: pairs 4; 0.5 minutes (r)']
+    'any topology goes on from any other [glow]: pairs 4; 0.5 minutes (r)', '',
+    '### Others', '', '| test | found | minutes | run |', '| --- | --- | --- | --- |',
+    '| of a new kind | a 1 | 1.0 | of an earlier day |']
 
 
 def test_a_run_is_a_day_and_what_the_report_says_of_itself(tmp_path):

@@ -134,3 +134,39 @@ def test_the_figure_counts_the_epochs_that_were_trained(monkeypatch):
   (name, runs), = _found([-10.] * 2, [-11.] * 2).items()
   uci_table._panel(axis, runs, uci_table._epoch(*name))
   assert drawn == [[5., 10.]] * 2
+
+
+def test_nine_cells_are_also_counted_with_intervals_widened_together():
+  """Of three degrees of freedom t is 3.18 at 95 %, 5.84 at 1 - .05 / 5: a mean of 4 errors."""
+  one, = _found([-12.] * 4, [-11.6, -11.4, -11.5, -11.5 + .4]).values()
+  found = {('redwine', f'flow{i}'): one for i in range(5)}
+  row = uci_table._row([.4, .6, .5, .9])
+  assert row.interval < row.difference.mean < row.interval_at(1 - .05 / 5)
+  alone, together = uci_table.sentence(found).split(' With the 5 intervals')
+  assert alone.count('better in 5, worse in 0, undecided in 0') == 2
+  assert together.count('better in 0, worse in 0, undecided in 5') == 2
+
+
+def test_early_stopping_alone_is_held_against_the_end_of_mollified_training():
+  (runs,) = _found([-12., -12.1, -11.9], [-13., -13., -13.]).values()
+  for (arm, _), records in runs.items():   # at the last epoch, unlike on validation data
+    if arm == 'vanilla':
+      records['last'] = types.SimpleNamespace(value=-20.)
+  assert uci_table.stopping({('redwine', 'maf'): runs}) == (
+    'Vanilla training with early stopping is ahead of mollified training at its last epoch in the '
+    "mean of 1 of 1 cells; by Student's 95 % interval it is better in 1 and worse in 0.")
+
+
+def test_the_error_of_the_test_rows_is_said_by_table():
+  found = _found([-12.] * 3, [-13.] * 3, sem=.4) | {
+    ('redwine', flow): runs for flow in ('maf', 'glow')
+    for runs in _found([-12.] * 3, [-13.] * 3, sem=.25).values()}
+  assert '0.40 on whitewine, 0.25 on redwine (median' in uci_table.row_error(found)
+
+
+@pytest.mark.parametrize('fall, favoured', [((1., .2), 'mollified'), ((.1, .3), 'vanilla')])
+def test_who_loses_less_by_few_looks_is_favoured(monkeypatch, fall, favoured):
+  falls = dict(zip(uci_table.ARMS, fall))
+  monkeypatch.setattr(uci_table, '_falls', lambda runs, arm: [falls[arm]])
+  said = uci_table.coarseness(_found([-12.] * 3, [-13.] * 3))
+  assert said.endswith(f'By that it favours {favoured} training, which loses less.')

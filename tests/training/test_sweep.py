@@ -137,6 +137,23 @@ def test_a_sweep_that_is_cut_goes_on_bit_for_bit(trained, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, again, (states, curves))
 
 
+def test_batches_of_a_sweep_need_not_fit_the_devices():
+  """A run is whole on one of them: 25 rows on four."""
+  assert jax.device_count() == 4
+  assert build_sweep.build_sweep([_config(0, 'batch_size=25')]).levels.shape == (1, 4, 50)
+  with pytest.raises(ValueError, match='accumulate 2 must divide the 25 examples'):
+    build_sweep.build_sweep([_config(0, 'batch_size=25,accumulate=2')])
+
+
+def test_statistics_of_noisy_data_are_those_of_the_run_alone(tmp_path):
+  """Each run draws the noise of its own seed for them, where what is evaluated hangs on it."""
+  configs = [_config(seed, 'mollify.denoise=True,mollify.schedule=constant,mollify.fraction=1.,'
+                     'mollify.constant.value=.2,total_steps=50') for seed in (0, 1)]
+  states, curves = sweep.train(build_sweep.build_sweep(configs))
+  for i, config in enumerate(configs):
+    _is_the_run_alone(config, None, states, curves, i, tmp_path / str(i))
+
+
 def test_runs_start_from_as_many_rows_as_alone(monkeypatch):
   seen = []
   monkeypatch.setattr(build, 'INIT_ROWS', 4)
