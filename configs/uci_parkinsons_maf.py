@@ -4,8 +4,8 @@ Paper row: the UCI table, PARKINSONS, MAF; test log-likelihood in nats.
 Command:
   python -m mollification.main --config=configs/uci_parkinsons_maf.py --workdir=runs/parkinsons
 Expected: the mollified arm above the vanilla one at the last epoch; no figure is known here.
-Measured: at the last epoch vanilla -8.43 ± 0.68, mollified -6.52 ± 0.40;
-  selected on validation -5.08 ± 0.12 and -7.21 ± 0.39 (mean ± sd of 4 seeds;
+Measured: at the last epoch vanilla -8.52 ± 0.74, mollified -6.56 ± 0.38;
+  selected on validation -5.08 ± 0.13 and -6.81 ± 0.25 (mean ± sd of 4 seeds;
   experiments/results/uci/table.csv).
 
 Needs config.data.data_dir: a folder with parkinsons_updrs.data or parkinsons.npy.

@@ -4,8 +4,8 @@ Paper row: the UCI table, PARKINSONS, RealNVP; test log-likelihood in nats.
 Command:
   python -m mollification.main --config=configs/uci_parkinsons_realnvp.py --workdir=runs/parkinsons
 Expected: the mollified arm above the vanilla one at the last epoch; no figure is known here.
-Measured: at the last epoch vanilla -15.17 ± 0.56, mollified -7.55 ± 0.54;
-  selected on validation -5.51 ± 0.46 and -7.33 ± 0.57 (mean ± sd of 4 seeds;
+Measured: at the last epoch vanilla -15.05 ± 0.75, mollified -7.53 ± 0.69;
+  selected on validation -5.50 ± 0.45 and -7.28 ± 0.53 (mean ± sd of 4 seeds;
   experiments/results/uci/table.csv).
 
 Needs config.data.data_dir: a folder with parkinsons_updrs.data or parkinsons.npy.

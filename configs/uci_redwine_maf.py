@@ -4,8 +4,8 @@ Paper row: the UCI table, RED-WINE, MAF; test log-likelihood in nats.
 Command:
   python -m mollification.main --config=configs/uci_redwine_maf.py --workdir=runs/redwine
 Expected: at the last epoch vanilla -15.19, mollified -11.73 (the released code, seed 1).
-Measured: at the last epoch vanilla -18.23 ± 2.10, mollified -11.63 ± 0.20;
-  selected on validation -10.95 ± 0.10 and -10.54 ± 0.13 (mean ± sd of 4 seeds;
+Measured: at the last epoch vanilla -18.20 ± 2.08, mollified -11.61 ± 0.21;
+  selected on validation -10.95 ± 0.10 and -10.53 ± 0.13 (mean ± sd of 4 seeds;
   experiments/results/uci/table.csv).
 
 Needs config.data.data_dir: a folder with winequality-red.csv or redwine.npy.

@@ -4,8 +4,8 @@ Paper row: the UCI table, RED-WINE, RealNVP; test log-likelihood in nats.
 Command:
   python -m mollification.main --config=configs/uci_redwine_realnvp.py --workdir=runs/redwine
 Expected: at the last epoch vanilla -26.27, mollified -13.70 (the released code, seed 1).
-Measured: at the last epoch vanilla -33.88 ± 9.08, mollified -12.90 ± 0.38;
-  selected on validation -11.33 ± 0.22 and -10.56 ± 0.18 (mean ± sd of 4 seeds;
+Measured: at the last epoch vanilla -35.13 ± 10.34, mollified -12.89 ± 0.31;
+  selected on validation -11.33 ± 0.22 and -10.62 ± 0.12 (mean ± sd of 4 seeds;
   experiments/results/uci/table.csv).
 
 Needs config.data.data_dir: a folder with winequality-red.csv or redwine.npy.

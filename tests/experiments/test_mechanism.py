@@ -107,7 +107,7 @@ def _run(arm, by):
 
 
 def test_sentences_give_ratios_their_interval_and_say_what_is_remembered(root):
-  ratios, memory = mechanism_table.sentences(root, ['two_gaussians'])
+  ratios, memory, count = mechanism_table.sentences(root, ['two_gaussians'])
   assert ratios.startswith('Question 6, gradient and landscape, two_gaussians: mollified over')
   assert ('norm of the score on data 0.50 (log10 -0.301 ± 0.000, decided) and 1.00 (log10 +0.000 ± '
           '0.000);') in ratios
@@ -116,6 +116,9 @@ def test_sentences_give_ratios_their_interval_and_say_what_is_remembered(root):
     'two_gaussians: falling levels at the end: in test log-likelihood (nats) it is better than '
     'abrupt, better than fresh start; in log10 error of the score, rare it is worse than rising, '
     'worse than fresh start; in MMD² it is better than vanilla.')
+  stars = mechanism_table.markdown(root, ['two_gaussians']).count('*')
+  assert count == (f'Of all 45 comparisons of the table with mollified training {stars} are decided, '
+                   'of which chance alone would decide 2.2.')
 
 
 def test_ratios_are_medians_over_the_phase_and_their_intervals_are_students():

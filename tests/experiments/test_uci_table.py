@@ -119,7 +119,7 @@ def test_where_validation_is_best_and_whom_few_looks_favour():
   assert uci_table.peaks(found).splitlines()[-1] == '| whitewine | maf | 1, 2 | 5, 6 | 6 |'
   said = uci_table.coarseness(found)
   text = ('{} training is at its best within the first third of the evaluations in {} of 2 runs, '
-          'where one evaluation earlier or later costs {} nats').format
+          'and beside its best one loses {} nats').format
   assert text('vanilla', 2, '2.00') in said
   assert text('mollified', 0, '0.50') in said
 
