@@ -112,9 +112,11 @@ def _uci_clock(found):
   taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
   # Some are of cells that had a core to themselves, and know the clock alone.
   seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
-  yield f'{len(taken)} of {len(found)} cells were trained in one go, in {seconds:,} core-seconds.'
   clock = json.loads((RESULTS / 'uci' / 'clock.json').read_text())
-  if clock['cells'] == sorted(uci.names()):
+  whole = clock['cells'] == sorted(uci.names())
+  if not whole or clock['core_seconds'] != seconds:
+    yield f'{len(taken)} of {len(found)} cells were trained in one go, in {seconds:,} core-seconds.'
+  if whole:
     yield (f'one command of {clock["workers"]} processes, for the {len(clock["cells"])} cells of '
            f'the paper, took {clock["seconds"] / 60:.0f} minutes by the clock, of '
            f'{uci.MINUTES:.0f} that it may take, and {clock["core_seconds"]:,} core-seconds.')

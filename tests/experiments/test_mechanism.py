@@ -117,8 +117,8 @@ def test_sentences_give_ratios_their_interval_and_say_what_is_remembered(root):
     'abrupt, better than fresh start; in log10 error of the score, rare it is worse than rising, '
     'worse than fresh start; in MMD² it is better than vanilla.')
   stars = mechanism_table.markdown(root, ['two_gaussians']).count('*')
-  assert count == (f'Of all 45 comparisons of the table with mollified training {stars} are decided, '
-                   'of which chance alone would decide 2.2.')
+  assert count == (f'Of all 45 comparisons of the table with mollified training {stars} are '
+                   'decided, of which chance alone would decide 2.2.')
 
 
 def test_ratios_are_medians_over_the_phase_and_their_intervals_are_students():
