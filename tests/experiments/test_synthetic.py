@@ -1,7 +1,8 @@
 """What `experiments.synthetic` says of its records."""
+import numpy as np
 import pytest
 
-from experiments import synthetic
+from experiments import figures, plane, synthetic, synthetic_figures
 from tests.experiments import grid_records
 
 
@@ -33,3 +34,15 @@ def test_sentences_follow_the_error_over_training(root):
   assert f'252 at its lowest, after {2 * every:,} updates, and 1.01e+03 at the end' in said
   assert (f'stays below 1 for {2 * every:,} updates, with 0.5 at the first look, and ends at 300'
           in said)
+
+
+def test_what_float16_cannot_hold_is_drawn_as_the_lowest_density():
+  """White is the highest: what is infinite would be left out, and show the white behind it."""
+  field = np.zeros(plane.FIELD ** 2, np.float16)
+  field[0], field[1], field[2] = -np.inf, np.nan, 3.
+  arrows = np.full((plane.ARROWS ** 2, 2), np.inf, np.float32)
+  axis = figures.pyplot().figure().add_subplot()
+  synthetic_figures._draw(axis, field, arrows)
+  shown = np.ma.filled(axis.images[0].get_array().astype(np.float64), np.inf).ravel()
+  assert shown[:3].tolist() == [-synthetic_figures.LOW, -synthetic_figures.LOW, 3.]
+  assert np.isfinite(shown).all()
