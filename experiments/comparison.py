@@ -245,6 +245,13 @@ def verdicts(rows):
                              and (row.difference.mean or row.difference.sem))
 
 
+def counted(verdicts):
+  """How many of 'better', 'worse' and 'undecided' there are, in words; of a Counter or of any."""
+  counts = collections.Counter(verdicts)
+  return (f'better in {counts["better"]}, worse in {counts["worse"]}, undecided in '
+          f'{counts["undecided"]}')
+
+
 def sentence(rows):
   """What the table says, either way."""
   counts = verdicts(rows)

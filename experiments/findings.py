@@ -53,7 +53,7 @@ def _alternatives():
   data = alternatives_table.recorded(folder)
   for _, figure, _, verdict in alternatives_table.verdicts(folder, data):
     found[figure.title][verdict] += 1
-  said = '; '.join(f'{title}: {_counted(counts)} (by chance {.05 * counts.total():.2g})'
+  said = '; '.join(f'{title}: {comparison.counted(counts)} (by chance {.05 * counts.total():.2g})'
                    for title, counts in found.items())
   others = len(alternatives_table.METHODS) - 1
   return (f'mollified training against {others} other methods, of which vanilla training is one, '
@@ -80,11 +80,11 @@ def _intrinsic_dimension():
       few = int(name.split('_')[1]) <= 4
       found[few][compared[intrinsic_dimension_table.DEFAULT].verdict] += 1
   return ('samples of data of dimension d in D = 16: at d / D of a quarter or less '
-          f'{_counted(found[True])}; above {_counted(found[False])}.')
+          f'{comparison.counted(found[True])}; above {comparison.counted(found[False])}.')
 
 
 def _plane():
-  return _counted(comparison.verdicts(synthetic.table(RESULTS / 'synthetic'))) + '.'
+  return comparison.counted(comparison.verdicts(synthetic.table(RESULTS / 'synthetic'))) + '.'
 
 
 def _images(scale, dataset):
@@ -117,9 +117,4 @@ def _two_step():
   rows = [row for dataset in table_two_step.datasets('cpu')
           for row in table_two_step.rows(RESULTS / 'images', 'cpu', dataset)]
   counts = comparison.verdicts(row for row in rows if row.arm == 'two steps')
-  return f'Two steps {_counted(counts)}.'
-
-
-def _counted(verdicts):
-  return (f'better in {verdicts["better"]}, worse in {verdicts["worse"]}, undecided in '
-          f'{verdicts["undecided"]}')
+  return f'Two steps {comparison.counted(counts)}.'

@@ -22,12 +22,12 @@ def measured_sections(pages):
   for path, text in pages.items():
     for title, inside in _sections(text):
       if BLOCK.search(inside):
-        yield title, as_html(BLOCK.sub('', inside), path.parent)
+        yield title, as_html(inside, path.parent)
 
 
 def section(pages, title):
   """HTML of the section of that title, '' where there is none."""
-  return ''.join(as_html(BLOCK.sub('', inside), path.parent) for path, text in pages.items()
+  return ''.join(as_html(inside, path.parent) for path, text in pages.items()
                  for name, inside in _sections(text) if name == title)
 
 
@@ -47,7 +47,7 @@ def _sections(text):
 def as_html(text, folder):
   """HTML of Markdown: tables in boxes, pictures (paths from `folder`) inside, links to the web."""
   import markdown
-  text = re.sub(r'~~(.+?)~~', r'<del>\1</del>', text)
+  text = re.sub(r'~~(.+?)~~', r'<del>\1</del>', BLOCK.sub('', text))
   found = markdown.markdown(text, extensions=['tables', 'fenced_code', 'sane_lists'])
   found = _marked(found)
   found = re.sub(r'<td>(.*?)</td>', lambda match: cell(match[1]), found)

@@ -110,8 +110,7 @@ def _uci():
 def _uci_clock(found):
   """What the cells took, and the command that trained all of the paper's last, if one did."""
   taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
-  # Some are of cells that had a core to themselves, and know the clock alone.
-  seconds = sum(t['core_seconds'] if 'core_seconds' in t else t['seconds'] for t in taken)
+  seconds = sum(t['core_seconds'] for t in taken)
   clock = json.loads((RESULTS / 'uci' / 'clock.json').read_text())
   whole = clock['cells'] == sorted(uci.names())
   if not whole or clock['core_seconds'] != seconds:
@@ -230,11 +229,12 @@ def main(argv):
 def _report():
   if _CHECK.value and (_FIGURES.value or _HTML.value):
     raise ValueError('--check writes nothing; leave --figures and --html out.')
-  new = {path: render(path.read_text(), path.relative_to(ROOT)) for path in PAGES}
+  old = {path: path.read_text() for path in PAGES}
+  new = {path: render(text, path.relative_to(ROOT)) for path, text in old.items()}
   if _CHECK.value:
-    old = [str(path.relative_to(ROOT)) for path, text in new.items() if path.read_text() != text]
-    sys.exit(f'{", ".join(old)}: not what the records say; python -m experiments.report'
-             if old else 0)
+    stale = [str(path.relative_to(ROOT)) for path in PAGES if new[path] != old[path]]
+    sys.exit(f'{", ".join(stale)}: not what the records say; python -m experiments.report'
+             if stale else 0)
   if _FIGURES.value:
     print('\n'.join(str(path) for path in draw(_FIGURES.value)))
   if _HTML.value:

@@ -89,8 +89,17 @@ def _lost(paired):
 def _paired(runs, selection):
   """Differences mollified - vanilla [n] of the seeds; infinite or NaN where a value is."""
   vanilla, mollified = (_values(runs, arm, selection) for arm in ARMS)
+  return _minus(mollified, vanilla)
+
+
+def _minus(values, others):
+  """Differences [n] of {seed: value} over the seeds of `others`."""
   with np.errstate(invalid='ignore'):
-    return np.array([np.float64(mollified[seed]) - vanilla[seed] for seed in vanilla])
+    return np.array([np.float64(values[seed]) - others[seed] for seed in others])
+
+
+def _finite(paired):
+  return paired[np.isfinite(paired)]
 
 
 def lines(found):
@@ -102,7 +111,7 @@ def lines(found):
   for (table, flow), runs in found.items():
     for selection in grid.SELECTIONS:
       arms, paired = [_values(runs, arm, selection) for arm in ARMS], _paired(runs, selection)
-      finite = paired[np.isfinite(paired)]
+      finite = _finite(paired)
       difference = f'{finite.mean():+.2f}' if len(finite) else ''
       yield (table, flow, selection, str(len(paired)), *map(_shown, arms),
              (difference + _lost(paired)).strip(), *_intervals(finite),
@@ -145,9 +154,8 @@ def sentence(found):
     pairs = [_paired(runs, selection) for runs in found.values()]
     # Medians over seeds: one lost row would make the mean its own.
     gains[selection] = np.nanmedian([np.median(own) for own in pairs])
-    finite = [own[np.isfinite(own)] for own in pairs]
-    counts[selection] = _counted([_verdict(own) for own in finite])
-    counts[selection, 'all'] = _counted([_verdict(own, 1 - .05 / len(finite)) for own in finite])
+    for key, level in ((selection, .95), ((selection, 'all'), 1 - .05 / len(pairs))):
+      counts[key] = comparison.counted(_verdict(_finite(own), level) for own in pairs) + ' cells'
   return (f'Gain of mollification, median over seeds and then over {len(found)} cells: '
           f'{gains["last"]:+.2f} nats at the last epoch, {gains["validation"]:+.2f} where the '
           'epoch is selected on validation data (early stopping). By Student\'s 95 % interval of '
@@ -155,12 +163,6 @@ def sentence(found):
           f'{counts["validation"]} with early stopping. With the {len(found)} intervals of each '
           f'widened together (Bonferroni) it is {counts["last", "all"]} at the last epoch, and '
           f'{counts["validation", "all"]} with early stopping.')
-
-
-def _counted(verdicts):
-  counts = collections.Counter(verdicts)
-  return (f'better in {counts["better"]}, worse in {counts["worse"]}, undecided in '
-          f'{counts["undecided"]} cells')
 
 
 def sentences(found):
@@ -171,12 +173,10 @@ def sentences(found):
 
 def stopping(found):
   """Vanilla training that stops early against mollified training that does not, in a sentence."""
-  ends = []
-  for runs in found.values():
-    stopped, last = _values(runs, 'vanilla', 'validation'), _values(runs, 'mollified', 'last')
-    ends.append(np.array([stopped[seed] - last[seed] for seed in stopped]))
-  ahead = sum(own[np.isfinite(own)].mean() > 0 for own in ends)
-  verdicts = collections.Counter(_verdict(own[np.isfinite(own)]) for own in ends)
+  ends = [_finite(_minus(_values(runs, 'vanilla', 'validation'),
+                         _values(runs, 'mollified', 'last'))) for runs in found.values()]
+  ahead = sum(own.mean() > 0 for own in ends)
+  verdicts = collections.Counter(map(_verdict, ends))
   return (f'Vanilla training with early stopping is ahead of mollified training at its last epoch '
           f'in the mean of {ahead} of {len(ends)} cells; by Student\'s 95 % interval it is better '
           f'in {verdicts["better"]} and worse in {verdicts["worse"]}.')

@@ -273,8 +273,9 @@ def test_bad_values_name_the_rule(arg):
 
 @pytest.mark.parametrize('arg', ['model.likelihood=bernoulli', 'model.likelihood=sigmoid_gaussian'])
 def test_sigmoids_explain_clean_pixels_of_the_unit_interval(arg):
-  build.build(importlib.import_module('configs.digits_vae').get_config(
+  run = build.build(importlib.import_module('configs.digits_vae').get_config(
     f'{arg},mollify.schedule=none,prepare.low=0.'))
+  assert np.isfinite(run.evaluate(run.create_state())['log_likelihood'])
 
 
 def test_blur_of_a_table_is_refused():

@@ -221,8 +221,13 @@ def test_a_download_of_other_rows_is_refused(tmp_path, monkeypatch, known):
 
 
 def test_a_download_with_other_line_ends_is_the_same_table(tmp_path, monkeypatch, known):
+  _answer(monkeypatch, known)
+  wanted = data.load('redwine', data_dir=tmp_path, download=True)
+  (tmp_path / 'other').mkdir()
   _answer(monkeypatch, known.replace('\n', '\r\n').replace('"', ''))
-  data.load('redwine', data_dir=tmp_path, download=True)
+  found = data.load('redwine', data_dir=tmp_path / 'other', download=True)
+  for split in ('train', 'validation', 'test'):
+    np.testing.assert_array_equal(getattr(found, split).x, getattr(wanted, split).x)
 
 
 def test_a_download_that_is_no_table_leaves_nothing(tmp_path, monkeypatch, known):
