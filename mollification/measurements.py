@@ -140,7 +140,7 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
     own = scoring.run(extractor, source, passes, groups=groups, progress=progress.show,
                       rows_folder=rows_folder)
   of_split = functools.partial(reference.of_split, extractor, dataset.name, folder=kept)
-  unseen = of_split(split, passes)
+  unseen = of_split(split, passes, alone=metrics)
   common = with_settings(common, sampling_of(config)) | {
     'n': own.n, 'unit': '1', 'features': features_of(extractor, config),
     'reference': reference_of(dataset, split)}
@@ -148,7 +148,9 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
     {'weights': extractor.origin} if extractor.origin else {})
   for metric in dict.fromkeys('fid' if m == 'frechet' else m for m in metrics):
     if metric == 'copies':
-      found = scoring.copies(own.rows, of_split(dataset.train, ['kid']).rows, unseen.rows)
+      seen = of_split(dataset.train, ['kid']).rows
+      found = scoring.copies(own.rows, seen, reference.to_nearest(
+        extractor, dataset.name, split, dataset.train, kept))
     else:
       found = scoring.figures([metric], own, unseen, extractor)
     yield [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,

@@ -7,7 +7,8 @@ import dataclasses
 
 import numpy as np
 
-BLOCK = 2048
+BLOCK = 1024
+K, K_DENSITY = 3, 5   # of the papers
 QUANTILE = .99
 EDGE = 1e-12   # relative, of a squared radius
 
@@ -56,10 +57,11 @@ def radii(x, *ks):
 
   Raises ValueError for N <= k.
   """
-  return np.sqrt(_squared_radii(x, *ks))
+  return np.sqrt(squared_radii(x, *ks))
 
 
-def _squared_radii(x, *ks):
+def squared_radii(x, *ks):
+  """`radii`, squared."""
   k = max(ks)
   _check(x, x, k + 1)
   best = np.full((len(x), k), np.inf)
@@ -78,20 +80,21 @@ def _squared_radii(x, *ks):
   return best.T[np.array(ks) - 1]
 
 
-def manifolds(x, reference, *, k=3, k_density=5):
+def manifolds(x, reference, *, k=K, k_density=K_DENSITY, balls=None):
   """`Manifolds` of generated features x [N, d] against reference features [M, d].
 
   Precision: share of x within some ball about a reference row, whose radius is the distance to
   that row's k-th neighbour; recall the same with the roles exchanged (Kynkäänniemi et al. 2019,
   arXiv 1904.06991; k = 3 there). Density: mean number of reference balls (k_density) that hold a
   sample, over k_density; coverage: share of reference balls that hold one (Naeem et al. 2020,
-  arXiv 2002.09797, k = 5). A row on the edge of a ball is within. Raises ValueError for too few
-  rows.
+  arXiv 2002.09797, k = 5). A row on the edge of a ball is within. `balls` are
+  `squared_radii(reference, k, k_density)` where they are known. Raises ValueError for too few rows.
   """
   _check(x, reference, max(k, k_density) + 1)
   # Up to the rounding of the two products that give one distance.
-  own, = (1 + EDGE) * _squared_radii(x, k)
-  theirs, wide = (1 + EDGE) * _squared_radii(reference, k, k_density)
+  own, = (1 + EDGE) * squared_radii(x, k)
+  theirs, wide = (1 + EDGE) * (
+    squared_radii(reference, k, k_density) if balls is None else balls)
   precise, recalled = np.zeros(len(x), bool), np.zeros(len(reference), bool)
   covered, inside = np.zeros(len(reference), bool), 0
   for rows, columns, squared in _blocks(x, reference):
@@ -104,10 +107,12 @@ def manifolds(x, reference, *, k=3, k_density=5):
                    inside / (k_density * len(x)), float(covered.mean()), len(x), len(reference))
 
 
-def copies(samples, train, test, *, quantile=QUANTILE):
-  """`Copies` of samples [N, d] in features, against train [M, d] and unseen test [T, d]."""
+def copies(samples, train, unseen, *, quantile=QUANTILE):
+  """`Copies` of samples [N, d] in features, against train [M, d].
+
+  `unseen` [T] are the distances of test examples to their `nearest` in train.
+  """
   distances, indices = nearest(samples, train)
-  unseen, _ = nearest(test, train)
   low, high = np.quantile(unseen, [1 - quantile, quantile])
   return Copies(distances, indices, float((distances < low).mean()),
                 float((distances > high).mean()))
@@ -130,8 +135,12 @@ def _blocks(x, y=None):
   for i in range(0, len(x), BLOCK):
     rows = slice(i, min(i + BLOCK, len(x)))
     a = np.asarray(x[rows], np.float64) - centre
+    norms = np.square(a).sum(1)[:, None]
+    a *= -2
     for j in range(i if alone else 0, len(y), BLOCK):
       columns = slice(j, min(j + BLOCK, len(y)))
       b = np.asarray(y[columns], np.float64) - centre
-      squared = np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2 * (a @ b.T)
-      yield rows, columns, np.maximum(squared, 0)
+      squared = a @ b.T   # in place from here on: a block is tens of megabytes
+      squared += norms
+      squared += np.square(b).sum(1)[None]
+      yield rows, columns, np.maximum(squared, 0, out=squared)

@@ -2,20 +2,26 @@
 
     statistics/SPLIT-NET.npz, SPLIT-NET-spatial.npz    as `statistics_file` writes them
     features/SPLIT-NET.npy and .json                   the features, and what they are of
+    features/SPLIT-NET-METRIC.npz                      what a metric needs of them alone
+    features/SPLIT-NET-to-OTHER.npz                    distances to the nearest of another split
 """
+import functools
 import json
 import pathlib
 
+import numpy as np
+
 from mollification import files, npz, parallel
-from mollification.evaluation import scoring, sources, statistics_file
+from mollification.evaluation import neighbours, scoring, sources, statistics_file
 
 
-def of_split(extractor, dataset, split, metrics, folder=None):
+def of_split(extractor, dataset, split, metrics, folder=None, alone=()):
   """The `scoring.Reference` of a split of the data set of that name, for `metrics`.
 
-  The network runs for what `folder`, a workdir, does not hold yet, and what it finds is kept there,
-  of several processes by the first; None keeps nothing. Raises ValueError where a file there is of
-  other data or another network, or is damaged: it names the file, to be deleted.
+  With `folder` its `alone` has those metrics of `alone` that need something there. The network
+  runs for what `folder`, a workdir, does not hold yet, and what it finds is kept there, of several
+  processes by the first; None keeps nothing. Raises ValueError where a file there is of other data
+  or another network, or is damaged: it names the file, to be deleted.
   """
   if folder is None:
     needed = scoring.needed(metrics)
@@ -29,7 +35,22 @@ def of_split(extractor, dataset, split, metrics, folder=None):
     parallel.by_first(kept.write, done, missing)
     left = scoring.reference(done)
     found |= {metric: getattr(left, _PARTS[metric]) for metric in missing}
-  return scoring.Reference(**{_PARTS[metric]: part for metric, part in found.items()})
+  return scoring.Reference(**{_PARTS[metric]: part for metric, part in found.items()}, alone={
+    metric: kept.array(metric, functools.partial(look, found['kid']))
+    for metric, look in scoring.ALONE.items() if metric in alone})
+
+
+def to_nearest(extractor, dataset, split, other, folder=None):
+  """Distances [n] of the features of a split to the nearest of another split's, in `folder` too."""
+  def look():
+    rows, others = (of_split(extractor, dataset, own, ['kid'], folder).rows
+                    for own in (split, other))
+    return neighbours.nearest(rows, others)[0]
+
+  if folder is None:
+    return look()
+  kept = _Kept(pathlib.Path(folder), extractor, dataset, split)
+  return kept.array(f'to-{other.name}', look, other_sha256=other.sha256)
 
 
 _PARTS = {'fid': 'statistics', 'sfid': 'spatial', 'kid': 'rows'}
@@ -84,6 +105,31 @@ class _Kept:
     self._check(self.rows_path, meta)
     return rows
 
-  def _check(self, path, meta):
-    if meta != self._meta:
-      raise ValueError(f'{path} must be of {self._meta}, got {meta}; delete it.')
+  def array(self, name, compute, **more):
+    """The array that is kept under a name, of these features and `more`; else `compute()`, kept."""
+    path = self.rows_path.with_name(f'{self.rows_path.stem}-{name}.npz')
+    if parallel.of_first(path.exists()):
+      with parallel.together():
+        return self._read_array(path, more)
+    value = compute()
+    parallel.by_first(_write_array, path, value, self._meta | more)
+    return value
+
+  def _read_array(self, path, more):
+    try:
+      found = npz.read(path)
+      value, meta = found['value'], json.loads(str(found['meta']))
+    except (ValueError, KeyError, RecursionError) as error:
+      raise ValueError(f'{path} cannot be read ({error}); delete it.') from error
+    self._check(path, meta, more)
+    return value
+
+  def _check(self, path, meta, more=None):
+    wanted = self._meta | (more or {})
+    if meta != wanted:
+      raise ValueError(f'{path} must be of {wanted}, got {meta}; delete it.')
+
+
+def _write_array(path, value, meta):
+  with files.replacing(path) as part, part.open('wb') as file:
+    np.savez(file, value=value, meta=np.array(json.dumps(meta, sort_keys=True)))

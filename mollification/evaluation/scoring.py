@@ -50,11 +50,18 @@ class Pass:
 class Reference:
   """What is left of a reference set; None where it was not asked for, or is not known.
 
-  `statistics` and `spatial` are `Statistics`, `rows` the features [n, F].
+  `statistics` and `spatial` are `Statistics`, `rows` the features [n, F]. `alone` {metric: array}
+  has what is known already of `ALONE`.
   """
   statistics: frechet.Statistics | None = None
   spatial: frechet.Statistics | None = None
   rows: np.ndarray | None = None
+  alone: dict = dataclasses.field(default_factory=dict)
+
+
+# What metrics need of a reference's features alone, whatever is held against them.
+ALONE = {'kid': kid.own_sums,
+         'pr': lambda rows: neighbours.squared_radii(rows, neighbours.K, neighbours.K_DENSITY)}
 
 
 def reference(done):
@@ -216,8 +223,9 @@ def _rows(folder, n, block):
 
 
 def copies(own, seen, unseen):
-  """[Figure] of how near samples are to the training images, against unseen ones, by features.
+  """[Figure] of how near samples are to the training images by features, `own` and `seen`.
 
+  `unseen` are the distances of unseen images to their nearest training image.
   See `neighbours.Copies`. `extra` names the samples that are nearest to a training image, and which
   image it is.
   """
@@ -269,9 +277,10 @@ def figures(metrics, a, b, extractor):
       found.append(Figure(name_of('is', extractor), score.mean, None,
                           {'deviation': score.deviation}))
     elif metric == 'kid':
-      found.append(_kid(name_of('kid', extractor), a.rows, b.rows, subsets=a.moments.groups > 0))
+      found.append(_kid(name_of('kid', extractor), a.rows, b.rows, b.alone.get('kid'),
+                        subsets=a.moments.groups > 0))
     else:
-      shares = dataclasses.asdict(neighbours.manifolds(a.rows, b.rows))
+      shares = dataclasses.asdict(neighbours.manifolds(a.rows, b.rows, balls=b.alone.get('pr')))
       found += [Figure(name, shares[name], None)
                 for name in ('precision', 'recall', 'density', 'coverage')]
   return found
@@ -317,9 +326,9 @@ class _Distances:
       self._progress.close()
 
 
-def _kid(name, x, y, subsets):
+def _kid(name, x, y, y_sums, subsets):
   """The KID `Figure`; the usual mean over subsets takes longer than the estimate from all pairs."""
-  estimate, extra = kid.kid(x, y), {}
+  estimate, extra = kid.kid(x, y, y_sums), {}
   if subsets and min(len(x), len(y)) >= kid.SUBSET_SIZE:
     subsets = kid.kid_subsets(x, y)
     extra = {'subsets_mean': subsets.mean, 'subsets_deviation': subsets.deviation}

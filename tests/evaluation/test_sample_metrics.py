@@ -173,13 +173,14 @@ def test_copies_of_reference_rows_are_within_the_balls_that_they_bound(count, mo
 
 def test_copies():
   train, test = draw(400, seed=1), draw(400, seed=2)
-  honest = neighbours.copies(draw(400, seed=3), train, test)
+  unseen, _ = neighbours.nearest(test, train)
+  honest = neighbours.copies(draw(400, seed=3), train, unseen)
   assert honest.near_share < .04
   assert honest.far_share < .04
-  copied = neighbours.copies(train[:50], train, test)
+  copied = neighbours.copies(train[:50], train, unseen)
   assert copied.near_share == 1
   np.testing.assert_array_equal(copied.indices, np.arange(50))
-  assert neighbours.copies(draw(50, shift=9.), train, test).far_share == 1
+  assert neighbours.copies(draw(50, shift=9.), train, unseen).far_share == 1
 
 
 def test_refusals():
