@@ -133,6 +133,8 @@ def _check_metrics_in_features(run, before):
     measure.measure(run, ('is',), write=False, extractor=Toy.extractor())
     assert [name for name, _ in passed] == ['samples', 'samples']
   assert {name: r.value for name, r in again.items()} == {n: r.value for n, r in found.items()}
+  anew = measure.measure(run, names, write=False)   # nothing that is kept
+  assert {r.metric: r.value for r in anew} == {n: r.value for n, r in found.items()}
   assert list(found) == ['frechet', 'kernel_distance', 'precision', 'recall', 'density', 'coverage',
                          'near_share', 'far_share']
   assert found['frechet'].value == pytest.approx(before.value, rel=1e-9)
@@ -146,6 +148,7 @@ def _check_metrics_in_features(run, before):
   with Image.open(folder / 'samples' / 'measured-raw-00000004.png') as image:
     assert image.size == (504, 504)   # 8 x 8 samples of 8 x 8 pixels and a gap, sevenfold
   assert sorted(p.name for p in (folder / 'features').iterdir()) == [   # the samples' are gone
+    f'test-digits_cnn_8x8{kind}' for kind in ('-kid.npz', '-pr.npz', '-to-train.npz')] + [
     f'{split}-digits_cnn_8x8.{kind}' for split in ('test', 'train') for kind in ('json', 'npy')]
   cache = folder / 'statistics' / 'test-digits_cnn_8x8.npz'
   statistics, meta = statistics_file.read(cache)
@@ -163,8 +166,31 @@ def _check_metrics_in_features(run, before):
   with pytest.raises(ValueError, match=r'x8\.npy must be of .*tf1.*delete it'):
     measure.measure(run, ('kid',), step=4)
   rows.with_suffix('.json').write_text(meta)
+  _check_what_is_kept_of_features(run, rows)
   with pytest.raises(ValueError, match='sfid is made of the Inception network alone'):
     measure.measure(run, ('sfid',))
+
+
+def _check_what_is_kept_of_features(run, rows):
+  """It is what counts where it is there, and refused where it is damaged or of other features."""
+  near = rows.with_name(f'{rows.stem}-to-train.npz')
+  with np.load(near) as kept:
+    value, meta = kept['value'], str(kept['meta'])
+
+  def near_share():
+    return next(r.value for r in measure.measure(run, ('copies',), step=4)
+                if r.metric == 'near_share')
+
+  np.savez(near, value=value + 1e6, meta=meta)
+  assert near_share() == 1
+  np.savez(near, value=value, meta=meta.replace('uint8', 'tf1'))
+  with pytest.raises(ValueError, match=r'to-train\.npz must be of .*tf1.*delete it'):
+    near_share()
+  near.write_bytes(b'')
+  with pytest.raises(ValueError, match=r'to-train\.npz cannot be read .*delete it'):
+    near_share()
+  near.unlink()
+  assert near_share() < 1
 
 
 def _check_samples_of_a_workdir(run, before):

@@ -32,6 +32,8 @@ def test_kid_is_its_definition(monkeypatch):
   monkeypatch.setattr(kid.mmd, 'BLOCK', 4)
   assert kid.kid(x, y).value == pytest.approx(expected, rel=1e-10)
   assert (kid.kid(x, y).n, kid.kid(x, y).n_reference) == (13, 17)
+  assert kid.kid(x, y, kid.own_sums(y)) == kid.kid(x, y)
+  assert kid.kid(x, y, np.zeros(17)).value < expected
 
 
 def test_kid_makes_no_copy_of_what_is_mapped(tmp_path, monkeypatch):
@@ -138,6 +140,8 @@ def test_manifolds_are_their_definitions():
   assert found.coverage == np.mean(within.any(0))
   assert 0 < found.recall != found.precision < 1
   assert (found.n, found.n_reference) == (40, 50)
+  assert neighbours.manifolds(x, y, balls=neighbours.squared_radii(y, 3, 5)) == found
+  assert neighbours.manifolds(x, y, balls=np.zeros((2, 50))).precision == 0
 
 
 def test_manifolds_of_equal_and_of_distant_sets():
