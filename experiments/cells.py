@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from ml_collections import ConfigDict
 
 from experiments import cell_records
-from mollification import files
+from mollification import allocator, files
 
 _POLL = .5   # seconds between looks for a signal
 # What the system says of a disk that takes no more; Orbax puts it into errors of its own.
@@ -247,6 +247,7 @@ def _start(compiled, shares):
   share = shares.get()
   if hasattr(os, 'sched_setaffinity'):
     os.sched_setaffinity(0, share)   # before jax makes its threads
+  allocator.keep_freed()   # so, too
   import jax
   from absl import logging
   os.setpgid(0, 0)   # Ctrl-C is for the parent, which passes it on

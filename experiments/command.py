@@ -8,7 +8,7 @@ import time
 
 from absl import app, flags
 
-from mollification import cli, files
+from mollification import allocator, cli, files
 
 FLAGS = flags.FLAGS
 
@@ -150,4 +150,5 @@ def run(experiment):
       check_record()
       experiment(_folder())
 
+  allocator.keep_freed()
   app.run(main, flags_parser=cli.parse_flags)

@@ -57,9 +57,9 @@ _SMALL = {
 }
 _UPDATES = {
   'fashion_mnist': {'vae': 8_000, 'beta_vae': 8_000, 'vae_iaf': 8_000, 'iwae': 2_500,
-                    'hvae': 3_000, 'glow': 3_500, 'realnvp': 1_500},
+                    'hvae': 4_000, 'glow': 3_500, 'realnvp': 1_500},
   'photo_patches': {'vae': 4_000, 'beta_vae': 4_000, 'vae_iaf': 4_000, 'iwae': 1_200,
-                    'hvae': 1_800, 'glow': 2_000, 'realnvp': 600},
+                    'hvae': 2_400, 'glow': 2_000, 'realnvp': 600},
 }
 # Where evaluations of all validation data took more than a fifth of a run: of how many they are,
 # and how many refresh BatchNorm.

@@ -25,7 +25,7 @@ import sys
 try:
   from absl import app, flags, logging
 
-  from mollification import cli, deterministic, processes
+  from mollification import allocator, cli, deterministic, processes
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
@@ -275,4 +275,5 @@ def _score(*args):
 _COMMANDS = {'convert-weights': _convert_weights, 'stats': _stats, 'score': _score}
 
 if __name__ == '__main__':
+  allocator.keep_freed()
   app.run(main, flags_parser=cli.parse_flags)

@@ -18,7 +18,7 @@ try:
   from absl import app, flags, logging
   from ml_collections import config_flags
 
-  from mollification import cli, deterministic, processes
+  from mollification import allocator, cli, deterministic, processes
   from mollification.training import preemption
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
@@ -38,6 +38,7 @@ def run():
 
   The file of a config imports jax and flax, which takes seconds and from a cold disk a minute.
   """
+  allocator.keep_freed()
   with preemption.Preemption() as stop:
     app.run(functools.partial(main, stop=stop), flags_parser=cli.parse_flags)
 

@@ -35,6 +35,13 @@ def _report_says_what_ran(request, record_testsuite_property):
     record_testsuite_property('run', f'{rows.commit()}, jax {jax_version}, orbax {orbax}')
 
 
+@pytest.fixture
+def no_key_reuse_check():
+  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
+  with jax.debug_key_reuse(False):
+    yield
+
+
 _SECONDS = {}
 
 

@@ -20,7 +20,8 @@ from mollification.training import checkpoint, loop, watchdog, workdir
 from tests.training import tiny
 
 # Orbax drops the writes that it had begun when one fails, and Python says so.
-pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+pytestmark = [pytest.mark.usefixtures('no_key_reuse_check'),
+              pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')]
 
 
 @pytest.fixture(autouse=True)
@@ -28,13 +29,6 @@ def dropped_writes():
   """Said within the test that dropped them, not in whichever one runs when they are collected."""
   yield
   gc.collect()
-
-
-@pytest.fixture(autouse=True)
-def _no_key_reuse_check():
-  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
-  with jax.debug_key_reuse(False):
-    yield
 
 
 @pytest.fixture

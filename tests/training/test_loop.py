@@ -13,12 +13,7 @@ from mollification.training.outputs import Outputs
 from mollification.training.state import is_finite
 from tests.training import tiny
 
-
-@pytest.fixture(autouse=True)
-def _no_key_reuse_check():
-  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
-  with jax.debug_key_reuse(False):
-    yield
+pytestmark = pytest.mark.usefixtures('no_key_reuse_check')
 
 
 def _asked_in(run, call):

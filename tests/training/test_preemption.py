@@ -14,19 +14,14 @@ from mollification.training import agreement, checkpoint, loop, preemption
 from mollification.training.outputs import Outputs
 from tests.training import tiny
 
+pytestmark = pytest.mark.usefixtures('no_key_reuse_check')
+
 # In C, as a compiler is: Python's own handlers do not run before it is through.
 BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
 HEAD = ('import hashlib, os, signal, sys, threading, time\n'
         'from mollification.training import preemption\n'
         'def kill(after, number):\n'
         '  threading.Timer(after, os.kill, (os.getpid(), number)).start()\n')
-
-
-@pytest.fixture(autouse=True)
-def _no_key_reuse_check():
-  """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
-  with jax.debug_key_reuse(False):
-    yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,114 @@
+"""Of several processes that train one run one is killed, or told to stop, or has no more disk."""
+import resource
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from mollification import metrics
+from tests import several
+from tests.training import tiny
+
+pytestmark = pytest.mark.usefixtures('no_key_reuse_check')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('killed', [0, 1])
+def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
+  """They do not wait for it until the end of days, and say what they miss."""
+  with several.running(several.long_run(tmp_path), 2) as started:
+    several.wait_for_rows(started, tmp_path)
+    started[killed].kill()
+    begun = time.monotonic()
+    status, _, errors = several.ended(started)[1 - killed]
+  assert time.monotonic() - begun < 120
+  assert status not in (0, 75)
+  assert 'Gloo' in errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason='only Linux limits another process')
+def test_a_disk_that_is_full_to_the_second_process_ends_all(tmp_path):
+  """Soon after the save that finds it so, the last one too; it says why, and the first that it did.
+
+  A limit on the size of its files stands for the disk: the first writes its part as ever. What was
+  saved before stays, nothing else counts, and both go on from it once there is room.
+  """
+  command = several.long_run(tmp_path, '--config.checkpoint.every=10')
+  saved = lambda: sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('*[0-9]'))
+  for last in (False, True):
+    rows = len(metrics.read_rows(tmp_path / 'metrics.jsonl'))
+    with several.running(command, 2) as started:
+      several.wait_for_rows(started, tmp_path, rows + 20)   # the second save waits for the first
+      resource.prlimit(started[1].pid, resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+      before = saved()
+      if last:
+        started[0].send_signal(signal.SIGTERM)
+      (first, _, told), (second, _, errors) = several.ended(started, 60)
+    assert (first, second) == (1, 1), errors + told   # what hangs is ended by a signal
+    assert 'File too large' in errors
+    assert 'process 1 of 2 failed, and so the others stop' in told
+    assert saved()[-1] <= before[-1] + 10   # the one under way may have had all that it needed
+  with several.running(command, 2) as started:
+    several.wait_for_rows(started, tmp_path, len(tiny.rows(tmp_path)) + 3)
+    started[0].send_signal(signal.SIGTERM)
+    for status, _, errors in several.ended(started):
+      assert status == 75, errors
+  assert not (tmp_path / 'checkpoints.damaged').exists()
+  steps = [row['step'] for row in tiny.rows(tmp_path)]
+  assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.slow
+def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_property):
+  """kill -9 of the first and the second in turn; each time both are started again.
+
+  Rows, states and pictures are the same, and one process of each start writes events.
+  """
+  command = lambda name: [
+    '-m', 'mollification.main', f'--workdir={tmp_path / name}',
+    '--config=configs/digits_vae.py:total_steps=200,batch_size=16,steps_per_call=1',
+    '--config.log.every=1', '--config.eval.every=50', '--config.eval.sample_every=50',
+    '--config.checkpoint.every=10', '--config.log.stdout=False', '--config.model.widths=(8,)',
+    '--config.log.tensorboard=True']
+  for status, _, errors in several.run(command('straight'), 2):
+    assert status == 0, errors
+  for kill in range(4):
+    goal = 40 * kill + 25   # rows that are there at the kill, at the least
+    with several.running(command('killed'), 2) as started:
+      several.wait_for_rows(started, tmp_path / 'killed', goal)
+      started[kill % 2].kill()
+      assert several.ended(started)[1 - kill % 2][0] not in (0, 75)
+  for status, _, errors in several.run(command('killed'), 2):
+    assert status == 0, errors
+  killed, straight = tmp_path / 'killed', tmp_path / 'straight'
+  assert tiny.rows(killed) == tiny.rows(straight)
+  assert [row['step'] for row in tiny.rows(killed)] == list(range(1, 201))
+  for kind in ('checkpoints', 'best'):
+    jax.tree.map(np.testing.assert_array_equal,
+                 *(tiny.newest(folder / kind) for folder in (killed, straight)))
+  pictures = [{path.relative_to(folder): path.read_bytes() for path in folder.rglob('*.png')}
+              for folder in (killed, straight)]
+  assert len(list((straight / 'samples').iterdir())) == 4
+  assert pictures[0] == pictures[1]
+  events = [len(list((folder / 'tensorboard').iterdir())) for folder in (killed, straight)]
+  assert events[1] == 1
+  assert 1 < events[0] <= 5   # of each start one at most
+  record_property('kills', 4)
+  record_property('rows, states and pictures that differ', 0)   # all are asserted equal above
+
+
+@pytest.mark.slow
+def test_the_notice_of_a_scheduler_stops_all(tmp_path):
+  """JAX's pre-emption service, which listens for SIGTERM where nobody else does."""
+  with several.running(['-m', 'tests.training.topology', '--task=endless',
+                        f'--folder={tmp_path}'], 2) as started:
+    several.wait_for_rows(started, tmp_path / 'endless')
+    started[1].send_signal(signal.SIGTERM)
+    for status, _, errors in several.ended(started):
+      assert status == 0, errors
+  reasons = [(tmp_path / f'reason-{i}').read_text() for i in range(2)]
+  assert reasons[0] == reasons[1]
+  assert reasons[0].startswith('preempted')
