@@ -106,6 +106,18 @@ def quiet_pace(rows):
   return statistics.quantiles(paces, n=4)[0] if len(paces) > 1 else paces[0]
 
 
+def check_recorded(place, config):
+  """Raise ValueError where `place` holds the record of another config, or of none that is known."""
+  from mollification.training import workdir
+  old = workdir.read_config(place)
+  if old is None and (place / 'records').exists():
+    raise ValueError(f'{place} holds records of a config that nobody knows; move them away to '
+                     'record others.')
+  if old is not None and workdir.identity(old) != workdir.identity(config):
+    raise ValueError(f'{place} holds the record of another config; move it away to record '
+                     'another.')
+
+
 @contextlib.contextmanager
 def replacing(folder, place):
   """A copy of the records, config and seconds of the run in `folder`, to be added to.
@@ -115,14 +127,8 @@ def replacing(folder, place):
   more is recorded there than the run in `folder` has.
   """
   from mollification.training import workdir
-  old, new = (workdir.read_config(path) for path in (place, folder))
   check_config(folder)
-  if old is None and (place / 'records').exists():
-    raise ValueError(f'{place} holds records of a config that nobody knows; move them away to '
-                     f'record {folder}.')
-  if old is not None and workdir.identity(old) != workdir.identity(new):
-    raise ValueError(f'{place} holds the record of another config; move it away to record '
-                     f'{folder}.')
+  check_recorded(place, workdir.read_config(folder))
   lacks = sorted({path.name for path in (place / 'records').glob('*.json')}
                  - {path.name for path in (folder / 'records').glob('*.json')})
   if lacks:

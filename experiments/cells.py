@@ -108,6 +108,7 @@ def train_and_measure(cell):
   with preemption.Preemption(at_once=False) as stop, workdir.lock(cell.folder):
     for wanted in cell.networks:
       wanted.extractor()   # weights that are not there are missed before hours are spent
+    workdir.check(cell.folder, cell.claimed())   # before data are loaded for what will be refused
     run = cell.build()
     workdir.claim(cell.folder, cell.claimed(), run.data)
     if stop.requested:
@@ -203,7 +204,7 @@ def attempt(work, cell):
   except workdir.InUse:
     return Elsewhere()
   except Exception as error:
-    if any(words in str(error) for words in _NO_DISK):
+    if _of_disk(error):
       raise
     return Failure(f'{type(error).__name__}: {" ".join(str(error).split())}')
 
@@ -212,13 +213,29 @@ def _alone(work, cell):
   """`work(cell)`, of whose programs nothing is left in the worker.
 
   They are on disk for those that need them again; a process that keeps dozens of sweeps runs out of
-  memory, or of mappings, and LLVM then ends it.
+  memory, or of mappings, and LLVM then ends it. A disk that takes no more is an OSError that says
+  what to do.
   """
   import jax
   try:
     return work(cell)
+  except Exception as error:
+    if reason := _of_disk(error):
+      raise OSError(f'{cell.label}: {reason}, so all stop; what is recorded is kept. Free some '
+                    'space and give the same command again.') from error
+    raise
   finally:
     jax.clear_caches()
+
+
+def _of_disk(error):
+  """What the system said where an error comes of a disk that takes no more, else None."""
+  while error is not None:
+    found = next((words for words in _NO_DISK if words in str(error)), None)
+    if found:
+      return found
+    error = error.__cause__ or error.__context__
+  return None
 
 
 def _leave(running):
@@ -269,10 +286,21 @@ def updates_done(cell):
               if path.name.isdecimal()), default=0)
 
 
+def is_done(cell):
+  """`Cell.is_done`; False, too, where records are of another config, which working on it says."""
+  try:
+    return cell.is_done()
+  except ValueError:
+    return False
+
+
 def state(cell):
   """How far a Cell is, in words."""
-  if cell.is_done():
-    return 'done'
+  try:
+    if cell.is_done():
+      return 'done'
+  except ValueError as error:
+    return f'to be refused: {error}'
   if is_of(cell) is False:
     return 'a run of another config is there, and would be refused'
   done, total = updates_done(cell), cell.config.total_steps

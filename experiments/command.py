@@ -79,7 +79,7 @@ def run_all(todo, root, work=None):
   """
   from experiments import cells
   attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
-  left = [cell for cell in todo if not cell.is_done()]
+  left = [cell for cell in todo if not cells.is_done(cell)]
   if len(left) < len(todo):
     print(f'{len(todo) - len(left)} of {len(todo)} runs are done already')
   start, clock = time.monotonic(), root / 'clock.json'

@@ -16,7 +16,7 @@ import shutil
 
 from absl import flags, logging
 
-from experiments import cell_records, command, dry_run, estimate, image_cells
+from experiments import cell_records, cells, command, dry_run, estimate, image_cells
 
 FLAGS = command.FLAGS
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
@@ -92,10 +92,11 @@ def run(table, root):
   if FLAGS.dry_run:
     list_runs(todo, root)
     return
-  find_networks([cell for cell in todo if not cell.is_done()])
+  check_recorded(todo, root)
+  find_networks([cell for cell in todo if not cells.is_done(cell)])
   failed = command.run_all(todo, root)
   for cell in todo if FLAGS.record else ():
-    if cell.is_done():
+    if cells.is_done(cell):
       record(cell, RESULTS / cell.folder.relative_to(root))
   if FLAGS.record:
     command.record_clock(root / 'clock.json', RESULTS / FLAGS.scale / 'clock.json')
@@ -124,6 +125,15 @@ def device_of_flags():
   """What --dry_run says the hours of."""
   name = FLAGS.accelerator or ('a100' if FLAGS.scale == 'paper' else 'core')
   return dry_run.Device(name, FLAGS.utilisation)
+
+
+def check_recorded(todo, root):
+  """With --record, raise ValueError where a run of another config is recorded for one of `todo`.
+
+  Before hours are spent on what could not be recorded.
+  """
+  for cell in todo if FLAGS.record else ():
+    cell_records.check_recorded(RESULTS / cell.folder.relative_to(root), cell.claimed())
 
 
 def find_networks(todo):

@@ -3,7 +3,10 @@ import json
 import statistics
 from typing import NamedTuple
 
+from mollification import metrics
+
 CURVE = 'valid/log_likelihood'
+_CURVES = 'curve.jsonl', 'metrics.jsonl'   # of a record, of a workdir
 
 
 def model_of(cell):
@@ -41,8 +44,15 @@ def curve_of(place):
   return [(step, score) for step, score, _ in _scores(place)]
 
 
+def scored_to_its_end(place):
+  """Whether a folder, a record's or a workdir, has the curve of a run with its last update."""
+  scores, config = _scores(place), place / 'config.json'
+  return bool(scores) and (
+    not config.exists() or scores[-1][0] == json.loads(config.read_text())['total_steps'])
+
+
 def _scores(place):
-  rows = [json.loads(line) for line in (place / 'curve.jsonl').read_text().splitlines()]
+  rows = next((metrics.read_rows(path) for name in _CURVES if (path := place / name).exists()), [])
   return [(row['step'], float(row[CURVE]), float(row.get(f'{CURVE}_sem', 0.))) for row in rows
           if CURVE in row]
 

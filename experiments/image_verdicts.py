@@ -21,7 +21,7 @@ MODES = ('recall', 'coverage')
 def lines(found, rows, folder):
   """Lines of the table, header and rule first, of `found` [(Cell, Record)] and its Rows.
 
-  `folder` holds MODEL/ARM/SEED with the config and, where it is recorded, the curve of each run.
+  `folder` holds MODEL/ARM/SEED with the config and the curve of each run, records or workdirs.
   """
   shown = [*sorted({row.metric for row in rows if _base(row) in DISTANCES}), LIKELIHOOD]
   costs = _bench(folder)
@@ -35,7 +35,7 @@ def lines(found, rows, folder):
     pairs = _pairs(image_runs.model_of(next(iter(own.values()))), arm, folder)
     caught = [(image_runs.caught_up(vanilla, vanilla), image_runs.caught_up(vanilla, own))
               for vanilla, own in pairs
-              if all((place / 'curve.jsonl').exists() for place in (vanilla, own))]
+              if all(map(image_runs.scored_to_its_end, (vanilla, own)))]
     signs = _signs(own.values(), judged, caught, *(_share(nonfinite.get((model, which), {}))
                                                    for which in ('vanilla', arm)))
     table.append((names.model(model), arm, verdict(judged),

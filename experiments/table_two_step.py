@@ -55,10 +55,11 @@ def run(root):
     if FLAGS.record:
       dry_run.write(image_command.estimates(FLAGS.scale), device, programs)
     return
-  image_command.find_networks([own for own in (*first, *todo) if not own.is_done()])
+  image_command.check_recorded([*first, *todo], root)
+  image_command.find_networks([own for own in (*first, *todo) if not cells.is_done(own)])
   failed, waiting = _train(first, todo, root)
   for own in todo if FLAGS.record else ():
-    if own.is_done():
+    if cells.is_done(own):
       for done in (own.autoencoder, own):
         image_command.record(done, image_command.RESULTS / done.folder.relative_to(root))
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
@@ -91,7 +92,7 @@ def listing(todo, device, programs):
 def _train(first, todo, root):
   """Both steps, the second where the first is done: ({label: what went wrong}, who waits)."""
   failed = command.run_all(first, root)
-  waiting = [own for own in todo if not own.autoencoder.is_done()]
+  waiting = [own for own in todo if not cells.is_done(own.autoencoder)]
   wait = [own for own in waiting if own.autoencoder.label not in failed]
   for own in wait:
     print(f'{own.label} waits for {own.autoencoder.label}, which another process is at; give the '

@@ -5,10 +5,12 @@ import importlib
 import itertools
 import json
 import os
+import re
 import types
 
 import jax
 import pytest
+from ml_collections import ConfigDict
 
 from experiments import (
   cells,
@@ -24,6 +26,7 @@ from mollification import build, check, measure, parallel
 from mollification.evaluation import records
 from mollification.training import workdir
 from tests import test_configs
+from tests.experiments import recorded
 from tests.training import tiny
 
 GRIDS = [(table, scale) for table, scales in image_cells.TABLES.items() for scale in scales]
@@ -148,6 +151,43 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
   other = cells.Cell(tiny.config(seed=5), tmp_path, ('nll',), 'tiny')
   assert not other.is_done()
   assert cells.state(other) == 'a run of another config is there, and would be refused'
+  there = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+  with pytest.raises(ValueError, match='seed was 0, now 5'):   # before data are loaded
+    cells.train_and_measure(other)
+  assert there == {path: path.read_bytes() for path in there}
+
+
+def test_a_record_of_another_config_is_one_cell_s_failure(tmp_path, monkeypatch):
+  """A listing goes on, and so do the others."""
+  for seed in (0, 1):
+    recorded.run(tmp_path, arm='gaussian', seed=seed)
+  own, other = (cells.Cell(ConfigDict(recorded.config('gaussian')),
+                           tmp_path / 'gaussian' / str(seed), ('frechet',), f'tiny/{seed}')
+                for seed in (0, 1))
+  path = next((other.folder / 'records').glob('*.json'))
+  path.write_text(path.read_text().replace(workdir.identity(other.claimed()), 64 * 'a'))
+  assert cells.state(own) == 'done'
+  strange = r'.*records holds a frechet of another config'
+  assert re.match(f'to be refused: {strange}', cells.state(other))
+  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1))
+  monkeypatch.setattr(cells, 'run', lambda todo, work, **_: ((cell, work(cell)) for cell in todo))
+  failed = command.run_all([own, other], tmp_path)
+  assert list(failed) == ['tiny/1']
+  assert re.match(f'ValueError: {strange}', failed['tiny/1'])
+
+
+def test_what_could_not_be_recorded_is_refused_before_it_is_trained(tmp_path, monkeypatch):
+  cell = image_cells.cell('table1', 'digits', 'digits/vae/blur/0', tmp_path / 'runs')
+  place = tmp_path / 'results' / 'digits' / 'digits' / 'vae' / 'blur' / '0'
+  place.mkdir(parents=True)
+  monkeypatch.setattr(image_command, 'RESULTS', tmp_path / 'results')
+  monkeypatch.setattr(image_command, 'FLAGS', types.SimpleNamespace(record=True))
+  image_command.check_recorded([cell], tmp_path / 'runs')
+  (place / 'config.json').write_text(json.dumps(cell.config.to_dict() | {'seed': 1}))
+  with pytest.raises(ValueError, match='0 holds the record of another config; move it away'):
+    image_command.check_recorded([cell], tmp_path / 'runs')
+  monkeypatch.setattr(image_command, 'FLAGS', types.SimpleNamespace(record=False))
+  image_command.check_recorded([cell], tmp_path / 'runs')
 
 
 def test_a_row_for_each_arm_of_seeds_that_both_have():

@@ -5,6 +5,7 @@ import types
 import pytest
 
 from experiments import comparison, image_runs, image_table, image_verdicts
+from tests.experiments import recorded
 
 
 def _row(metric, *differences):
@@ -24,7 +25,9 @@ def test_a_verdict_is_of_distances_and_the_likelihood_together(differences, verd
   assert image_verdicts.verdict(rows) == verdict
 
 
-def test_gains_costs_and_signs_of_failure_stand_in_a_line(tmp_path):
+@pytest.mark.parametrize('curve', ['curve.jsonl', 'metrics.jsonl'])
+def test_gains_costs_and_signs_of_failure_stand_in_a_line(tmp_path, curve):
+  """Of what is recorded, and of workdirs."""
   values = {'vanilla': (5., 6., 7.), 'gaussian': (4., 5.1, 5.9), 'blur': (6., 7.1, 7.9)}
   lost = {'vanilla': 1, 'gaussian': 1, 'blur': 5}
   found = [(comparison.Cell('vae', arm, seed, metric, value),
@@ -38,7 +41,7 @@ def test_gains_costs_and_signs_of_failure_stand_in_a_line(tmp_path):
     place.mkdir(parents=True)
     (place / 'seconds.json').write_text(json.dumps(
       {'quiet_update': pace[arm], 'training': 600 * pace[arm], 'measuring': 12.1}))
-    (place / 'curve.jsonl').write_text(''.join(json.dumps(
+    (place / curve).write_text(''.join(json.dumps(
       {'step': step, 'valid/log_likelihood': score}) + '\n'
       for step, score in zip((50, 100), scores[arm], strict=True)))
   rows = image_table.rows([cell for cell, _ in found])
@@ -50,6 +53,18 @@ def test_gains_costs_and_signs_of_failure_stand_in_a_line(tmp_path):
      'fewer modes (recall -1.00 ± 0.25)'),
     ('VAE', 'blur', 'worse', '+1.00 ± 0.36', '+1.00 ± 0.36', '', 'never (100)',
      'no gain; late; 50 % of the samples not finite (vanilla 10 %)')]
+
+
+def test_a_run_under_way_has_come_to_no_end(tmp_path):
+  recorded.run(tmp_path, arm='vanilla', seed=0)
+  place = tmp_path / 'vanilla' / '0'
+  assert image_runs.scored_to_its_end(place)
+  first, _ = (place / 'curve.jsonl').read_text().splitlines()
+  (place / 'metrics.jsonl').write_text(f'{first}\n')
+  (place / 'curve.jsonl').unlink()
+  assert not image_runs.scored_to_its_end(place)
+  (place / 'metrics.jsonl').unlink()
+  assert not image_runs.scored_to_its_end(place)
 
 
 @pytest.mark.parametrize('learned', [False, True])

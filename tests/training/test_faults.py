@@ -17,6 +17,7 @@ from configs import synthetic_realnvp
 from mollification import build, metrics
 from mollification.evaluation import batching
 from mollification.training import checkpoint, loop, watchdog, workdir
+from tests import disk
 from tests.training import tiny
 
 # Orbax drops the writes that it had begun when one fails, and Python says so.
@@ -33,33 +34,16 @@ def dropped_writes():
 
 @pytest.fixture
 def small_disk(tmp_path):
-  """A disk of its own of 2 MB; skipped where tests may not mount one."""
-  folder = tmp_path / 'disk'
-  folder.mkdir()
-  mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(folder)],
-                           capture_output=True, check=False)
-  if mounted.returncode:
-    pytest.skip(f'no disk to fill: {mounted.stderr.decode().strip()}')
-  yield folder
-  subprocess.run(['umount', '--lazy', str(folder)], check=True)
+  """A disk of its own of 2 MB."""
+  with disk.mounted(tmp_path / 'disk', megabytes=2) as folder:
+    yield folder
 
 
-def _fill(folder):
-  """Leave no byte free in the disk of `folder`."""
-  with (folder / 'filler').open('wb', buffering=0) as file:
-    for size in (4096, 1):   # until even a byte fails
-      while True:
-        try:
-          file.write(b'0' * size)
-        except OSError:
-          break
-
-
-def _full_from(run, step, disk):
-  """`run` that finds `disk` full from its update `step` on."""
+def _full_from(run, step, folder):
+  """`run` that finds the disk of `folder` full from its update `step` on."""
   def batch(first, count):
     if first == step:
-      _fill(disk)
+      disk.fill(folder)
     return run.batch(first, count)
   return dataclasses.replace(run, batch=batch)
 
@@ -74,7 +58,7 @@ def test_a_run_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(
   with pytest.raises(Exception, match=r'(?i)no space left'):
     loop.train(_full_from(run, 5, small_disk), folder)
   assert not (folder / 'checkpoints' / '8').exists()
-  (small_disk / 'filler').unlink()
+  disk.free(small_disk)
   resumed = loop.train(run, folder)
   jax.tree.map(np.testing.assert_array_equal, resumed.state, straight.state)
   assert tiny.rows(folder) == tiny.rows(tmp_path / 'straight')
