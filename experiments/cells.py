@@ -9,6 +9,7 @@ import os
 import pathlib
 import signal
 import time
+import traceback
 from concurrent.futures.process import BrokenProcessPool
 
 from ml_collections import ConfigDict
@@ -183,8 +184,9 @@ def _result(future, under_way):
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-  """What a cell raised, in one line."""
+  """What a cell raised, in one line, and from where."""
   text: str
+  trace: str = dataclasses.field(default='', compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +208,8 @@ def attempt(work, cell):
   except Exception as error:
     if _of_disk(error):
       raise
-    return Failure(f'{type(error).__name__}: {" ".join(str(error).split())}')
+    return Failure(f'{type(error).__name__}: {" ".join(str(error).split())}',
+                   traceback.format_exc())
 
 
 def _alone(work, cell):

@@ -91,11 +91,10 @@ def run_all(todo, root, work=None):
     timed = {cell.label: json.loads((cell.folder / 'seconds.json').read_text()) for cell in whole}
     cells.write_clock(clock, {label: of['core_seconds'] for label, of in timed.items()},
                       FLAGS.workers, time.monotonic() - start)
-  failed = {cell.label: found.text for cell, found in outcomes
-            if isinstance(found, cells.Failure)}
-  for label, text in failed.items():
-    print(f'{label} failed: {text}', file=sys.stderr)
-  return failed
+  failed = {cell.label: found for cell, found in outcomes if isinstance(found, cells.Failure)}
+  for label, found in failed.items():
+    print(f'{label} failed: {found.trace if FLAGS.debug else found.text}', file=sys.stderr)
+  return {label: found.text for label, found in failed.items()}
 
 
 def _outcomes(todo, root, work):

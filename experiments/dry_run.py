@@ -102,16 +102,20 @@ def write(path, device, programs):
 
 
 def markdown(path):
-  """The record at `path` as a table, a program a line, and the sentences that it needs."""
+  """The record at `path` as a table, a program a line, and the sentences that it needs.
+
+  What looks take may stand there alone, of programs whose runs were not listed: they have no line.
+  """
   found = json.loads(path.read_text())
+  programs = {name: own for name, own in found['programs'].items() if 'parameters' in own}
   lines = [('data', 'model', 'parameters', 'batch', 'updates', 'GFLOP an update', 'memory',
             'training', 'samples and features'), ('---',) * 9]
-  for name, own in sorted(found['programs'].items()):
+  for name, own in sorted(programs.items()):
     lines.append((*_named(name), f'{own["parameters"] / 1e6:.1f} M', f'{own["batch"]}',
                   f'{own["updates"]:,}', _gflop(own["gflop"]), f'{own["memory_gb"]:.2g} GB',
                   f'{own["training_hours"]:.2g} h', f'{own["measuring_hours"]:.2g} h'))
   return (f'{comparison.as_markdown(lines)}\n\nHours a run on {Device(**found["device"])}, in '
-          f'float32; {NOT_COUNTED}.{_whole(found["programs"])}')
+          f'float32; {NOT_COUNTED}.{_whole(programs)}')
 
 
 def _gflop(value):

@@ -133,7 +133,7 @@ def test_a_failure_of_one_cell_leaves_the_others_theirs():
 def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path, monkeypatch, capsys):
   """Of machines that share a folder, each with its own idea of the shares."""
   theirs, own = (cells.Cell(tiny.config(), tmp_path / name, (), name) for name in ('theirs', 'own'))
-  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1))
+  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1, debug=False))
   monkeypatch.setattr(cells, 'run', lambda todo, work, **_: ((cell, work(cell)) for cell in todo))
   monkeypatch.setattr(build, 'build', lambda config: 1 / 0)
   with workdir.lock(theirs.folder):
@@ -160,7 +160,7 @@ def test_a_command_that_did_all_in_one_go_leaves_its_clock(monkeypatch, tmp_path
     cell.folder.mkdir()
     (cell.folder / 'seconds.json').write_text(json.dumps({'core_seconds': core}))
   (tmp_path / 'clock.json').write_text('of another command')
-  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=2))
+  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=2, debug=False))
   monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: zip(todo, (3., taken)))
   command.run_all(todo, tmp_path)
   assert (tmp_path / 'clock.json').exists() == whole
@@ -331,6 +331,7 @@ def test_one_cell_that_fails_leaves_the_others_theirs(tmp_path):
   work = functools.partial(cells.attempt, functools.partial(_work, tmp_path))
   found = dict(cells.run(['a', 'bad', 'c'], workers=1, compiled=tmp_path, work=work))
   assert found == {'a': 'A', 'bad': cells.Failure('ValueError: no such cell'), 'c': 'C'}
+  assert "raise ValueError('no such cell')" in found['bad'].trace
 
 
 def test_the_pace_of_quiet_intervals(tmp_path):

@@ -48,8 +48,11 @@ def test_estimates_are_kept_by_program_and_those_of_another_device_replaced(tmp_
   assert glow == '| CIFAR-10 | GLOW | 31.0 M | 64 | 100,000 | 1,235 | 2.3 GB | 5.9 h | 0.12 h |'
   assert vae.split('|')[7] == ' 3 GB '
   assert said.startswith('Hours a run on one a100 (19.5 TFLOP/s at 30%), in float32; likelihoods')
-  dry_run.write(path, dry_run.Device('h100', .3), {'cifar10/vae': own})
+  h100 = dry_run.Device('h100', .3)
+  dry_run.write(path, h100, {'cifar10/vae': own})
   assert set(json.loads(path.read_text())['programs']) == {'cifar10/vae'}
+  dry_run.write(path, h100, {'cifar10/glow': {'looking_hours': 1.}})   # of runs that nobody listed
+  assert [line.split('|')[2] for line in dry_run.markdown(path).splitlines()[2:-2]] == [' VAE ']
 
 
 def test_runs_that_two_tables_name_count_once_in_the_sum():

@@ -169,7 +169,7 @@ def test_a_record_of_another_config_is_one_cell_s_failure(tmp_path, monkeypatch)
   assert cells.state(own) == 'done'
   strange = r'.*records holds a frechet of another config'
   assert re.match(f'to be refused: {strange}', cells.state(other))
-  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1))
+  monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1, debug=False))
   monkeypatch.setattr(cells, 'run', lambda todo, work, **_: ((cell, work(cell)) for cell in todo))
   failed = command.run_all([own, other], tmp_path)
   assert list(failed) == ['tiny/1']

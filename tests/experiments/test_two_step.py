@@ -128,6 +128,10 @@ def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
     ('vae', 'two steps, mollified flow', 'frechet', 1.)]
   assert [line[:2] for line in image_table.table_lines(rows)[2:]] == [
     ('VAE', 'vanilla'), ('', 'mollified'), ('', 'two steps'), ('', 'two steps, mollified flow')]
+  assert 'missing' not in table_two_step.text('', 'digits')
+  own[:] = [(cell, None) for cell, _ in own if (cell.model, cell.arm) != ('vae', 'gaussian')]
+  assert table_two_step.text('', 'digits').endswith(
+    'python -m experiments.table1 --scale=digits --cells=digits/vae/gaussian trains its runs.')
 
 
 def test_measuring_is_held_against_the_training_of_both_steps_of_its_seed(tmp_path):
