@@ -8,9 +8,11 @@ all see; each writes a part and reads the whole by itself, so that none waits fo
 import asyncio
 import atexit
 import dataclasses
+import errno
 import functools
 import gc
 import hashlib
+import os
 import pathlib
 import sys
 import time
@@ -24,6 +26,9 @@ import orbax.checkpoint as ocp
 from mollification import parallel
 
 DAMAGED = '.damaged'   # suffix of the folder beside a manager's, where what cannot be read is put
+# In errors that say nothing of a checkpoint: of memory (JAX, TensorStore), and of the system.
+_NO_DAMAGE = ('RESOURCE_EXHAUSTED', *map(os.strerror, (
+  errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT)))
 _PAUSE = .01   # seconds between two looks at a save that is waited for
 _LOOKS = 90   # a second apart, until all processes list the same: NFS shows a change within 60 s
 
@@ -116,7 +121,8 @@ def restore(manager, template, step=None, *, set_aside=False):
   can be read: with a warning, damaged ones after it are passed over and, with `set_aside`, moved to
   a folder beside the manager's, so that their steps can be saved again. Raises FileNotFoundError
   where a named step is not there, ValueError where it is damaged, or where all are; then nothing is
-  moved. MemoryError, and JAX's RESOURCE_EXHAUSTED, are no damage and end the search.
+  moved. Too little memory, too many open files, a file that may not be read or whose server does
+  not answer are no damage: such an error ends the search as it comes.
   """
   steps = sorted(manager.all_steps(), reverse=True)
   if step is not None and step not in steps:
@@ -129,7 +135,7 @@ def restore(manager, template, step=None, *, set_aside=False):
     try:
       state = _read_by_all(manager, template, candidate)
     except ValueError as error:
-      if _is_of_memory(error):   # of TensorStore
+      if _is_no_damage(error):   # of TensorStore
         raise
       _collect_before_exit()
       failures[candidate] = error
@@ -160,7 +166,7 @@ def _read_by_all(manager, template, step):
     with parallel.together():
       return _read(manager, template, step)
   except RuntimeError as error:   # of `together`, or JAX's own
-    if _is_of_memory(error):
+    if _is_no_damage(error):
       raise
     raise ValueError(f'checkpoint {step} in {manager.directory} can be read here, but not by all '
                      f'processes: {error}') from error
@@ -169,8 +175,8 @@ def _read_by_all(manager, template, step):
 def _read(manager, template, step):
   """The state of one checkpoint; ValueError where it is not as it was saved.
 
-  Where memory is short errors are as they come: a checkpoint is no worse for that. No process waits
-  for another one here: damage may be seen by one host alone.
+  What is no damage is raised as it comes. No process waits for another one here: damage may be seen
+  by one host alone.
   """
   wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
   try:
@@ -178,7 +184,7 @@ def _read(manager, template, step):
     if digest != _sha256(jax.tree.leaves(jax.device_get(state))):
       raise ValueError('its bytes are not those that were saved')
   except Exception as error:   # whatever the format's readers may raise
-    if _is_of_memory(error):
+    if _is_no_damage(error):
       raise
     reason = ' '.join(str(error).split())[:120]
     others = ', '.join(str(s) for s in sorted(manager.all_steps()) if s != step) or 'none'
@@ -189,9 +195,12 @@ def _read(manager, template, step):
   return state
 
 
-def _is_of_memory(error):
-  """Whether an error says that a host or a device has too little memory."""
-  return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
+def _is_no_damage(error):
+  """Whether a host or a device has too little memory, or the system does not let a file be read.
+
+  An error of a disk's own (EIO) is damage: it comes again.
+  """
+  return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_DAMAGE)
 
 
 def _state_and_digest(manager, step, wanted):
