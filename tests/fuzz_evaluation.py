@@ -112,6 +112,19 @@ def _read_kept(suffix):
   return read
 
 
+def _kept_array_seeds():
+  with tempfile.TemporaryDirectory() as folder:
+    kept = _kept_in(pathlib.Path(folder))
+    kept.array('kid', (), lambda: np.arange(5.))
+    return [kept.rows_path.with_name('test-net-kid.npz').read_bytes()]
+
+
+def _read_kept_array(content, folder):
+  kept = _kept_in(folder)
+  kept.rows_path.with_name('test-net-kid.npz').write_bytes(content)
+  assert kept.array('kid', (), None).shape == (5,)
+
+
 def _record_seeds():
   record = records.Record(
     metric='mmd2', value=float('nan'), standard_error=.1, n=10, unit='nats', params='raw', step=3,
@@ -137,5 +150,6 @@ TARGETS = {
   'statistics': Target(_statistics_seeds, to_file('x.npz', statistics_file.read)),
   'kept_rows': Target(lambda: _kept_seeds('.npy'), _read_kept('.npy')),
   'kept_meta': Target(lambda: _kept_seeds('.json'), _read_kept('.json')),
+  'kept_array': Target(_kept_array_seeds, _read_kept_array),
   'record': Target(_record_seeds, _read_record),
 }

@@ -36,8 +36,8 @@ def of_split(extractor, dataset, split, metrics, folder=None, alone=()):
     left = scoring.reference(done)
     found |= {metric: getattr(left, _PARTS[metric]) for metric in missing}
   return scoring.Reference(**{_PARTS[metric]: part for metric, part in found.items()}, alone={
-    metric: kept.array(metric, functools.partial(look, found['kid']))
-    for metric, look in scoring.ALONE.items() if metric in alone})
+    metric: kept.array(metric, own.lead, functools.partial(own.look, found['kid']))
+    for metric, own in scoring.ALONE.items() if metric in alone})
 
 
 def to_nearest(extractor, dataset, split, other, folder=None):
@@ -50,7 +50,7 @@ def to_nearest(extractor, dataset, split, other, folder=None):
   if folder is None:
     return look()
   kept = _Kept(pathlib.Path(folder), extractor, dataset, split)
-  return kept.array(f'to-{other.name}', look, other_sha256=other.sha256)
+  return kept.array(f'to-{other.name}', (), look, other_sha256=other.sha256)
 
 
 _PARTS = {'fid': 'statistics', 'sfid': 'spatial', 'kid': 'rows'}
@@ -105,20 +105,23 @@ class _Kept:
     self._check(self.rows_path, meta)
     return rows
 
-  def array(self, name, compute, **more):
-    """The array that is kept under a name, of these features and `more`; else `compute()`, kept."""
+  def array(self, name, lead, compute, **more):
+    """Numbers [*lead, n] of these features and `more`, from their file; else `compute()`, kept."""
     path = self.rows_path.with_name(f'{self.rows_path.stem}-{name}.npz')
     if parallel.of_first(path.exists()):
       with parallel.together():
-        return self._read_array(path, more)
+        return self._read_array(path, (*lead, self._meta['n']), more)
     value = compute()
     parallel.by_first(_write_array, path, value, self._meta | more)
     return value
 
-  def _read_array(self, path, more):
+  def _read_array(self, path, shape, more):
     try:
-      found = npz.read(path)
+      found = npz.read(path, ('value', 'meta'))
       value, meta = found['value'], json.loads(str(found['meta']))
+      if value.shape != shape or value.dtype != np.float64:
+        raise ValueError(f'it must hold float64 {list(shape)}, got {value.dtype} '
+                         f'{list(value.shape)}')
     except (ValueError, KeyError, RecursionError) as error:
       raise ValueError(f'{path} cannot be read ({error}); delete it.') from error
     self._check(path, meta, more)

@@ -6,6 +6,8 @@ import json
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -59,9 +61,16 @@ class Reference:
   alone: dict = dataclasses.field(default_factory=dict)
 
 
-# What metrics need of a reference's features alone, whatever is held against them.
-ALONE = {'kid': kid.own_sums,
-         'pr': lambda rows: neighbours.squared_radii(rows, neighbours.K, neighbours.K_DENSITY)}
+class Alone(NamedTuple):
+  """What a metric needs of features [n, F] alone: `look(features)`, an array [*lead, n]."""
+  lead: tuple
+  look: Callable
+
+
+# Of a reference, whatever is held against it.
+ALONE = {'kid': Alone((), kid.own_sums),
+         'pr': Alone((2,), lambda rows: neighbours.squared_radii(
+           rows, neighbours.K, neighbours.K_DENSITY))}
 
 
 def reference(done):

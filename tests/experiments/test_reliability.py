@@ -42,6 +42,9 @@ def test_figures_of_tests_are_kept_until_the_test_runs_again(tmp_path, monkeypat
     '### Fuzzing', '',
     '| reader | inputs read | refused | minutes | run |', '| --- | --- | --- | --- | --- |',
     '| npz | 7 | 12,345 | 10.0 | run a |']
+  lost = _report(tmp_path / 'c.xml', _case('test_killed', 9., '<failure/>', kills=2))
+  assert reliability.record([lost], results) == ['test_killed']
+  assert list(json.loads(results.read_text())) == ['test_damaged_inputs_for_minutes[npz]']
 
 
 def test_a_row_of_before_runs_were_recorded_says_so(tmp_path):
