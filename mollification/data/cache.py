@@ -22,8 +22,9 @@ from mollification import files
 from mollification.data import dataset
 
 FORMAT = 1  # a cache of another format is built anew
-# Files up to this size are hashed on every load (about 0.2 s). Larger ones are hashed on the first
-# load after they were written or copied; then size and modification time stand in (stamp.json).
+# Files up to this size are hashed on every load (about 0.2 s). Larger ones are hashed as they are
+# written, and on the first load after they were copied or changed; between, size and modification
+# time stand in (stamp.json), and bits that a disk loses are not seen.
 VERIFY_BYTES = 200_000_000
 _BUILDING = '.building-'
 _FILES = re.compile(r'(train|validation|test)(\.labels)?\.npy')
