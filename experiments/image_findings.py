@@ -1,4 +1,5 @@
 """What a table of images says in words, besides its verdicts model by model (`image_verdicts`)."""
+import json
 import math
 import statistics
 
@@ -18,6 +19,7 @@ def sentences(found, rows, folder):
       yield f'{arm}: {comparison.sentence(own)}'
   yield from nonfinite(found)
   yield from _copies(found)
+  yield from _sizes(places_of(found, folder))
   yield from _taken(found, folder)
 
 
@@ -68,22 +70,40 @@ def _evaluation(taken):
   """Lines on the share of evaluation, of runs that know it whole and of others."""
   whole = [own.evaluation for own in taken if own.evaluation is not None]
   if whole:
-    yield (f'evaluation inside training and after it takes {_shares(whole)}, '
-           'its evaluations left out.')
+    yield (f'evaluation, inside training and after it, takes {_shares(whole)} of the rest of the '
+           f'training, {_over(whole)}.')
   old = [own for own in taken if own.evaluation is None and not own.cut]
   if old:
-    besides = [own.besides for own in old]
     after = [own.measuring / own.training for own in old]
-    yield (f'measuring after training takes {_shares(after)}. Evaluations inside training are not '
-           'in that, nor were they timed apart; all of it that was no update (evaluations, '
-           f'compiling, loading, saving) took another {min(besides):.0%} to {max(besides):.0%} of '
-           f"the updates' own time, {statistics.median(besides):.0%} in the median.")
+    most = [own.evaluation_most for own in old]
+    yield (f'of {len(old)} runs evaluations inside training were not timed apart: measuring after '
+           f'it takes {_shares(after)} of the training, and with all of that which was no update '
+           f'(compiling, loading and saving, too) evaluation takes {_shares(most)} of the updates '
+           f'at most, {_over(most)}.')
 
 
 def _shares(shares):
-  over = sum(share > .2 for share in shares)
-  return (f'{statistics.median(shares):.0%} of the training ({min(shares):.0%} to '
-          f'{max(shares):.0%}), more than 20 % in {over} of {len(shares)} runs')
+  return f'{statistics.median(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})'
+
+
+def _over(shares):
+  return f'more than 20 % in {sum(share > .2 for share in shares)} of {len(shares)} runs'
+
+
+def _sizes(places):
+  """What the runs were, model by model, of the configs beside their records."""
+  said = {}
+  for place in places:
+    path = place / 'config.json'
+    config = json.loads(path.read_text()) if path.exists() else {}
+    if {'batch_size', 'eval'} <= config.keys():
+      part = config['eval'].get('valid_examples')
+      said.setdefault(names.model(place.parts[-3]), f'{config["total_steps"]:,} of '
+                      f'{config["batch_size"]}' + (f' (scored on {part:,})' if part else ''))
+  if said:
+    yield ('updates, each of a batch (in brackets: where evaluations inside training are of a part '
+           'of the validation data): '
+           + ', '.join(f'{model} {what}' for model, what in said.items()) + '.')
 
 
 def places_of(found, folder):

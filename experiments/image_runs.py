@@ -92,9 +92,9 @@ class Time(NamedTuple):
     return (self.evaluating + self.measuring) / (self.training - self.evaluating)
 
   @property
-  def besides(self):
-    """What of the training was no update, against its updates."""
-    return self.training / self.updates - 1
+  def evaluation_most(self):
+    """`evaluation` if all of the training that was no update had been that."""
+    return (self.measuring + self.training - self.updates) / self.updates
 
 
 def time_of(place):
@@ -123,7 +123,7 @@ def _updates(place, taken):
 
 
 def _besides(place):
-  """`Time.besides` of a run whose training was timed, else None."""
+  """What of the training of a run was no update, against its updates; None where it was cut."""
   taken = seconds(place)
   known = taken.get('training') and taken.get('update')
   return taken['training'] / _updates(place, taken) - 1 if known else None

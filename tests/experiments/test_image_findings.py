@@ -42,10 +42,10 @@ def test_what_an_arm_decides_copies_and_hours_are_said(tmp_path):
     'most.',
     'time: 1.2 minutes of a core a run (1.2 to 1.2), 0.06 hours in all, of 3 of 9 runs, 1 of which '
     'were cut and their training estimated.',
-    'measuring after training takes 20% of the training (20% to 20%), more than 20 % in 1 of 2 '
-    'runs. Evaluations inside training are not in that, nor were they timed apart; all of it that '
-    'was no update (evaluations, compiling, loading, saving) took another 0% to 2% of the '
-    "updates' own time, 1% in the median.",
+    'of 2 runs evaluations inside training were not timed apart: measuring after it takes 20% (20% '
+    'to 20%) of the training, and with all of that which was no update (compiling, loading and '
+    'saving, too) evaluation takes 21% (21% to 22%) of the updates at most, more than 20 % in 2 of '
+    '2 runs.',
     'looks at what runs keep of their training (2 of them), for the figure over it alone, take '
     'another 10% to 25% of the training, and are not in these figures.']
 
@@ -60,8 +60,19 @@ def test_of_runs_that_timed_their_evaluations_all_of_it_counts(tmp_path):
       {'update': .1, 'training': 100., 'measuring': 10., 'evaluating': evaluating}))
     found.append((comparison.Cell('vae', 'vanilla', seed, 'fid', 1.), None))
   assert list(image_findings._taken(found, tmp_path))[1:] == [
-    'evaluation inside training and after it takes 27% of the training (16% to 38%), more than '
-    '20 % in 1 of 2 runs, its evaluations left out.']
+    'evaluation, inside training and after it, takes 27% (16% to 38%) of the rest of the training, '
+    'more than 20 % in 1 of 2 runs.']
+
+
+def test_what_runs_were_is_said_by_model(tmp_path):
+  for model, valid in (('vae', 0), ('hvae', 1000)):
+    place = tmp_path / model / 'vanilla' / '0'
+    place.mkdir(parents=True)
+    (place / 'config.json').write_text(json.dumps(
+      {'total_steps': 4000, 'batch_size': 32, 'eval': {'valid_examples': valid}}))
+  found = [(comparison.Cell(model, 'vanilla', 0, 'fid', 1.), None) for model in ('vae', 'hvae')]
+  line, = image_findings._sizes(image_findings.places_of(found, tmp_path))
+  assert line.endswith('HVAE 4,000 of 32 (scored on 1,000), VAE 4,000 of 32.')
 
 
 def test_one_seed_decides_nothing(tmp_path):

@@ -142,5 +142,5 @@ def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates_and_what_siblings
 def test_all_evaluation_counts_against_the_rest_of_training(tmp_path):
   found = image_runs.time_of(_timed(tmp_path / 'a' / 'b' / '0', training=30., evaluating=6.))
   assert found.evaluation == pytest.approx((6. + 3.) / 24.)
-  assert found.besides == pytest.approx(.5)
+  assert found.evaluation_most == pytest.approx((3. + 30. - 20.) / 20.)
   assert image_runs.time_of(_timed(tmp_path / 'c' / 'b' / '0', training=30.)).evaluation is None
