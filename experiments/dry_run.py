@@ -139,7 +139,7 @@ def _whole(programs):
                               for arm in ('vanilla', 'gaussian')]
   known = {table: runs for table, runs in tables.items()
            if all(image_cells.program_of(name) in programs for name in runs)}
-  said = [f'{table} {_hours(runs, programs):,.0f} h ({len(runs)} runs)'
+  said = [f'{table} {_rounded(_hours(runs, programs))} h ({len(runs)} runs)'
           for table, runs in known.items()]
   union = list(dict.fromkeys(name for runs in known.values() for name in runs))
   shared = [name for name in union if sum(name in runs for runs in known.values()) > 1]
@@ -153,6 +153,10 @@ def _whole(programs):
   more = (f' (of them {_hours(shared, programs):,.0f} h of {len(shared)} runs that two tables '
           'name, and that are trained once)' if shared else '')
   return f' With one seed an arm: {"; ".join(said)}. All together {whole:,.0f} h{more}.'
+
+
+def _rounded(hours):
+  return f'{hours:,.0f}' if hours >= 10 else f'{hours:.2g}'
 
 
 def _hours(runs, programs):

@@ -28,8 +28,8 @@ def build(pages, results):
           f'<title>mollification: results</title>\n<style>{page_style.CSS}</style>\n</head>\n'
           '<body>\n<h1>Data mollification: what was measured</h1>\n'
           '<p>Likelihood-based generative models, trained with and without noise that is annealed '
-          'to zero. Tables and charts are rendered from committed records. In tables, ▲ is better '
-          'and ▼ worse than vanilla training, where that is decided.</p>\n'
+          'to zero. Tables and charts are rendered from committed records. Differences '
+          'marked ▲ are decidedly better than vanilla training, those marked ▼ worse.</p>\n'
           f'<nav><ul>\n{links}\n</ul></nav>\n{body}\n</body>\n</html>\n')
 
 
