@@ -180,6 +180,7 @@ BLOCKS = {'findings': findings.markdown, 'quickstart': _quickstart, 'paper': pap
           'alternatives': _alternatives,
           'scaling': scaling.markdown, 'reliability': reliability.markdown,
           'bench': functools.partial(_bench, 'step'),
+          'bench allocator': functools.partial(_bench, 'allocator'),
           'bench fid': functools.partial(_bench, 'fid'),
           'bench flows': functools.partial(_bench, 'flows'),
           'bench scale': functools.partial(_bench, 'scale'),

@@ -2,8 +2,7 @@
 
 XLA allocates what an update needs, often hundreds of megabytes, and frees it at its end. glibc maps
 such blocks from the system one by one and hands them back, so that the next update finds pages that
-have yet to be made and zeroed: of an update a seventh to a third of its time (experiments/bench,
-rows `allocator`).
+have yet to be made and zeroed. What that costs: experiments/bench/allocator.py.
 """
 import ctypes
 import os

@@ -3,12 +3,14 @@
 A bench is a module with `MEASURES`, {name: () -> rows}, and `sys.exit(rows.main(MEASURES, ...))`.
 """
 import argparse
+import contextlib
 import contextvars
 import dataclasses
 import datetime
 import importlib.metadata
 import json
 import math
+import os
 import pathlib
 import statistics
 import subprocess
@@ -69,6 +71,26 @@ def processor_seconds_of(fn):
   start = time.process_time()
   fn()
   return time.process_time() - start
+
+
+@contextlib.contextmanager
+def worker(module, *flags, **env):
+  """word -> number: what `python -m experiments.bench.MODULE`, a process of its own, answers.
+
+  It is sent a word a line, answers with a number a line, and waits meanwhile.
+  """
+  command = [sys.executable, '-m', f'experiments.bench.{module}', *flags]
+  with subprocess.Popen(command, cwd=pathlib.Path(__file__).parents[2], text=True,
+                        env={**os.environ, 'JAX_PLATFORMS': 'cpu', **env}, stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE) as process:
+
+    def ask(word):
+      process.stdin.write(f'{word}\n')
+      process.stdin.flush()
+      return float(process.stdout.readline())
+
+    yield ask
+    process.stdin.close()
 
 
 def interleaved(fn_a, fn_b, pairs=9, *, seconds=0., clock=seconds_of):

@@ -23,22 +23,21 @@ prefetch    Share of the input that the loop hides behind the device: the update
             accelerator; batches of 32,768 of 50,000×32×32×3. With t the loop's seconds per call,
             fed and with batches at hand, and the input's alone, 1 - (t_fed - t_bare) / t_input; two
             forced devices, since one alone has JAX wait for a callback, and more threads than cores
-            in XLA's pool, where the devices that wait would else leave none for a copy. What is
-            freed stays with the process: pages that a virtual machine has given back to its host
-            take up to 16 µs each to get anew, most of the input where they do. Bar 0.95.
+            in XLA's pool, where the devices that wait would else leave none for a copy. Threads are
+            switched every .1 ms: the callback stands for a device, which waits for no interpreter.
+            Bar 0.95.
 prefetch_plain
-            The same with memory and switches of threads as a process has them, as the training
-            binary does; the same bar, which is missed: of the input of such a batch (100 MB, more
-            than malloc keeps) most are page faults. Other ways to do without either were noise on
-            two threads of one core: batches of 512 to 8,192 and a pause in proportion gave 0.64 to
-            0.98, fast switches and memory as it comes 0.79, and a device that computes on the other
-            thread 0.32 to 1.02.
+            The same with switches of threads as Python has them, every 5 ms; the same bar. Other
+            ways to do without fast ones were noise on two threads of one core: batches of 512 to
+            8,192 and a pause in proportion gave 0.64 to 0.98, and a device that computes on the
+            other thread 0.32 to 1.02.
+
+All workers keep freed memory, as the binaries do (`mollification.allocator`).
 """
 import contextlib
 import dataclasses
 import functools
 import io
-import os
 import pathlib
 import shutil
 import statistics
@@ -59,29 +58,15 @@ from mollification.training import loop
 ROOT = pathlib.Path(__file__).parents[2]
 BATCH, CHECKPOINT_BATCH, SMOKE_BATCH = 256, 100, 8
 SAVE_EVERY, WARM = 100, 5
-KEPT_MEMORY = {'MALLOC_MMAP_MAX_': '0', 'MALLOC_ARENA_MAX': '1',
-               'MALLOC_TRIM_THRESHOLD_': f'{2**34}', 'MALLOC_TOP_PAD_': f'{2**29}'}   # of glibc
 RESUMED = (f'--config=configs/cifar10_vae.py:batch_size=16,{scale_worker.SLICE}',
            '--config.data.name=npz', '--config.log.every=1', '--config.log.stdout=False',
            '--config.eval.every=0', '--config.eval.sample_every=0', '--config.checkpoint.every=20')
 
 
-@contextlib.contextmanager
 def _worker(devices, *flags, **env):
-  """word -> number, answered by a process of `scale_worker` with so many CPU devices."""
-  env = {**os.environ, 'JAX_PLATFORMS': 'cpu',
-         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}', **env}
-  with subprocess.Popen([sys.executable, '-m', 'experiments.bench.scale_worker', *flags], cwd=ROOT,
-                        env=env, text=True, stdin=subprocess.PIPE,
-                        stdout=subprocess.PIPE) as process:
-
-    def ask(word):
-      process.stdin.write(f'{word}\n')
-      process.stdin.flush()
-      return float(process.stdout.readline())
-
-    yield ask
-    process.stdin.close()
+  """`rows.worker` of `scale_worker` with so many CPU devices."""
+  return rows.worker('scale_worker', *flags,
+                     XLA_FLAGS=f'--xla_force_host_platform_device_count={devices}', **env)
 
 
 def devices_4(batch=BATCH):
@@ -223,11 +208,11 @@ def _until_row(folder, ready=lambda: True):
 
 def prefetch():
   """Share of the input that the loop hides; bar 0.95."""
-  return _prefetch('prefetch', .95, NPROC='8', **KEPT_MEMORY)
+  return _prefetch('prefetch', .95, NPROC='8')
 
 
 def prefetch_plain():
-  """The same with memory and switches of threads as they come; the same bar."""
+  """The same with switches of threads as they come; the same bar."""
   return _prefetch('prefetch_plain', .95, '--switch_interval=0.005', NPROC='8')
 
 

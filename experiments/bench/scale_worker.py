@@ -28,7 +28,7 @@ import optax
 
 from configs import cifar10_vae
 from experiments.bench import rows, step
-from mollification import build, parallel
+from mollification import allocator, build, parallel
 from mollification.data import dataset
 from mollification.training import loop
 from mollification.training.run import Run
@@ -154,6 +154,7 @@ def main():
   parser.add_argument('--switch_interval', type=float, default=1e-4)   # Python's own is .005
   args = parser.parse_args()
   sys.setswitchinterval(args.switch_interval)
+  allocator.keep_freed()
   update = functools.cache(functools.partial(vae_update, args.batch))
   answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
              'gradient': lambda: rows.seconds_of(update(_gradient_alone)),

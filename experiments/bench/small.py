@@ -29,7 +29,7 @@ ROUNDS = 21
 
 def measure(model, **changes):
   """Rows of each arm of a model; `changes` are keys of its config."""
-  calls = _calls(model, changes)
+  calls = calls_of(model, changes, (REFERENCE, *ARMS))
   taken, names = {name: [] for name in calls}, list(calls)
   for call in calls.values():   # the first compiles
     call()
@@ -58,11 +58,11 @@ def error_of_median(values):
   return 1.2533 * deviation / len(values) ** .5
 
 
-def _calls(model, changes):
-  """{arm: call of one update} of a model, and of the reference."""
+def calls_of(model, changes, arms):
+  """{arm: call of one update} of a model, of `arms`, of which `REFERENCE` may be one."""
   event_shape, _, levels = data.spec(DATASET)
   grid, found = image_cells.TABLES['table1']['cpu'][DATASET], {}
-  for name in (REFERENCE, *ARMS):
+  for name in arms:
     config = image_cells.config_of(grid, DATASET, model, 'vanilla' if name == REFERENCE else name,
                                    0)
     config.update_from_flattened_dict({**changes, 'steps_per_call': 1})

@@ -16,8 +16,8 @@ def test_what_an_arm_takes_more_is_paired_and_has_an_error():
 
 def test_all_arms_are_called_as_often_and_in_turn(monkeypatch):
   called = []
-  monkeypatch.setattr(small, '_calls', lambda model, changes: {
-    name: lambda name=name: called.append(name) for name in (small.REFERENCE, *small.ARMS)})
+  monkeypatch.setattr(small, 'calls_of', lambda model, changes, arms: {
+    name: lambda name=name: called.append(name) for name in arms})
   assert len(small.measure('vae')) == 6
   assert {called.count(name) for name in called} == {1 + small.ROUNDS}
   assert called[4:12] == [small.REFERENCE, *small.ARMS, *small.ARMS, small.REFERENCE]
