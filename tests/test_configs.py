@@ -1,5 +1,7 @@
 """Promise 8: every config traces, its step lowers for TPU and CUDA, one smoke step runs."""
 import csv
+import dataclasses
+import functools
 import importlib
 import pathlib
 import pickle
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 from configs import default
-from mollification import build, check, data, models, rng
+from mollification import build, build_mollify, check, data, models, rng
+from mollification.evaluation import likelihood, sampling
 from tests.updates import config_of, mapped, started
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -60,6 +63,25 @@ def traced(config, spec=None):
   key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
   level = jax.ShapeDtypeStruct((), jnp.float32)
   return jax.jit(mapped(step, 2)).trace(state, batch, key, level, mask), state
+
+
+def traced_evaluation(config):
+  """[likelihoods, samples] of a batch of an evaluation on one device, traced."""
+  state, batch, _ = _state_and_batch(config)
+  event_shape, _, levels = data.spec(config.data.name)
+  net = build.model(config, event_shape)
+  prepare = dataclasses.replace(build.prepare_fn(config, levels), flip=False)
+  context = ({'params': state.params, **state.model_state},
+             jax.eval_shape(lambda: rng.purpose_key(0, 'evaluate')))
+  index = jax.ShapeDtypeStruct((config.eval.batch_size,), jnp.int32)
+  rows = jax.ShapeDtypeStruct((*index.shape, *batch.shape[1:]), batch.dtype)
+  values = likelihood._example_values(
+    functools.partial(net.apply, method='log_likelihood'), prepare)
+  samples = sampling._example_samples(
+    build_mollify.sample_fn(config, net),
+    functools.partial(prepare.invert, quantize=config.eval.quantize),
+    {'temperature': config.eval.temperature})
+  return [jax.jit(values).trace(context, index, rows), jax.jit(samples).trace(context, index)]
 
 
 @pytest.mark.parametrize('name', CASES)

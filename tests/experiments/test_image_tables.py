@@ -402,6 +402,19 @@ def test_cells_of_a_laptop_trace(dataset, model, tmp_path):
   assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) < 1e6
 
 
+PROGRAMS = sorted({image_cells.program_of(name): table for table, name in PAPER}.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('program, table', PROGRAMS)
+def test_what_is_measured_of_the_paper_lowers_for_accelerators(program, table, tmp_path):
+  """Likelihoods and samples, which arms share."""
+  config = image_cells.cell(table, 'paper', f'{program}/vanilla/0', tmp_path).config
+  for traced in test_configs.traced_evaluation(config):
+    for platform in ('tpu', 'cuda'):
+      assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
+
+
 def test_a_run_of_the_table_is_trained_measured_and_recorded(tmp_path):
   cell = image_cells.cell('table1', 'digits', 'digits/vae/blur/0', tmp_path / 'runs', smoke=True)
   cell.config.eval.sample_every = 0
