@@ -132,7 +132,8 @@ def _signs(own, judged, caught, lost_before, lost):
       f'{names.metric(row.metric)} {signed(row)}' for row in modes) + ')'
   late = [updates is None or updates > vanilla for vanilla, updates in caught if vanilla]
   if sum(late) > len(late) / 2:
-    yield 'late'
+    bound = any(row.metric == LIKELIHOOD and row not in judged for row in own)
+    yield 'late, by a bound that is not judged' if bound else 'late'
   if lost > lost_before:
     yield f'{100 * lost:.2g} % of the samples not finite (vanilla {100 * lost_before:.2g} %)'
 

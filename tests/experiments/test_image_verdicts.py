@@ -101,6 +101,10 @@ def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path):
   ([(100, 40), (100, None)], False), ([(None, None)], False), ([], False)])
 def test_late_is_what_most_seeds_are(caught, late):
   assert ('late' in list(image_verdicts._signs([], [], caught, 0., 0.))) == late
+  bound = _row('log_likelihood', -1., 1.)
+  assert ('late, by a bound that is not judged' in list(
+    image_verdicts._signs([bound], [], caught, 0., 0.))) == late
+  assert ('late' in list(image_verdicts._signs([bound], [bound], caught, 0., 0.))) == late
 
 
 def test_catching_up_is_to_the_standard_error_of_the_goal(tmp_path):
