@@ -113,7 +113,7 @@ def check_recorded(place, config):
   if old is None and (place / 'records').exists():
     raise ValueError(f'{place} holds records of a config that nobody knows; move them away to '
                      'record others.')
-  if old is not None and workdir.identity(old) != workdir.identity(config):
+  if old is not None and not workdir.is_same_run(old, config):
     raise ValueError(f'{place} holds the record of another config; move it away to record '
                      'another.')
 

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from experiments import cell_records
 from mollification import allocator, files
+from mollification.causes import causes
 
 _POLL = .5   # seconds between looks for a signal
 # What the system says of a disk that takes no more; Orbax puts it into errors of its own.
@@ -224,8 +225,8 @@ def _alone(work, cell):
     return work(cell)
   except Exception as error:
     if reason := _of_disk(error):
-      raise OSError(f'{cell.label}: {reason}, so all stop; what is recorded is kept. Free some '
-                    'space and give the same command again.') from error
+      raise OSError(f'{cell.label}: {reason}, so all stop; what is recorded is kept. Once its '
+                    'folder can be written to, the same command goes on.') from error
     raise
   finally:
     jax.clear_caches()
@@ -233,12 +234,7 @@ def _alone(work, cell):
 
 def _of_disk(error):
   """What the system said where an error comes of a disk that takes no more, else None."""
-  while error is not None:
-    found = next((words for words in _NO_DISK if words in str(error)), None)
-    if found:
-      return found
-    error = error.__cause__ or error.__context__
-  return None
+  return next((words for one in causes(error) for words in _NO_DISK if words in str(one)), None)
 
 
 def _leave(running):
@@ -280,7 +276,7 @@ def is_of(cell):
   """Whether the folder of a Cell holds a run of its config; None where it holds no run."""
   from mollification.training import workdir
   kept = workdir.read_config(cell.folder)
-  return None if kept is None else workdir.identity(kept) == workdir.identity(cell.claimed())
+  return None if kept is None else workdir.is_same_run(kept, cell.claimed())
 
 
 def updates_done(cell):

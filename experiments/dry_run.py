@@ -115,7 +115,7 @@ def markdown(path):
                   f'{own["updates"]:,}', _gflop(own["gflop"]), f'{own["memory_gb"]:.2g} GB',
                   f'{own["training_hours"]:.2g} h', f'{own["measuring_hours"]:.2g} h'))
   return (f'{comparison.as_markdown(lines)}\n\nHours a run on {Device(**found["device"])}, in '
-          f'float32; {NOT_COUNTED}.{_whole(programs)}')
+          f'float32; {NOT_COUNTED}.{_whole(found["programs"])}')
 
 
 def _gflop(value):
@@ -138,7 +138,8 @@ def _whole(programs):
                               for dataset in image_cells.TABLES['table1']['paper']
                               for arm in ('vanilla', 'gaussian')]
   known = {table: runs for table, runs in tables.items()
-           if all(image_cells.program_of(name) in programs for name in runs)}
+           if all('training_hours' in programs.get(image_cells.program_of(name), {})
+                  for name in runs)}
   said = [f'{table} {_rounded(_hours(runs, programs))} h ({len(runs)} runs)'
           for table, runs in known.items()]
   union = list(dict.fromkeys(name for runs in known.values() for name in runs))
@@ -146,13 +147,13 @@ def _whole(programs):
   looks = [programs.get(image_cells.program_of(name), {}).get('looking_hours')
            for name in image_cells.watched('paper')]
   if None not in looks:
-    said.append(f'fig_fid_over_training {sum(looks):,.0f} h ({len(looks)} runs)')
+    said.append(f'fig_fid_over_training {_rounded(sum(looks))} h ({len(looks)} runs)')
   if not said:
     return ''
   whole = _hours(union, programs) + (sum(looks) if None not in looks else 0.)
-  more = (f' (of them {_hours(shared, programs):,.0f} h of {len(shared)} runs that two tables '
+  more = (f' (of them {_rounded(_hours(shared, programs))} h of {len(shared)} runs that two tables '
           'name, and that are trained once)' if shared else '')
-  return f' With one seed an arm: {"; ".join(said)}. All together {whole:,.0f} h{more}.'
+  return f' With one seed an arm: {"; ".join(said)}. All together {_rounded(whole)} h{more}.'
 
 
 def _rounded(hours):

@@ -65,11 +65,11 @@ def _measure(todo, root):
       print(f'{own.label} is not looked at: {own.state()}')
   if len(trained) < len(todo):
     print(f'{len(trained)} of {len(todo)} runs are trained and can be looked at')
-  left = [own for own in trained if not own.is_done()]
+  left = [own for own in trained if not cells.is_done(own)]
   image_command.find_networks(left)
   failed = command.run_all(left, root, looks.look) if left else {}
   for own in trained if FLAGS.record else ():
-    if own.is_done() and own.cell.is_done():
+    if cells.is_done(own) and cells.is_done(own.cell):
       image_command.record(own.cell, image_command.RESULTS / own.cell.folder.relative_to(root))
     else:
       print(f'{own.label} is not recorded: {cells.state(own.cell)}, {own.state()}')

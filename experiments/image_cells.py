@@ -61,7 +61,7 @@ _UPDATES = {
   'photo_patches': {'vae': 4_000, 'beta_vae': 4_000, 'vae_iaf': 4_000, 'iwae': 1_200,
                     'hvae': 1_500, 'glow': 2_000, 'realnvp': 600},
 }
-# Of how many validation examples an evaluation is where all take more than a fifth of a run.
+# Of how many validation examples an evaluation is; of all for what is not here.
 _EVALUATED = {'fashion_mnist': {'hvae': 1_000, 'iwae': 1_000}, 'photo_patches': {}}
 EFFICIENTNET = 'efficientnet_lite0_96'
 

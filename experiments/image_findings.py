@@ -98,12 +98,13 @@ def _sizes(places):
     config = json.loads(path.read_text()) if path.exists() else {}
     if {'batch_size', 'eval'} <= config.keys():
       part = config['eval'].get('valid_examples')
-      said.setdefault(names.model(place.parts[-3]), f'{config["total_steps"]:,} of '
-                      f'{config["batch_size"]}' + (f' (scored on {part:,})' if part else ''))
+      what = f'{config["total_steps"]:,} of {config["batch_size"]}'
+      said.setdefault(names.model(place.parts[-3]), {})[
+        what + (f' (scored on {part:,})' if part else '')] = None
   if said:
     yield ('updates, each of a batch (in brackets: where evaluations inside training are of a part '
            'of the validation data): '
-           + ', '.join(f'{model} {what}' for model, what in said.items()) + '.')
+           + ', '.join(f'{model} {" or ".join(what)}' for model, what in said.items()) + '.')
 
 
 def places_of(found, folder):

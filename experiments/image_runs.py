@@ -40,7 +40,7 @@ def caught_up(vanilla, own):
 
 
 def curve_of(place):
-  """[(update, clean validation log-likelihood)] of a recorded run."""
+  """[(update, clean validation log-likelihood)] of a run, a record's or a workdir's."""
   return [(step, score) for step, score, _ in _scores(place)]
 
 

@@ -152,4 +152,4 @@ if __name__ == '__main__':
   if not sys.argv[1:]:
     sys.exit(__doc__)
   failed = record(sys.argv[1:])
-  sys.exit(f'left out, since they failed: {", ".join(failed)}' if failed else 0)
+  sys.exit(f'failed, and what they found before is gone: {", ".join(failed)}' if failed else 0)

@@ -165,7 +165,8 @@ def text(root, scale):
     parts.append(f'{dataset}:\n{comparison.text_table(found)}')
     if found and 'mollified' not in {row.arm for row in found}:
       parts.append(f'The line of one mollified step is missing: python -m experiments.table1 '
-                   f'--scale={scale} --cells={dataset}/vae/gaussian trains its runs.')
+                   f'--scale={scale} --cells={dataset}/vae/gaussian, with the other flags of this '
+                   'command, trains its runs.')
   return '\n\n'.join(parts)
 
 

@@ -274,6 +274,12 @@ def _score(*args):
 
 _COMMANDS = {'convert-weights': _convert_weights, 'stats': _stats, 'score': _score}
 
-if __name__ == '__main__':
+
+def run():
+  """The binary."""
   allocator.keep_freed()
   app.run(main, flags_parser=cli.parse_flags)
+
+
+if __name__ == '__main__':
+  run()

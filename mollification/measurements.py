@@ -140,7 +140,7 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
     own = scoring.run(extractor, source, passes, groups=groups, progress=progress.show,
                       rows_folder=rows_folder)
   of_split = functools.partial(reference.of_split, extractor, dataset.name, folder=kept)
-  unseen = of_split(split, passes, alone=metrics)
+  unseen = of_split(split, passes, own_parts=metrics)
   common = with_settings(common, sampling_of(config)) | {
     'n': own.n, 'unit': '1', 'features': features_of(extractor, config),
     'reference': reference_of(dataset, split)}
@@ -150,7 +150,7 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
     if metric == 'copies':
       seen = of_split(dataset.train, ['kid']).rows
       found = scoring.copies(own.rows, seen, reference.to_nearest(
-        extractor, dataset.name, split, dataset.train, kept))
+        extractor, dataset.name, split, unseen.rows, dataset.train, seen, kept))
     else:
       found = scoring.figures([metric], own, unseen, extractor)
     yield [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,

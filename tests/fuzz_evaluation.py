@@ -115,14 +115,14 @@ def _read_kept(suffix):
 def _kept_array_seeds():
   with tempfile.TemporaryDirectory() as folder:
     kept = _kept_in(pathlib.Path(folder))
-    kept.array('kid', (), lambda: np.arange(5.))
+    kept.array('kid', (), lambda: np.arange(5.), {})
     return [kept.rows_path.with_name('test-net-kid.npz').read_bytes()]
 
 
 def _read_kept_array(content, folder):
   kept = _kept_in(folder)
   kept.rows_path.with_name('test-net-kid.npz').write_bytes(content)
-  assert kept.array('kid', (), None).shape == (5,)
+  assert kept.array('kid', (), None, {}).shape == (5,)
 
 
 def _record_seeds():

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -60,15 +61,20 @@ def running(command, processes, devices=1):
          'XLA_FLAGS': xla_flags(devices)}
   joined = [[f'--coordinator=localhost:{port}', f'--num_processes={processes}',
              f'--process_id={i}'] for i in range(processes)] if processes > 1 else [[]]
-  started = [subprocess.Popen([sys.executable, *map(str, command), *flags], cwd=ROOT, env=env,
-                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-             for flags in joined]
-  try:
-    yield started
-  finally:
-    for process in started:
-      process.kill()   # no effect where it has ended
-      process.communicate()
+  with contextlib.ExitStack() as stack:
+    # Files: a pipe that is not read until the end takes 64 kB, and then the process waits.
+    files = [[stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)] for _ in joined]
+    started = [subprocess.Popen([sys.executable, *map(str, command), *flags], cwd=ROOT, env=env,
+                                stdout=out, stderr=errors)
+               for flags, (out, errors) in zip(joined, files)]
+    for process, own in zip(started, files):
+      process.said = own
+    try:
+      yield started
+    finally:
+      for process in started:
+        process.kill()   # no effect where it has ended
+        process.wait()
 
 
 def ended(started, timeout=240):
@@ -78,5 +84,11 @@ def ended(started, timeout=240):
     time.sleep(.05)
   for process in started:   # no effect where it has ended; else it says where it hangs
     process.send_signal(signal.SIGABRT)
-  return [(process.returncode, *output) for process, output in
-          [(process, process.communicate()) for process in started]]
+    process.wait()
+  return [(process.returncode, *said(process)) for process in started]
+
+
+def said(process):
+  """(stdout, stderr) of one of `running`, so far; where it writes is left alone."""
+  return tuple(os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
+               for file in process.said)

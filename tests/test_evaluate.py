@@ -15,6 +15,7 @@ from mollification.evaluation import (
   likelihood,
   records,
   sampling,
+  scoring,
   statistics_file,
 )
 from mollification.training import loop, workdir
@@ -132,8 +133,10 @@ def _check_metrics_in_features(run, before):
     again = {r.metric: r for r in measure.measure(run, names)}   # as of another checkpoint
     measure.measure(run, ('is',), write=False, extractor=Toy.extractor())
     assert [name for name, _ in passed] == ['samples', 'samples']
+    passed.clear()
+    anew = measure.measure(run, names, write=False)   # nothing that is kept
+    assert [name for name, _ in passed] == ['samples', 'test', 'train']
   assert {name: r.value for name, r in again.items()} == {n: r.value for n, r in found.items()}
-  anew = measure.measure(run, names, write=False)   # nothing that is kept
   assert {r.metric: r.value for r in anew} == {n: r.value for n, r in found.items()}
   assert list(found) == ['frechet', 'kernel_distance', 'precision', 'recall', 'density', 'coverage',
                          'near_share', 'far_share']
@@ -173,6 +176,19 @@ def _check_metrics_in_features(run, before):
 
 def _check_what_is_kept_of_features(run, rows):
   """It is what counts where it is there, and refused where it is damaged or of other features."""
+  for metric, name, factor in (('kid', 'kernel_distance', 0.), ('pr', 'precision', 1e9)):
+    path = rows.with_name(f'{rows.stem}-{metric}.npz')
+    before = path.read_bytes()
+    with np.load(path) as kept:
+      np.savez(path, value=factor * kept['value'], meta=kept['meta'])
+    figures = [{r.metric: r.value for r in measure.measure(run, (metric,), step=4)}[name]]
+    path.write_bytes(before)
+    figures += [{r.metric: r.value for r in measure.measure(run, (metric,), step=4)}[name]]
+    assert figures[0] != figures[1]
+  with pytest.MonkeyPatch.context() as patch:   # of other neighbours they are another thing
+    patch.setitem(scoring.OWN_PARTS, 'pr', scoring.OWN_PARTS['pr']._replace(settings={'k': [3, 4]}))
+    with pytest.raises(ValueError, match=r"-pr\.npz must be of .*'k': \[3, 4\].*delete it"):
+      measure.measure(run, ('pr',), step=4)
   near = rows.with_name(f'{rows.stem}-to-train.npz')
   with np.load(near) as kept:
     value, meta = kept['value'], str(kept['meta'])

@@ -212,7 +212,7 @@ def test_sigterm_ends_all_that_it_is_sent_to(trained):
   command = ['-m', 'mollification.evaluate', f'--workdir={trained[0]}', '--metrics=importance']
   with several.running(command, 2) as started:
     for process in started:   # they have met
-      assert any('Gloo' in line for line in iter(process.stdout.readline, ''))
+      several.wait_for(lambda process=process: 'Gloo' in several.said(process)[0], started)
     for process in started:
       process.send_signal(signal.SIGTERM)
     begun = time.monotonic()

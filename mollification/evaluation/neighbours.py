@@ -91,6 +91,9 @@ def manifolds(x, reference, *, k=K, k_density=K_DENSITY, balls=None):
   `squared_radii(reference, k, k_density)` where they are known. Raises ValueError for too few rows.
   """
   _check(x, reference, max(k, k_density) + 1)
+  if balls is not None and balls.shape != (2, len(reference)):
+    raise ValueError(f'balls must be [2, {len(reference)}], a k and a reference row each, got '
+                     f'{balls.shape}; pass squared_radii(reference, k, k_density).')
   # Up to the rounding of the two products that give one distance.
   own, = (1 + EDGE) * squared_radii(x, k)
   theirs, wide = (1 + EDGE) * (
@@ -112,6 +115,9 @@ def copies(samples, train, unseen, *, quantile=QUANTILE):
 
   `unseen` [T] are the distances of test examples to their `nearest` in train.
   """
+  if unseen.ndim != 1:
+    raise ValueError(f'unseen must be distances [T], got {unseen.shape}; pass nearest(test, '
+                     'train)[0].')
   distances, indices = nearest(samples, train)
   low, high = np.quantile(unseen, [1 - quantile, quantile])
   return Copies(distances, indices, float((distances < low).mean()),
@@ -140,7 +146,7 @@ def _blocks(x, y=None):
     for j in range(i if alone else 0, len(y), BLOCK):
       columns = slice(j, min(j + BLOCK, len(y)))
       b = np.asarray(y[columns], np.float64) - centre
-      squared = a @ b.T   # in place from here on: a block is tens of megabytes
+      squared = a @ b.T   # in place from here on: a block is of megabytes
       squared += norms
       squared += np.square(b).sum(1)[None]
       yield rows, columns, np.maximum(squared, 0, out=squared)

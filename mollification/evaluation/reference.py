@@ -15,13 +15,14 @@ from mollification import files, npz, parallel
 from mollification.evaluation import neighbours, scoring, sources, statistics_file
 
 
-def of_split(extractor, dataset, split, metrics, folder=None, alone=()):
+def of_split(extractor, dataset, split, metrics, folder=None, own_parts=()):
   """The `scoring.Reference` of a split of the data set of that name, for `metrics`.
 
-  With `folder` its `alone` has those metrics of `alone` that need something there. The network
-  runs for what `folder`, a workdir, does not hold yet, and what it finds is kept there, of several
-  processes by the first; None keeps nothing. Raises ValueError where a file there is of other data
-  or another network, or is damaged: it names the file, to be deleted.
+  The network runs for what `folder`, a workdir, does not hold yet, and what it finds is kept there,
+  of several processes by the first; None keeps nothing. With `folder` the reference has, too, what
+  those of `metrics` that `own_parts` name need of it whatever is held against it. Raises ValueError
+  where a file there is of other data or another network, or is damaged: it names the file, to be
+  deleted.
   """
   if folder is None:
     needed = scoring.needed(metrics)
@@ -35,22 +36,23 @@ def of_split(extractor, dataset, split, metrics, folder=None, alone=()):
     parallel.by_first(kept.write, done, missing)
     left = scoring.reference(done)
     found |= {metric: getattr(left, _PARTS[metric]) for metric in missing}
-  return scoring.Reference(**{_PARTS[metric]: part for metric, part in found.items()}, alone={
-    metric: kept.array(metric, own.lead, functools.partial(own.look, found['kid']))
-    for metric, own in scoring.ALONE.items() if metric in alone})
+  return scoring.Reference(**{_PARTS[metric]: part for metric, part in found.items()}, own_parts={
+    metric: kept.array(metric, part.lead, functools.partial(part.of, found['kid']), part.settings)
+    for metric, part in scoring.OWN_PARTS.items() if metric in own_parts})
 
 
-def to_nearest(extractor, dataset, split, other, folder=None):
-  """Distances [n] of the features of a split to the nearest of another split's, in `folder` too."""
+def to_nearest(extractor, dataset, split, rows, other, other_rows, folder=None):
+  """Distances [n] of a split's features `rows` to the nearest of another split's.
+
+  They are kept in `folder`, and found there, as the features are.
+  """
   def look():
-    rows, others = (of_split(extractor, dataset, own, ['kid'], folder).rows
-                    for own in (split, other))
-    return neighbours.nearest(rows, others)[0]
+    return neighbours.nearest(rows, other_rows)[0]
 
   if folder is None:
     return look()
   kept = _Kept(pathlib.Path(folder), extractor, dataset, split)
-  return kept.array(f'to-{other.name}', (), look, other_sha256=other.sha256)
+  return kept.array(f'to-{other.name}', (), look, {'other_sha256': other.sha256})
 
 
 _PARTS = {'fid': 'statistics', 'sfid': 'spatial', 'kid': 'rows'}
@@ -105,17 +107,18 @@ class _Kept:
     self._check(self.rows_path, meta)
     return rows
 
-  def array(self, name, lead, compute, **more):
-    """Numbers [*lead, n] of these features and `more`, from their file; else `compute()`, kept."""
+  def array(self, name, lead, compute, settings):
+    """Numbers [*lead, n] of these features and `settings`: of their file, else `compute()`."""
     path = self.rows_path.with_name(f'{self.rows_path.stem}-{name}.npz')
     if parallel.of_first(path.exists()):
       with parallel.together():
-        return self._read_array(path, (*lead, self._meta['n']), more)
-    value = compute()
-    parallel.by_first(_write_array, path, value, self._meta | more)
+        return self._read_array(path, (*lead, self._meta['n']), settings)
+    with parallel.together():
+      value = compute()
+    parallel.by_first(_write_array, path, value, self._meta | settings)
     return value
 
-  def _read_array(self, path, shape, more):
+  def _read_array(self, path, shape, settings):
     try:
       found = npz.read(path, ('value', 'meta'))
       value, meta = found['value'], json.loads(str(found['meta']))
@@ -124,11 +127,11 @@ class _Kept:
                          f'{list(value.shape)}')
     except (ValueError, KeyError, RecursionError) as error:
       raise ValueError(f'{path} cannot be read ({error}); delete it.') from error
-    self._check(path, meta, more)
+    self._check(path, meta, settings)
     return value
 
-  def _check(self, path, meta, more=None):
-    wanted = self._meta | (more or {})
+  def _check(self, path, meta, settings=None):
+    wanted = self._meta | (settings or {})
     if meta != wanted:
       raise ValueError(f'{path} must be of {wanted}, got {meta}; delete it.')
 

@@ -52,25 +52,29 @@ class Pass:
 class Reference:
   """What is left of a reference set; None where it was not asked for, or is not known.
 
-  `statistics` and `spatial` are `Statistics`, `rows` the features [n, F]. `alone` {metric: array}
-  has what is known already of `ALONE`.
+  `statistics` and `spatial` are `Statistics`, `rows` the features [n, F], and `own_parts` {metric:
+  array} those of `OWN_PARTS` that are known already.
   """
   statistics: frechet.Statistics | None = None
   spatial: frechet.Statistics | None = None
   rows: np.ndarray | None = None
-  alone: dict = dataclasses.field(default_factory=dict)
+  own_parts: dict = dataclasses.field(default_factory=dict)
 
 
-class Alone(NamedTuple):
-  """What a metric needs of features [n, F] alone: `look(features)`, an array [*lead, n]."""
+class OwnPart(NamedTuple):
+  """What a metric needs of a reference's features [n, F], whatever is held against it.
+
+  It is `of(features)`, an array [*lead, n], and depends on `settings` besides, which JSON holds.
+  """
   lead: tuple
-  look: Callable
+  of: Callable
+  settings: dict
 
 
-# Of a reference, whatever is held against it.
-ALONE = {'kid': Alone((), kid.own_sums),
-         'pr': Alone((2,), lambda rows: neighbours.squared_radii(
-           rows, neighbours.K, neighbours.K_DENSITY))}
+OWN_PARTS = {
+  'kid': OwnPart((), kid.own_sums, {'kernel': '(x · y / F + 1)³'}),
+  'pr': OwnPart((2,), lambda rows: neighbours.squared_radii(
+    rows, neighbours.K, neighbours.K_DENSITY), {'k': [neighbours.K, neighbours.K_DENSITY]})}
 
 
 def reference(done):
@@ -286,10 +290,10 @@ def figures(metrics, a, b, extractor):
       found.append(Figure(name_of('is', extractor), score.mean, None,
                           {'deviation': score.deviation}))
     elif metric == 'kid':
-      found.append(_kid(name_of('kid', extractor), a.rows, b.rows, b.alone.get('kid'),
+      found.append(_kid(name_of('kid', extractor), a.rows, b.rows, b.own_parts.get('kid'),
                         subsets=a.moments.groups > 0))
     else:
-      shares = dataclasses.asdict(neighbours.manifolds(a.rows, b.rows, balls=b.alone.get('pr')))
+      shares = dataclasses.asdict(neighbours.manifolds(a.rows, b.rows, balls=b.own_parts.get('pr')))
       found += [Figure(name, shares[name], None)
                 for name in ('precision', 'recall', 'density', 'coverage')]
   return found

@@ -24,11 +24,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mollification import parallel
+from mollification.causes import causes
 
 DAMAGED = '.damaged'   # suffix of the folder beside a manager's, where what cannot be read is put
 # In errors that say nothing of a checkpoint: of memory (JAX, TensorStore), and of the system.
 _NO_DAMAGE = ('RESOURCE_EXHAUSTED', *map(os.strerror, (
-  errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT)))
+  errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE,
+  errno.ETIMEDOUT)))
 _PAUSE = .01   # seconds between two looks at a save that is waited for
 _LOOKS = 90   # a second apart, until all processes list the same: NFS shows a change within 60 s
 
@@ -161,15 +163,23 @@ def _collect_before_exit():
 
 
 def _read_by_all(manager, template, step):
-  """The same in all processes: `_read`, or its ValueError where one of them finds damage."""
+  """The same in all processes: `_read`, or its error where one of them meets any.
+
+  In the others that is a ValueError where it is damage, else a RuntimeError: they stop, too.
+  """
   try:
     with parallel.together():
       return _read(manager, template, step)
-  except RuntimeError as error:   # of `together`, or JAX's own
+  except Exception as error:   # in all processes
+    if not np.any(parallel.all_processes(np.array(_is_no_damage(error)))):
+      if not isinstance(error, RuntimeError):
+        raise
+      raise ValueError(f'checkpoint {step} in {manager.directory} can be read here, but not by all '
+                       f'processes: {error}') from error
     if _is_no_damage(error):
       raise
-    raise ValueError(f'checkpoint {step} in {manager.directory} can be read here, but not by all '
-                     f'processes: {error}') from error
+    raise RuntimeError(f'checkpoint {step} in {manager.directory} is not damaged, but was not read '
+                       f'by all processes: {error}') from error
 
 
 def _read(manager, template, step):
@@ -200,7 +210,8 @@ def _is_no_damage(error):
 
   An error of a disk's own (EIO) is damage: it comes again.
   """
-  return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_DAMAGE)
+  return any(isinstance(one, MemoryError) or any(words in str(one) for words in _NO_DAMAGE)
+             for one in causes(error))
 
 
 def _state_and_digest(manager, step, wanted):

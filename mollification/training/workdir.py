@@ -248,6 +248,13 @@ def check_same_run(old, new, workdir):
                      f'{way_out}.')
 
 
+def is_same_run(old, new):
+  """Whether two configs (plain dicts) have one `identity` and their runs are scored alike."""
+  flats = [_came_later(flat) | flat for flat in map(_flatten, (old, new))]
+  return identity(old) == identity(new) and all(
+    len({repr(flat.get(key)) for flat in flats}) == 1 for key in SCORED_BY)
+
+
 def _grew(before, after):
   return isinstance(before, int) and isinstance(after, int) and after > before
 

@@ -192,3 +192,7 @@ def test_refusals():
     neighbours.manifolds(draw(5), draw(9))
   with pytest.raises(ValueError, match='one d'):
     neighbours.nearest(draw(5), draw(5, 3))
+  with pytest.raises(ValueError, match=r'unseen must be distances \[T\], got \(9, 6\)'):
+    neighbours.copies(draw(5), draw(5), draw(9))
+  with pytest.raises(ValueError, match=r'balls must be \[2, 9\].*, got \(2, 8\)'):
+    neighbours.manifolds(draw(7), draw(9), balls=np.zeros((2, 8)))

@@ -119,7 +119,7 @@ def test_a_full_disk_is_no_failure_of_one_cell(label, tmp_path):
   todo = [types.SimpleNamespace(label=label)]
   work = functools.partial(cells.attempt, _find_no_disk)
   with pytest.raises(OSError, match=f'{label}: No space left on device, so all stop; what is '
-                     'recorded is kept. Free some space and give the same command again'):
+                     'recorded is kept. Once its folder can be written to, the same command'):
     list(cells.run(todo, workers=1, compiled=tmp_path, work=work))
 
 

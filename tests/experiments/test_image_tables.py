@@ -157,7 +157,7 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
   assert there == {path: path.read_bytes() for path in there}
 
 
-def test_a_record_of_another_config_is_one_cell_s_failure(tmp_path, monkeypatch):
+def test_a_record_of_another_config_is_one_cell_s_failure(tmp_path, monkeypatch, capsys):
   """A listing goes on, and so do the others."""
   for seed in (0, 1):
     recorded.run(tmp_path, arm='gaussian', seed=seed)
@@ -172,6 +172,10 @@ def test_a_record_of_another_config_is_one_cell_s_failure(tmp_path, monkeypatch)
   monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1, debug=False))
   monkeypatch.setattr(cells, 'run', lambda todo, work, **_: ((cell, work(cell)) for cell in todo))
   failed = command.run_all([own, other], tmp_path)
+  assert 'Traceback' not in capsys.readouterr().err
+  command.FLAGS.debug = True
+  assert command.run_all([own, other], tmp_path) == failed
+  assert 'in check_config' in capsys.readouterr().err
   assert list(failed) == ['tiny/1']
   assert re.match(f'ValueError: {strange}', failed['tiny/1'])
 

@@ -131,7 +131,8 @@ def test_rows_hold_every_way_against_the_vanilla_vae(monkeypatch):
   assert 'missing' not in table_two_step.text('', 'digits')
   own[:] = [(cell, None) for cell, _ in own if (cell.model, cell.arm) != ('vae', 'gaussian')]
   assert table_two_step.text('', 'digits').endswith(
-    'python -m experiments.table1 --scale=digits --cells=digits/vae/gaussian trains its runs.')
+    'python -m experiments.table1 --scale=digits --cells=digits/vae/gaussian, with the other flags '
+    'of this command, trains its runs.')
 
 
 def test_measuring_is_held_against_the_training_of_both_steps_of_its_seed(tmp_path):

@@ -115,12 +115,15 @@ def test_any_file_of_a_checkpoint_may_be_damaged(straight, tmp_path, damage):
     jax.tree.map(np.testing.assert_array_equal, state, saved[step])
     read.append(step)
   assert set(read) == {4, 8}   # parts of it nobody reads again
-  shutil.rmtree(tmp_path / f'{len(names) - 1}' / '8')
-  (tmp_path / f'{len(names) - 1}' / '8').mkdir()   # whose files were never written, or are gone
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore', UserWarning)
-    with checkpoint.manager(tmp_path / f'{len(names) - 1}', read_only=True) as manager:
-      assert checkpoint.restore(manager, straight[1])[0] == 4
+
+
+def test_a_checkpoint_without_files_is_passed_over(straight, folder):
+  """They were never written, or are gone."""
+  shutil.rmtree(folder / 'checkpoints' / '8')
+  (folder / 'checkpoints' / '8').mkdir()
+  with (checkpoint.manager(folder / 'checkpoints', read_only=True) as manager,
+        pytest.warns(UserWarning, match='from step 4')):
+    assert checkpoint.restore(manager, straight[1])[0] == 4
 
 
 def test_only_checkpoints_that_are_all_damaged_stop_a_run_and_stay_where_they_are(folder):
@@ -155,11 +158,19 @@ def test_bytes_that_are_not_those_saved_are_noticed_where_they_can_be_read(tmp_p
       checkpoint.restore(manager, state)
 
 
+def _behind(error):
+  """An error of a library's own, raised from `error`."""
+  own = RuntimeError('could not be opened')
+  own.__cause__ = error
+  return own
+
+
 @pytest.mark.parametrize('error', [
   MemoryError('no room'), jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory'),
   ValueError('RESOURCE_EXHAUSTED: as tensorstore says it'),
   *(OSError(number, os.strerror(number)) for number in (errno.ESTALE, errno.EMFILE)),
-  ValueError(f'FAILED_PRECONDITION: opening a: {os.strerror(errno.EACCES)}')], ids=str)
+  ValueError(f'FAILED_PRECONDITION: opening a: {os.strerror(errno.EACCES)}'),
+  _behind(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))], ids=str)
 def test_what_is_wrong_with_a_host_damages_no_checkpoint(folder, monkeypatch, error):
   """Memory, open files, a server that is away: the newest would be moved aside for nothing."""
   read_one = checkpoint._state_and_digest

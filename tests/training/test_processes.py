@@ -1,5 +1,6 @@
 """Several processes train one run: alike, bit for bit when repeated, from anybody's checkpoint."""
 import json
+import re
 import shutil
 import signal
 import time
@@ -135,6 +136,14 @@ def test_damage_that_one_process_sees_sends_all_to_the_checkpoint_before(two):
     assert f'checkpoints {reason}' in warning
     assert warning.endswith(' Going on from step 4.')
     assert f'checkpoints {reason}' in error
+
+
+def test_what_is_wrong_with_one_host_is_no_damage_to_the_others(two):
+  """They stop, and take no older checkpoint."""
+  there, here = (json.loads((two[0] / f'said-{i}.json').read_text())['short'] for i in range(2))
+  assert here == 'OSError: [Errno 24] Too many open files'
+  assert re.fullmatch(r'RuntimeError: checkpoint 8 in .* is not damaged, but was not read by all '
+                      r'processes: process 1 of 2 failed, and so the others stop; .*', there)
 
 
 @pytest.mark.parametrize('number', [

@@ -3,8 +3,10 @@
   python -m tests.training.topology --task=NAME --folder=DIR [--family=vae] [--coordinator=...]
 """
 import dataclasses
+import errno
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import threading
@@ -180,6 +182,7 @@ def everything(folder, family):
     'batches': batches,
     'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
     'late': _shown_late(folder, outcome.state), 'damaged': _damaged_in_one(folder, outcome.state),
+    'short': _short_of_files_in_one(folder, outcome.state),
     'unlike': _never_shown(folder),
     'configs': [_differ('data.data_dir', str(jax.process_index())),
                 _differ('optimizer.learning_rate', .1 * (1 + jax.process_index()))],
@@ -248,6 +251,24 @@ def _damaged_in_one(folder, state):
       checkpoint.restore(manager, state, 8)
     except ValueError as error:
       return [step, said, str(error)]
+
+
+def _short_of_files_in_one(folder, state):
+  """What reading checkpoints says where the second process may open no more files."""
+  read = checkpoint._state_and_digest
+  if jax.process_index() == 1:
+    checkpoint._state_and_digest = _no_more_files
+  with checkpoint.manager(_view(folder, 'short'), read_only=True) as manager:
+    try:
+      checkpoint.restore(manager, state)
+    except (OSError, RuntimeError) as error:
+      return f'{type(error).__name__}: {error}'
+    finally:
+      checkpoint._state_and_digest = read
+
+
+def _no_more_files(*args):
+  raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def _never_shown(folder):
