@@ -316,6 +316,9 @@ def test_figures_in_docstrings_are_those_of_the_records(scale, dataset, distance
              and (c.metric, c.arm) == (metric, arm)]
       assert comparison.shown(comparison.Moments.of(own)) in text, (model, metric, arm)
       assert f'{len(own)} seeds' in text
+    if 'not at this size' in text:
+      own = image_cells.config_of(grid, dataset, model, 'vanilla', 0)
+      assert f'{own.total_steps:,} updates' in text
     quoted += 1
   assert quoted >= least
 
