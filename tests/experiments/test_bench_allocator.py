@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import image_cells, report
+from experiments import report
 from experiments.bench import allocator, rows
 
 
@@ -26,7 +26,7 @@ def test_what_keeps_freed_memory_is_held_against_what_does_not(monkeypatch):
 def test_the_record_has_a_row_of_each_model():
   lines = (report.RESULTS / 'bench' / 'allocator.jsonl').read_text().splitlines()
   assert [row['name'] for row in map(json.loads, lines)] == [
-    f'{model}_kept' for model in image_cells.MODELS]
+    f'{model}_kept' for model in allocator.MODELS]
 
 
 @pytest.mark.slow
