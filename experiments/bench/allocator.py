@@ -2,8 +2,8 @@
 
   [--json] [--only=MODEL,...]
 
-The update of each of three models is that of `bench.small`, vanilla training of the cell of `experiments.table1
---scale=cpu` on Fashion-MNIST, in two processes that take turns: one has called
+The update of each of three models is that of `bench.small`, vanilla training of the cell of
+`experiments.table1 --scale=cpu` on Fashion-MNIST, in two processes that take turns: one has called
 `mollification.allocator.keep_freed`, as the binaries do, the other leaves glibc as it is. The ratio
 is that of plain over kept; there is no bar, and where another allocator is loaded no difference.
 Minutes; the record is made on one core by `taskset -c 1`.
