@@ -23,10 +23,9 @@ from experiments import (
   image_table,
   table_two_step,
 )
-from mollification import build, check, measure, parallel
+from mollification import build, measure, parallel
 from mollification.evaluation import records
 from mollification.training import workdir
-from tests import test_configs
 from tests.experiments import recorded
 from tests.training import tiny
 
@@ -378,53 +377,6 @@ def test_a_figure_of_nothing_names_the_command_that_makes_its_runs(monkeypatch, 
     image_command.print_drawn([None, None], tmp_path, 'runs/images')
   image_command.print_drawn([None, tmp_path / 'a.png'], tmp_path, 'runs/images')
   assert capsys.readouterr().out == f'{tmp_path / "a.png"}\n'
-
-
-PAPER = [(table, f'{dataset}/{model}/{arm}/0') for table, scales in image_cells.TABLES.items()
-         for dataset, grid in scales['paper'].items() for model in grid.models
-         for arm in grid.arms if arm not in ('vanilla', 'gaussian')]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('table, name', PAPER)
-def test_cells_of_the_paper_lower_for_accelerators(table, name, tmp_path):
-  """Those of the other two arms are the programs of the configs, which test_configs lowers."""
-  traced, _ = test_configs.traced(image_cells.cell(table, 'paper', name, tmp_path).config)
-  for platform in ('tpu', 'cuda'):
-    assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
-
-
-LAPTOP = [(dataset, model) for dataset, grid in image_cells.TABLES['table1']['cpu'].items()
-          for model in grid.models]
-
-
-@pytest.mark.parametrize('dataset, model', LAPTOP)
-def test_runs_of_a_laptop_are_looked_at_in_whole_intervals(dataset, model, tmp_path):
-  config = image_cells.cell('table1', 'cpu', f'{dataset}/{model}/vanilla/0', tmp_path).config
-  check.check_ranges(config)
-  assert config.total_steps % config.log.every == config.eval.every % config.log.every == 0
-  assert config.total_steps == 5 * config.eval.every == 5 * config.checkpoint.keep_every
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('dataset, model', LAPTOP)
-def test_cells_of_a_laptop_trace(dataset, model, tmp_path):
-  config = image_cells.cell('table1', 'cpu', f'{dataset}/{model}/vanilla/0', tmp_path).config
-  _, state = test_configs.traced(config)
-  assert sum(leaf.size for leaf in jax.tree.leaves(state.params)) < 1e6
-
-
-PROGRAMS = sorted({image_cells.program_of(name): table for table, name in PAPER}.items())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('program, table', PROGRAMS)
-def test_what_is_measured_of_the_paper_lowers_for_accelerators(program, table, tmp_path):
-  """Likelihoods and samples, which arms share."""
-  config = image_cells.cell(table, 'paper', f'{program}/vanilla/0', tmp_path).config
-  for traced in test_configs.traced_evaluation(config):
-    for platform in ('tpu', 'cuda'):
-      assert 'stablehlo' in traced.lower(lowering_platforms=(platform,)).as_text()[:20_000]
 
 
 def test_a_run_of_the_table_is_trained_measured_and_recorded(tmp_path):
