@@ -61,6 +61,14 @@ class Cell:
     """Whether its folder has all records of its last update; nothing else is looked at."""
     return self.holds(self.config.total_steps, self._of_last)
 
+  def find_reference(self):
+    """Leave in `kept` what its measurements need of data alone, once for all cells of it."""
+    from mollification import measure
+    run = measure.open_run(self.folder)
+    for own in self._of_last:
+      measure.find_reference(run, own.metrics, split=own.split, extractor=own.extractor(),
+                             kept=self.kept)
+
   def measure(self, state, stop):
     """The records of its last update that it has not yet; False where a signal cut that short."""
     return self.measure_at([int(state.step)], self._of_last, stop)
@@ -97,8 +105,9 @@ def train_and_measure(cell):
   """Train a Cell and measure it, each unless it is done; seconds, or None if there was some of it.
 
   A cell that has its records is not measured again, one with its last checkpoint not trained. What
-  each part of it took stands in its seconds.json: `training`, of which `evaluating`, and
-  `measuring` after it, by the clock; `core_seconds` of all, which other work does not lengthen.
+  each part of it took stands in its seconds.json: `training`, of which `evaluating`, `reference`,
+  to find what is not there yet of data alone, and `measuring` after it, by the clock;
+  `core_seconds` of all, which other work does not lengthen.
   Cells of other kinds (`two_step.Cell`) have a folder, a label, networks, and the same methods.
   """
   from mollification.training import loop, preemption, workdir
@@ -121,10 +130,12 @@ def train_and_measure(cell):
     trained = time.monotonic()
     of_training = {'training': trained - start, 'evaluating': outcome.evaluating} if fresh else {}
     cell_records.write_seconds(cell.folder, **of_training)
+    cell.find_reference()
+    found = time.monotonic()
     if not cell.measure(outcome.state, stop):
       return None
     cell_records.write_seconds(
-      cell.folder, measuring=time.monotonic() - trained,
+      cell.folder, reference=found - trained, measuring=time.monotonic() - found,
       core_seconds=time.process_time() - began if fresh else None)
   return time.monotonic() - start if fresh else None
 

@@ -59,6 +59,11 @@ def _taken(found, folder):
          f'{len(places)} runs' + (f', {cut} of which were cut and their training estimated'
                                   if cut else '') + '.')
   yield from _evaluation(taken)
+  references = [own.reference for own in taken if own.reference]
+  if references:
+    yield ('what is found of data alone, kept, and found there by all other runs, took '
+           f'{max(references):.0f} s of a run at most, which are in its minutes and not in its '
+           'evaluation.')
   looks = [own.looking / own.training for own in taken if own.looking]
   if looks:
     yield (f'looks at what runs keep of their training ({len(looks)} of them), for the figure over '

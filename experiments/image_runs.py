@@ -68,7 +68,8 @@ class Time(NamedTuple):
 
   `updates` are those of the training that went into updates, at their mean pace. Of a run that was
   `cut` nobody timed the training: it is estimated, as `time_of` says. `evaluating` are those of the
-  training that went into evaluations, None where they were not timed apart. What looks at its kept
+  training that went into evaluations, None where they were not timed apart. To find what is kept of
+  data for all runs took `reference`, 0 where that was not timed apart. What looks at its kept
   checkpoints took (`experiments.looks`) is no part of the run.
   """
   training: float
@@ -78,11 +79,12 @@ class Time(NamedTuple):
   updates: float = 0.
   evaluating: float | None = None
   cut: bool = False
+  reference: float = 0.
 
   @property
   def whole(self):
     """Of all of it, as it was."""
-    return self.training + self.measuring
+    return self.training + self.reference + self.measuring
 
   @property
   def evaluation(self):
@@ -112,10 +114,10 @@ def time_of(place):
               if (own := _besides(other)) is not None]
     estimate = updates * (1 + statistics.median(others or [0.]))
     return Time(estimate, estimate, taken['measuring'], taken.get('looking') or 0., updates,
-                cut=True)
+                cut=True, reference=taken.get('reference', 0.))
   quiet = (taken.get('quiet_update') or taken['update']) / taken['update']
   return Time(training, training * quiet, taken['measuring'], taken.get('looking') or 0., updates,
-              taken.get('evaluating'))
+              taken.get('evaluating'), reference=taken.get('reference', 0.))
 
 
 def _updates(place, taken):

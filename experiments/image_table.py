@@ -84,7 +84,7 @@ def hours(root, table, scale):
   others = [time for place, time in times.items() if place not in places]
   cut = [time for time in taken if time.cut]
   of = lambda runs, seconds=lambda time: time.whole: sum(map(seconds, runs)) / 3600
-  quiet = of(taken, lambda time: time.quiet_training + time.measuring)
+  quiet = of(taken, lambda time: time.quiet_training + time.reference + time.measuring)
   said = (f'{len(taken) - len(cut)} of {len(places)} runs were timed from end to end, and took '
           f'{of(taken) - of(cut):.2f} hours of a core by the clock, which other work on the '
           'machine lengthened. ')

@@ -26,7 +26,7 @@ def lines(found, rows, folder):
   shown = [*sorted({row.metric for row in rows if _base(row) in DISTANCES}), LIKELIHOOD]
   costs = _bench(folder)
   table = [('model', 'arm', 'verdict', *map(_titled, shown),
-            *(['ms an update, and more of it'] if costs else []),
+            *(['ms an update, and more of it (s a run)'] if costs else []),
             "updates to vanilla's end (its own)", 'signs')]
   table.append(('---',) * len(table[0]))
   nonfinite = image_runs.counted(found, 'nonfinite_samples')
@@ -139,7 +139,10 @@ def _signs(own, judged, caught, lost_before, lost):
 
 
 def _bench(folder):
-  """{(model, arm): ms an update and what is added} of bench/small.py, {} before its record."""
+  """{(model, arm): ms an update, what mollifying adds, and that in s a run} by bench/small.py.
+
+  {} before its record. Added is a median with its 95 % interval.
+  """
   path = folder.parents[2] / 'bench' / 'small.jsonl' if len(folder.parents) > 3 else folder
   if folder.parts[-2:] != ('cpu', 'fashion_mnist') or not path.exists():
     return {}
@@ -148,11 +151,23 @@ def _bench(folder):
   for name, more in rows.items():
     if name.endswith('_more'):
       own = name.removesuffix('_more')
-      digits = comparison.decimals(more['reference_value'])
-      found[tuple(own.rsplit('_', 1))] = (
-        f'{rows[own]["value"]:.3g}; {more["value"]:+.{digits}f} ± '
-        f'{more["reference_value"]:.{digits}f}')
+      model, arm = own.rsplit('_', 1)
+      ms, half = more['value'], 1.96 * more['reference_value']
+      seconds = ''.join(f' ({_plus_minus(ms * total / 1e3, half * total / 1e3)})'
+                        for total in _totals(folder / model / arm))
+      found[model, arm] = f'{rows[own]["value"]:.3g}; {_plus_minus(ms, half)}{seconds}'
   return found
+
+
+def _totals(folder):
+  """The updates of the runs ARM/SEED in a folder; several numbers where they differ."""
+  return sorted({json.loads(path.read_text())['total_steps']
+                 for path in folder.glob('*/config.json')})
+
+
+def _plus_minus(value, half):
+  digits = comparison.decimals(half)
+  return f'{value:+.{digits}f} ± {half:.{digits}f}'
 
 
 def _updates(caught):
@@ -173,5 +188,4 @@ def signed(row, half=None):
   mean, half = row.difference.mean, row.interval if half is None else half
   if math.isinf(half):
     return f'{mean:+.3g} (one seed)'
-  digits = comparison.decimals(half)
-  return f'{mean:+.{digits}f} ± {half:.{digits}f}'
+  return _plus_minus(mean, half)

@@ -47,7 +47,7 @@ def panels(folder, arms):
   ends = tuple(sorted({over_training.end_of_noise(place) for place in runs.values()} - {0}))
   of = ' of latents' if folder.name == TWO_STEP else ''
   scores = {run: image_runs.curve_of(place) for run, place in runs.items()
-            if (place / 'curve.jsonl').exists()}
+            if image_runs.scored_to_its_end(place)}
   distances = {run: over_training.distances(place) for run, place in runs.items()}
   found = [Panel(f'Clean validation log-likelihood{of}, nats', _by_arm(scores), ends, clip=True)]
   found += [Panel(which.title, _by_arm({run: own.get(which) for run, own in distances.items()}),

@@ -1,7 +1,7 @@
 """Where mollified training fails on images, a line per model and arm, from the records alone."""
 import html
 
-from experiments import image_table, image_verdicts, names, page_text
+from experiments import image_cells, image_table, image_verdicts, names, page_text
 
 WORDS = (
   'Signs of failure, by model and arm. No gain: neither a distance to real images nor the '
@@ -10,14 +10,13 @@ WORDS = (
   'the curves below have as many as marks, or never. Not finite: the share of the samples of all '
   'seeds together.')
 SHOWN = ('model', 'arm', 'verdict', 'signs')
-SCALES = ('cpu', 'digits')
 
 
 def of_images(root):
   """HTML of a table per data set of Table 1 that has records in `root`/SCALE; '' for none."""
   tables = [f'<h3>{html.escape(names.DATASETS.get(dataset, dataset))}</h3>\n'
             f'{_table(found, root / scale / dataset)}'
-            for scale in SCALES
+            for scale in image_cells.TABLES['table1']
             for dataset, found in image_table.read(root, 'table1', scale).items()
             if any(cell.arm != 'vanilla' for cell, _ in found)]
   return f'<p>{html.escape(WORDS)}</p>\n' + '\n'.join(tables) if tables else ''

@@ -1,11 +1,12 @@
 """Render the measured blocks of the pages from the committed records, and nothing else.
 
-  python -m experiments.report [--check] [--html=FILE] [--figures=FOLDER]
+  python -m experiments.report [--check] [--html=FILE [--runs=WORKDIR]] [--figures=FOLDER]
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; its text is what `BLOCKS[NAME]` makes
 of experiments/results/. `PAGES` are README.md, what the experiments found, speed, and reliability.
 With --check nothing is written: exit status 1 if one of them differs. With --html the blocks, and
-of image models the samples and curves too, become one page, `FILE`, and they stay as they are.
+of image models the samples and curves too, become one page, `FILE`, and they stay as they are; with
+--runs that page is of one's own runs, the workdir of tables of images, in place of the records.
 With --figures the figures are drawn of the records, too, into FOLDER/EXPERIMENT;
 experiments/results is where the pages have them.
 """
@@ -50,6 +51,7 @@ RESULTS = ROOT / 'experiments' / 'results'
 _CHECK = flags.DEFINE_bool('check', False, 'Only say whether the pages are up to date.')
 _FIGURES = flags.DEFINE_string('figures', '', 'Folder in which to draw all figures.')
 _HTML = flags.DEFINE_string('html', '', 'Page to write, for a browser; it needs no network.')
+_RUNS = flags.DEFINE_string('runs', '', 'Workdir of tables of images that --html is to be of.')
 
 
 def render(text, page_name='a page'):
@@ -230,7 +232,11 @@ def main(argv):
 def _report():
   if _CHECK.value and (_FIGURES.value or _HTML.value):
     raise ValueError('--check writes nothing; leave --figures and --html out.')
+  if _RUNS.value and not _HTML.value:
+    raise ValueError(f'--runs={_RUNS.value} has no page to go to; give --html=FILE, too.')
   old = {path: path.read_text() for path in PAGES}
+  if _RUNS.value:
+    return _write(pathlib.Path(_HTML.value), page.of_runs(old, _RUNS.value))
   new = {path: render(text, path.relative_to(ROOT)) for path, text in old.items()}
   if _CHECK.value:
     stale = [str(path.relative_to(ROOT)) for path in PAGES if new[path] != old[path]]
@@ -241,10 +247,14 @@ def _report():
   if _HTML.value:
     new = {pathlib.Path(_HTML.value): page.build(new, RESULTS)}
   for path, text in new.items():
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as part:
-      part.write_text(text)
-    print(path)
+    _write(path, text)
+
+
+def _write(path, text):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with files.replacing(path) as part:
+    part.write_text(text)
+  print(path)
 
 
 if __name__ == '__main__':

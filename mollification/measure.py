@@ -136,6 +136,20 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   return found
 
 
+def find_reference(run, metrics, *, split='test', extractor=None, kept=None):
+  """Leave in the folder `kept`, the run's own for None, what `measure` needs there of data alone.
+
+  It does so itself where something is missing; runs that share the folder need it once. Of the
+  metrics that are in features, in those of `extractor`, as there.
+  """
+  with parallel.together():
+    extractor = checked(run, metrics, split, extractor)
+  if extractor:
+    dataset = run.evaluation.dataset
+    measurements.reference_in_features(_in_features(metrics), extractor, dataset,
+                                       getattr(dataset, split), kept or run.folder)
+
+
 def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None):
   """Whether the workdir has records of all `metrics` of a checkpoint, as `measure` writes them.
 

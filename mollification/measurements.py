@@ -5,6 +5,7 @@
 import functools
 import math
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -139,8 +140,7 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
   with scoring.Progress(source) as progress:
     own = scoring.run(extractor, source, passes, groups=groups, progress=progress.show,
                       rows_folder=rows_folder)
-  of_split = functools.partial(reference.of_split, extractor, dataset.name, folder=kept)
-  unseen = of_split(split, passes, own_parts=metrics)
+  of_data = reference_in_features(metrics, extractor, dataset, split, kept)
   common = with_settings(common, sampling_of(config)) | {
     'n': own.n, 'unit': '1', 'features': features_of(extractor, config),
     'reference': reference_of(dataset, split)}
@@ -148,14 +148,34 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
     {'weights': extractor.origin} if extractor.origin else {})
   for metric in dict.fromkeys('fid' if m == 'frechet' else m for m in metrics):
     if metric == 'copies':
-      seen = of_split(dataset.train, ['kid']).rows
-      found = scoring.copies(own.rows, seen, reference.to_nearest(
-        extractor, dataset.name, split, unseen.rows, dataset.train, seen, kept))
+      found = scoring.copies(own.rows, of_data.seen, of_data.to_seen)
     else:
-      found = scoring.figures([metric], own, unseen, extractor)
+      found = scoring.figures([metric], own, of_data.unseen, extractor)
     yield [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
                           extra=f.extra | extra, seconds=time.monotonic() - start, **common)
            for f in found]
+
+
+class OfData(NamedTuple):
+  """What samples are held against: a split, and for `copies` what was trained on.
+
+  `seen` are the features of the training data, `to_seen` the distances [n] from those of the split
+  to the nearest of them.
+  """
+  unseen: scoring.Reference
+  seen: np.ndarray | None
+  to_seen: np.ndarray | None
+
+
+def reference_in_features(metrics, extractor, dataset, split, kept):
+  """OfData for `metrics`, of the folder `kept` or else left there; None keeps nothing."""
+  of_split = functools.partial(reference.of_split, extractor, dataset.name, folder=kept)
+  unseen = of_split(split, passes_of(metrics), own_parts=metrics)
+  if 'copies' not in metrics:
+    return OfData(unseen, None, None)
+  seen = of_split(dataset.train, ['kid']).rows
+  return OfData(unseen, seen, reference.to_nearest(
+    extractor, dataset.name, split, unseen.rows, dataset.train, seen, kept))
 
 
 def features_of(extractor, config):

@@ -36,6 +36,7 @@ def _smoke_run(folder, *flags):
   return _of_xla(folder / 'xla'), _programs(folder / 'xla')
 
 
+@pytest.mark.slow   # two runs of the binary
 def test_xla_has_the_switches_before_it_compiles_anything_and_programs_of_cpus_stay(tmp_path):
   names = [flag.split('=')[0].removeprefix('--') for flag in deterministic.XLA_FLAGS]
   switches, programs = _smoke_run(tmp_path / 'with', '--deterministic')

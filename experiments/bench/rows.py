@@ -18,6 +18,8 @@ import sys
 import time
 from typing import NamedTuple
 
+from mollification import allocator
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -165,9 +167,11 @@ def main(measures, doc, argv=None, *, smoke=None):
   """Run the named measures and print their rows as they come; 1 if a row misses its bar, else 0.
 
   `measures` is {name: () -> [Row]}, `doc` the docstring of the bench, shown by --help. With
-  --smoke one pair of each is timed, of the tiny forms in `smoke` if given, and no bar counts.
+  --smoke one pair of each is timed, of the tiny forms in `smoke` if given, and no bar counts. Freed
+  memory is kept, for both sides, as binaries of the project do.
   """
   args = _parse(measures, doc, argv)
+  allocator.keep_freed()
   _SMOKE.set(args.smoke)
   measures = smoke if args.smoke and smoke else measures
   if not args.json:

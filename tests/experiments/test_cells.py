@@ -16,7 +16,7 @@ import pytest
 
 from experiments import cell_records, cells, command
 from mollification import build, measure, metrics
-from mollification.evaluation import records
+from mollification.evaluation import records, reference
 from mollification.training import preemption, workdir
 from tests import disk
 from tests.experiments import recorded
@@ -261,7 +261,15 @@ def test_a_cell_that_is_killed_while_it_is_measured_is_no_result(tmp_path):
     'log_likelihood', 'bits_per_dim', 'mmd2'}
 
 
-def test_what_is_measured_in_other_features_too(tmp_path):
+def _noted(order, name, function, *args, **options):
+  order.append(name)
+  return function(*args, **options)
+
+
+def test_what_is_measured_in_other_features_too(tmp_path, monkeypatch):
+  order = []
+  for module, name in ((reference, '_pass'), (measure, 'measure')):
+    monkeypatch.setattr(module, name, functools.partial(_noted, order, name, getattr(module, name)))
   config = tiny.config(eval__every=0, checkpoint__every=4, checkpoint__keep_every=4)
   # A size of its own: a network is kept in the process, compiled for the devices of its first test.
   other = cell_records.InFeatures(('pr',), 'efficientnet_lite0_40', 20, 'validation')
@@ -269,6 +277,8 @@ def test_what_is_measured_in_other_features_too(tmp_path):
                     kept=tmp_path / 'kept')
   with jax.debug_key_reuse(False):
     assert cells.train_and_measure(cell) > 0
+  # What is kept of data for all is no part of what measuring takes.
+  assert order == ['_pass', 'measure', 'measure']
   found = records.read_all(tmp_path / 'records')
   assert {(r.metric, r.step) for r in found if r.features is None} == {('mmd2', 8)}
   inside = {r.metric: r for r in found if r.features}
@@ -279,7 +289,8 @@ def test_what_is_measured_in_other_features_too(tmp_path):
   seconds = json.loads((tmp_path / 'seconds.json').read_text())
   assert seconds.pop('evaluating') == 0   # nothing was evaluated inside training
   assert min(seconds.values()) > 0
-  assert seconds.keys() == {'training', 'measuring', 'core_seconds', 'update', 'quiet_update'}
+  assert seconds.keys() == {'training', 'reference', 'measuring', 'core_seconds', 'update',
+                            'quiet_update'}
   assert cell.is_done()
   for changes in ({'more': (dataclasses.replace(other, split='test'),)},
                   {'more': (dataclasses.replace(other, num_samples=30),)},

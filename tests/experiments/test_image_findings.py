@@ -2,7 +2,7 @@
 import json
 import types
 
-from experiments import comparison, image_findings, image_table, image_verdicts
+from experiments import comparison, image_findings, image_runs, image_table, image_verdicts
 
 
 def test_samples_that_are_not_finite_count_once_among_those_of_all_seeds():
@@ -57,11 +57,15 @@ def test_of_runs_that_timed_their_evaluations_all_of_it_counts(tmp_path):
     place.mkdir(parents=True)
     (place / 'config.json').write_text('{"total_steps": 600}')
     (place / 'seconds.json').write_text(json.dumps(
-      {'update': .1, 'training': 100., 'measuring': 10., 'evaluating': evaluating}))
+      {'update': .1, 'training': 100., 'measuring': 10., 'evaluating': evaluating,
+       'reference': 50. * seed}))
     found.append((comparison.Cell('vae', 'vanilla', seed, 'fid', 1.), None))
   assert list(image_findings._taken(found, tmp_path))[1:] == [
     'evaluation, inside training and after it, takes 27% (16% to 38%) of the rest of the training, '
-    'more than 20 % in 1 of 2 runs.']
+    'more than 20 % in 1 of 2 runs.',
+    'what is found of data alone, kept, and found there by all other runs, took 50 s of a run at '
+    'most, which are in its minutes and not in its evaluation.']
+  assert [image_runs.time_of(place).whole for place in sorted(tmp_path.glob('*/*/*'))] == [110, 160]
 
 
 def test_what_runs_were_is_said_by_model(tmp_path):

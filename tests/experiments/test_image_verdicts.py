@@ -91,8 +91,13 @@ def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path):
   (tmp_path / 'bench').mkdir()
   (tmp_path / 'bench' / 'small.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in (
     {'name': 'vae_iaf_blur', 'value': 51.23}, {'name': 'vae_iaf_blur_more', 'value': .4,
-                                               'reference_value': .11})))
-  assert image_verdicts._bench(folder) == {('vae_iaf', 'blur'): '51.2; +0.40 ± 0.11'}
+                                               'reference_value': .1})))
+  assert image_verdicts._bench(folder) == {('vae_iaf', 'blur'): '51.2; +0.40 ± 0.20'}
+  run = folder / 'vae_iaf' / 'blur' / '0'
+  run.mkdir(parents=True)
+  (run / 'config.json').write_text('{"total_steps": 8000}')   # 8 s a millisecond
+  assert image_verdicts._bench(folder) == {
+    ('vae_iaf', 'blur'): '51.2; +0.40 ± 0.20 (+3.2 ± 1.6)'}
   assert image_verdicts._bench(folder.with_name('photo_patches')) == {}
 
 
@@ -132,14 +137,14 @@ def test_the_time_of_a_run_that_was_cut_is_that_of_its_updates_and_what_siblings
   """Half as much as the updates take, the median of the runs of its model that were timed."""
   assert image_runs.time_of(tmp_path) is None
   cut = _timed(tmp_path / 'vae' / 'blur' / '0', training=None, quiet_update=None, looking=7.)
-  assert image_runs.time_of(cut) == (20., 20., 3., 7., 20., None, True)
+  assert image_runs.time_of(cut) == (20., 20., 3., 7., 20., None, True, 0.)
   whole = _timed(tmp_path / 'vae' / 'vanilla' / '0', training=30., quiet_update=.1)
   _timed(tmp_path / 'vae' / 'vanilla' / '1', training=26.)
   _timed(tmp_path / 'vae' / 'blur' / '1', training=80.)
   _timed(tmp_path / 'glow' / 'blur' / '1', training=900.)
-  assert image_runs.time_of(whole) == (30., 15., 3., 0., 20., None, False)
+  assert image_runs.time_of(whole) == (30., 15., 3., 0., 20., None, False, 0.)
   found = image_runs.time_of(cut)
-  assert found == pytest.approx((30., 30., 3., 7., 20., None, True))
+  assert found == pytest.approx((30., 30., 3., 7., 20., None, True, 0.))
   assert found.whole == pytest.approx(33.)   # looks are no part of a run
 
 

@@ -1,5 +1,6 @@
 """The page of all results: whole, from records, and in need of no network."""
 import html
+import json
 import pathlib
 import re
 import types
@@ -110,7 +111,7 @@ def _report(monkeypatch, pages, results, **flags):
   monkeypatch.setattr(report, 'PAGES', pages)
   monkeypatch.setattr(report, 'RESULTS', results)
   monkeypatch.setattr(report, 'BLOCKS', {'bench': lambda: 'new'})
-  for flag in ('_CHECK', '_FIGURES', '_HTML'):
+  for flag in ('_CHECK', '_FIGURES', '_HTML', '_RUNS'):
     monkeypatch.setattr(report, flag, types.SimpleNamespace(value=flags.get(flag, '')))
   report.main([])
 
@@ -141,6 +142,43 @@ def test_a_check_with_a_page_to_write_is_refused(tmp_path, monkeypatch, capsys):
     _report(monkeypatch, [tmp_path / 'a.md'], tmp_path, _CHECK=True, _HTML='x.html')
   assert left.value.code == 2
   assert '--check writes nothing; leave --figures and --html out' in capsys.readouterr().err
+
+
+def test_a_page_of_runs_of_ones_own(runs, tmp_path, monkeypatch):
+  """A workdir has metrics.jsonl in place of curves, and more than runs of tables."""
+  for path in runs.rglob('curve.jsonl'):
+    path.rename(path.with_name('metrics.jsonl'))
+  recorded.run(tmp_path / 'images/smoke/digits/digits/vae', arm='blur', seed=0)
+  begun = runs / 'images/digits/digits/vae/gaussian/2'
+  begun.mkdir()
+  (begun / 'config.json').write_text(json.dumps(recorded.config('gaussian')))
+  (begun / 'metrics.jsonl').write_text('{"step": 40, "valid/log_likelihood": -9}\n')
+  target = tmp_path / 'page.html'
+  readme = tmp_path / 'README.md'
+  readme.write_text(f'# A\n\n<!-- bench -->\nold\n<!-- /bench -->\n\n## {page.READING}\n\nSo.\n')
+  _report(monkeypatch, [readme], runs, _HTML=str(target), _RUNS=str(runs / 'images'))
+  text = target.read_text()
+  assert re.findall('<h2>(.*?)</h2>', text) == [
+    page.READING, 'table1: digits, digits scale', 'Failures on images', GALLERY]
+  assert '<p>So.</p>' in text
+  assert text.count('<svg') == 2
+  assert text.count('data:image/png;base64,') == 2
+  assert 'old' in readme.read_text()
+  table = text[text.index('<h2>table1'):text.index('<h2>Failures')]
+  assert '<td>gaussian</td>' in table
+  assert '>blur<' not in table
+
+
+def test_a_page_of_no_runs_says_what_makes_some(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'has no measured run .*table1 --workdir='):
+    page.of_runs({}, tmp_path)
+
+
+def test_runs_without_a_page_to_go_to_are_refused(tmp_path, monkeypatch, capsys):
+  with pytest.raises(SystemExit) as left:
+    _report(monkeypatch, [tmp_path / 'a.md'], tmp_path, _RUNS='runs/images')
+  assert left.value.code == 2
+  assert '--runs=runs/images has no page to go to; give --html=FILE' in capsys.readouterr().err
 
 
 def test_the_figure_of_the_mollifiers_ends_with_the_image_itself():

@@ -233,7 +233,8 @@ def test_a_mask_of_another_size_is_an_error():
 
 @pytest.mark.parametrize('net, event, widths', [('mlp', (3, 3, 1), (5,)),
                                                 ('conv', (8, 8, 2), (3, 4, 5)),
-                                                ('resnet', (8, 8, 2), (3, 4))])
+                                                pytest.param('resnet', (8, 8, 2), (3, 4),
+                                                             marks=pytest.mark.slow)])
 def test_nets_in_bfloat16_take_and_give_float32_and_keep_it_where_it_counts(net, event, widths):
   """Parameters and statistics; products are of bfloat16, as the traced program says."""
   x, z = _draw((6, *event), (6, 3))

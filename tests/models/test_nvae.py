@@ -199,6 +199,7 @@ def test_depthwise_convolution_is_xlas_with_its_gradients():
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *found)
 
 
+@pytest.mark.slow
 def test_cells_in_bfloat16_leave_what_they_add_to_and_the_distributions_float32():
   """Of each convolution its type stands in the traced program; heads are of float32.
 
