@@ -50,6 +50,12 @@ def holds(folder, step, wanted, among=None):
              for own in wanted for metric in own.metrics)
 
 
+def has_any(folder, step):
+  """Whether a workdir has any record of `step`."""
+  from mollification.evaluation import records
+  return any(record.step == step for record in records.read_all(folder / 'records'))
+
+
 def check_config(folder):
   """Raise ValueError where a record in a workdir is of another config than the one beside it."""
   from mollification.evaluation import records

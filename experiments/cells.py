@@ -61,12 +61,14 @@ class Cell:
     """Whether its folder has all records of its last update; nothing else is looked at."""
     return self.holds(self.config.total_steps, self._of_last)
 
-  def find_reference(self):
+  def keep_reference(self, stop):
     """Leave in `kept` what its measurements need of data alone, once for all cells of it."""
     from mollification import measure
     run = measure.open_run(self.folder)
     for own in self._of_last:
-      measure.find_reference(run, own.metrics, split=own.split, extractor=own.extractor(),
+      if stop.requested:
+        return
+      measure.keep_reference(run, own.metrics, split=own.split, extractor=own.extractor(),
                              kept=self.kept)
 
   def measure(self, state, stop):
@@ -130,12 +132,14 @@ def train_and_measure(cell):
     trained = time.monotonic()
     of_training = {'training': trained - start, 'evaluating': outcome.evaluating} if fresh else {}
     cell_records.write_seconds(cell.folder, **of_training)
-    cell.find_reference()
-    found = time.monotonic()
+    begun = cell_records.has_any(cell.folder, cell.config.total_steps)
+    cell.keep_reference(stop)
+    kept = time.monotonic()
     if not cell.measure(outcome.state, stop):
       return None
+    of_measuring = {'reference': kept - trained, 'measuring': time.monotonic() - kept}
     cell_records.write_seconds(
-      cell.folder, reference=found - trained, measuring=time.monotonic() - found,
+      cell.folder, **({} if begun else of_measuring),
       core_seconds=time.process_time() - began if fresh else None)
   return time.monotonic() - start if fresh else None
 

@@ -87,23 +87,24 @@ def _plane():
   return comparison.counted(comparison.verdicts(synthetic.table(RESULTS / 'synthetic'))) + '.'
 
 
+_WORDS = {'gaussian': 'noise', 'blur': 'blur'}
+
+
 def _images(scale, dataset):
   """Of Table 1, by model and arm: what is judged and decided, with its interval."""
   cells = image_table.read(RESULTS / 'images', 'table1', scale)[dataset]
   rows = image_table.rows([cell for cell, _ in cells])
   said, lines = collections.defaultdict(list), image_verdicts.by_line(rows)
+  verdicts = collections.Counter()
   for (model, arm), own in lines.items():
     judged = image_verdicts.judged_of(own, RESULTS / 'images' / scale / dataset)
     for row in judged:
       said[image_verdicts.decided(row, judged)].append(
-        f'{names.model(model).rstrip(names.MARK)} {WORDS[arm]} {_with_unit(row, judged)}')
-    said[image_verdicts.verdict(judged) == 'undecided'].append(arm)
+        f'{names.model(model).rstrip(names.MARK)} {_WORDS[arm]} {_with_unit(row, judged)}')
+    verdicts[image_verdicts.verdict(judged)] += 1
   parts = [f'{what}: {", ".join(said[what]) or "none"}' for what in ('better', 'worse')]
-  return (f'{"; ".join(parts)}; undecided: {len(said[True])} of {len(lines)} lines, a model and an '
-          f'arm each, of which chance alone would decide {.05 * len(lines):.2g}.')
-
-
-WORDS = {'gaussian': 'noise', 'blur': 'blur'}
+  return (f'{"; ".join(parts)}; undecided: {verdicts["undecided"]} of {len(lines)} lines, a model '
+          f'and an arm each, of which chance alone would decide {.05 * len(lines):.2g}.')
 
 
 def _with_unit(row, judged):

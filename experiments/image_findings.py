@@ -61,9 +61,9 @@ def _taken(found, folder):
   yield from _evaluation(taken)
   references = [own.reference for own in taken if own.reference]
   if references:
-    yield ('what is found of data alone, kept, and found there by all other runs, took '
-           f'{max(references):.0f} s of a run at most, which are in its minutes and not in its '
-           'evaluation.')
+    yield (f'of {len(references)} runs that timed it apart, what is measured of data alone, and '
+           f'kept for all, took {max(references):.0f} s at most; it is in their minutes, and no '
+           'part of their evaluation.')
   looks = [own.looking / own.training for own in taken if own.looking]
   if looks:
     yield (f'looks at what runs keep of their training ({len(looks)} of them), for the figure over '

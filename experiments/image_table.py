@@ -54,8 +54,8 @@ def text(root, table, scale):
                 comparison.text_table(own)]
     folder = _folder(root, scale, dataset)
     table = header, _, *lines = image_verdicts.lines(found, of_set, folder)
-    parts += [comparison.as_text([header, *lines]), image_verdicts.sentence(table),
-              *image_findings.sentences(found, of_set, folder)]
+    parts += [*([comparison.as_text([header, *lines])] if lines else []),
+              image_verdicts.sentence(table), *image_findings.sentences(found, of_set, folder)]
   return '\n\n'.join(parts) or 'no records yet'
 
 
@@ -68,9 +68,8 @@ def markdown(root, table, scale, dataset):
   of_set, folder = rows([cell for cell, _ in found]), _folder(root, scale, dataset)
   verdicts = image_verdicts.lines(found, of_set, folder)
   said = [image_verdicts.sentence(verdicts), *image_findings.sentences(found, of_set, folder)]
-  sentences = '\n'.join(f'- {line}' for line in said)
-  return (f'{as_markdown(of_set)}\n\nBy model:\n\n{comparison.as_markdown(verdicts)}\n\n'
-          f'{sentences}')
+  tables = [as_markdown(of_set), 'By model:', comparison.as_markdown(verdicts)] if of_set else []
+  return '\n\n'.join([*tables, '\n'.join(f'- {line}' for line in said)])
 
 
 def hours(root, table, scale):

@@ -10,12 +10,15 @@ with), and more samples that are not finite than vanilla training has.
 """
 import json
 import math
+import pathlib
 
-from experiments import comparison, image_runs, names
+from experiments import comparison, image_runs, names, statistics
+from experiments.bench import small
 
 DISTANCES = ('fid', 'frechet')   # what a table is judged by, in any features, and the likelihood
 LIKELIHOOD = 'log_likelihood'
 MODES = ('recall', 'coverage')
+RESULTS = pathlib.Path(__file__).resolve().parent / 'results'
 
 
 def lines(found, rows, folder):
@@ -26,7 +29,7 @@ def lines(found, rows, folder):
   shown = [*sorted({row.metric for row in rows if _base(row) in DISTANCES}), LIKELIHOOD]
   costs = _bench(folder)
   table = [('model', 'arm', 'verdict', *map(_titled, shown),
-            *(['ms an update, and more of it (s a run)'] if costs else []),
+            *(['ms an update; added (s a run)'] if costs else []),
             "updates to vanilla's end (its own)", 'signs')]
   table.append(('---',) * len(table[0]))
   nonfinite = image_runs.counted(found, 'nonfinite_samples')
@@ -86,6 +89,8 @@ def _shown(row, judged):
 def sentence(table):
   """How many of the `lines` are decided, and how many chance alone would."""
   said = [line[2] for line in table[2:] if line[2] != 'one seed']
+  if not table[2:]:
+    return 'No arm but vanilla training is measured yet, so that nothing can be said of any.'
   if not said:
     return 'One seed an arm, which decides nothing.'
   counts = ', '.join(f'{said.count(what)} {what}' for what in ('better', 'worse', 'mixed')
@@ -124,7 +129,8 @@ def _signs(own, judged, caught, lost_before, lost):
   `caught` are updates of vanilla training and of the arm, by seed; the shares of samples `lost` are
   of both, too.
   """
-  if not any(decided(row, judged) == 'better' for row in judged):
+  alone = judged and verdict(judged) == 'one seed'   # nobody can tell
+  if not alone and not any(decided(row, judged) == 'better' for row in judged):
     yield 'no gain'
   modes = [row for row in own if _base(row) in MODES and row.verdict == 'worse']
   if modes:
@@ -141,10 +147,12 @@ def _signs(own, judged, caught, lost_before, lost):
 def _bench(folder):
   """{(model, arm): ms an update, what mollifying adds, and that in s a run} by bench/small.py.
 
-  {} before its record. Added is a median with its 95 % interval.
+  Of the committed records of the data set that it measures; {} of others, and before its record.
+  Added is a median with its 95 % interval, of Student's t. Other schedules have the program of the
+  noise.
   """
-  path = folder.parents[2] / 'bench' / 'small.jsonl' if len(folder.parents) > 3 else folder
-  if folder.parts[-2:] != ('cpu', 'fashion_mnist') or not path.exists():
+  path = RESULTS / 'bench' / 'small.jsonl'
+  if folder.resolve() != RESULTS / 'images' / 'cpu' / 'fashion_mnist' or not path.exists():
     return {}
   rows = {row['name']: row for row in map(json.loads, path.read_text().splitlines())}
   found = {}
@@ -152,11 +160,13 @@ def _bench(folder):
     if name.endswith('_more'):
       own = name.removesuffix('_more')
       model, arm = own.rsplit('_', 1)
-      ms, half = more['value'], 1.96 * more['reference_value']
+      ms = more['value']
+      half = statistics.student_quantile(small.ROUNDS - 1, .95) * more['reference_value']
       seconds = ''.join(f' ({_plus_minus(ms * total / 1e3, half * total / 1e3)})'
                         for total in _totals(folder / model / arm))
       found[model, arm] = f'{rows[own]["value"]:.3g}; {_plus_minus(ms, half)}{seconds}'
-  return found
+  return found | {(model, other): text for (model, arm), text in found.items()
+                  if arm == 'gaussian' for other in ('cosine', 'linear')}
 
 
 def _totals(folder):

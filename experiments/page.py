@@ -46,9 +46,9 @@ def of_runs(pages, root):
       f'{root} has no measured run of a table of images; python -m experiments.table1 '
       f'--workdir={root} trains and measures some.')
   return _document(
-    f'Data mollification: the runs in {root.name}',
+    f'Data mollification: the runs in {root.resolve().name}',
     'Likelihood-based generative models, trained with and without noise that is annealed to zero. '
-    'Tables and charts are of the runs that are finished and measured so far.',
+    'Tables and charts are of runs that are finished, by what is measured of them so far.',
     [(READING, page_text.section(pages, READING)), *tables, *_of_images(root)])
 
 
@@ -77,7 +77,7 @@ def _document(title, words, sections):
                    f'{inside}\n</section>' for name, inside in sections)
   return (f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
           '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-          f'<title>mollification: results</title>\n<style>{page_style.CSS}</style>\n</head>\n'
+          f'<title>{html.escape(title)}</title>\n<style>{page_style.CSS}</style>\n</head>\n'
           f'<body>\n<h1>{html.escape(title)}</h1>\n<p>{html.escape(words)} Differences '
           'marked ▲ are decidedly better than vanilla training, those marked ▼ worse.</p>\n'
           f'<nav><ul>\n{links}\n</ul></nav>\n{body}\n</body>\n</html>\n')

@@ -6,7 +6,7 @@ import html
 import json
 import re
 
-from experiments import image_cells, names, over_training, page_charts, page_text
+from experiments import image_cells, image_runs, names, over_training, page_charts, page_text
 from mollification.evaluation import records
 
 WORDS = (
@@ -48,7 +48,8 @@ def _of_model(folder):
 
 def _runs(folder, arms):
   """How long and how many the runs of a model are, in words."""
-  places = [place for arm in arms for place in sorted((folder / arm).glob('[0-9]*'))]
+  places = [place for arm in arms for place in sorted((folder / arm).glob('[0-9]*'))
+            if image_runs.scored_to_its_end(place)]
   said = [f'{len({place.name for place in places})} seeds of {", ".join(arms)}']
   totals = {json.loads(path.read_text())['total_steps'] for place in places
             if (path := place / 'config.json').exists()}

@@ -232,8 +232,9 @@ def main(argv):
 def _report():
   if _CHECK.value and (_FIGURES.value or _HTML.value):
     raise ValueError('--check writes nothing; leave --figures and --html out.')
-  if _RUNS.value and not _HTML.value:
-    raise ValueError(f'--runs={_RUNS.value} has no page to go to; give --html=FILE, too.')
+  if _RUNS.value and (_FIGURES.value or not _HTML.value):
+    raise ValueError(f'--runs={_RUNS.value} becomes a page alone; give --html=FILE, and no '
+                     '--figures.')
   old = {path: path.read_text() for path in PAGES}
   if _RUNS.value:
     return _write(pathlib.Path(_HTML.value), page.of_runs(old, _RUNS.value))

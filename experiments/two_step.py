@@ -60,7 +60,7 @@ class Cell:
     return (cells.is_of(self) is True
             and cell_records.holds(self.folder, self.config.total_steps, self.wanted))
 
-  def find_reference(self):
+  def keep_reference(self, stop):
     """Nothing: its autoencoder's run, which is measured, has left what it needs of data alone."""
 
   def measure(self, state, stop):

@@ -136,7 +136,7 @@ def measure(run, metrics, *, step=None, split='test', num_samples=0, write=True,
   return found
 
 
-def find_reference(run, metrics, *, split='test', extractor=None, kept=None):
+def keep_reference(run, metrics, *, split='test', extractor=None, kept=None):
   """Leave in the folder `kept`, the run's own for None, what `measure` needs there of data alone.
 
   It does so itself where something is missing; runs that share the folder need it once. Of the
@@ -145,9 +145,11 @@ def find_reference(run, metrics, *, split='test', extractor=None, kept=None):
   with parallel.together():
     extractor = checked(run, metrics, split, extractor)
   if extractor:
-    dataset = run.evaluation.dataset
-    measurements.reference_in_features(_in_features(metrics), extractor, dataset,
-                                       getattr(dataset, split), kept or run.folder)
+    dataset, kept = run.evaluation.dataset, kept or run.folder
+    held_out, inside = getattr(dataset, split), _in_features(metrics)
+    unseen = measurements.unseen_in_features(inside, extractor, dataset, held_out, kept)
+    if 'copies' in inside:
+      measurements.seen_in_features(unseen, extractor, dataset, held_out, kept)
 
 
 def measured(run, metrics, *, step, split='test', num_samples=0, extractor=None):

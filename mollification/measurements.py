@@ -2,10 +2,8 @@
 
 `MEASURES` are of the model; `in_features` are of samples in the features of a network.
 """
-import functools
 import math
 import time
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -140,7 +138,7 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
   with scoring.Progress(source) as progress:
     own = scoring.run(extractor, source, passes, groups=groups, progress=progress.show,
                       rows_folder=rows_folder)
-  of_data = reference_in_features(metrics, extractor, dataset, split, kept)
+  unseen = unseen_in_features(metrics, extractor, dataset, split, kept)
   common = with_settings(common, sampling_of(config)) | {
     'n': own.n, 'unit': '1', 'features': features_of(extractor, config),
     'reference': reference_of(dataset, split)}
@@ -148,34 +146,31 @@ def in_features(metrics, extractor, dataset, split, samples, config, common, *, 
     {'weights': extractor.origin} if extractor.origin else {})
   for metric in dict.fromkeys('fid' if m == 'frechet' else m for m in metrics):
     if metric == 'copies':
-      found = scoring.copies(own.rows, of_data.seen, of_data.to_seen)
+      found = scoring.copies(own.rows, *seen_in_features(unseen, extractor, dataset, split, kept))
     else:
-      found = scoring.figures([metric], own, of_data.unseen, extractor)
+      found = scoring.figures([metric], own, unseen, extractor)
     yield [records.Record(metric=f.metric, value=f.value, standard_error=f.standard_error,
                           extra=f.extra | extra, seconds=time.monotonic() - start, **common)
            for f in found]
 
 
-class OfData(NamedTuple):
-  """What samples are held against: a split, and for `copies` what was trained on.
+def unseen_in_features(metrics, extractor, dataset, split, kept):
+  """The `scoring.Reference` that `metrics` hold samples against.
 
-  `seen` are the features of the training data, `to_seen` the distances [n] from those of the split
-  to the nearest of them.
+  It is in the folder `kept`, or left there; None keeps nothing.
   """
-  unseen: scoring.Reference
-  seen: np.ndarray | None
-  to_seen: np.ndarray | None
+  return reference.of_split(extractor, dataset.name, split, passes_of(metrics), kept,
+                            own_parts=metrics)
 
 
-def reference_in_features(metrics, extractor, dataset, split, kept):
-  """OfData for `metrics`, of the folder `kept` or else left there; None keeps nothing."""
-  of_split = functools.partial(reference.of_split, extractor, dataset.name, folder=kept)
-  unseen = of_split(split, passes_of(metrics), own_parts=metrics)
-  if 'copies' not in metrics:
-    return OfData(unseen, None, None)
-  seen = of_split(dataset.train, ['kid']).rows
-  return OfData(unseen, seen, reference.to_nearest(
-    extractor, dataset.name, split, unseen.rows, dataset.train, seen, kept))
+def seen_in_features(unseen, extractor, dataset, split, kept):
+  """Of `copies`: features of the training data, and distances [n] to them from those of the split.
+
+  The latter, `unseen`, are as `unseen_in_features` gives them; `kept` is as there.
+  """
+  rows = reference.of_split(extractor, dataset.name, dataset.train, ['kid'], kept).rows
+  return rows, reference.to_nearest(
+    extractor, dataset.name, split, unseen.rows, dataset.train, rows, kept)
 
 
 def features_of(extractor, config):

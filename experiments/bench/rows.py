@@ -168,7 +168,7 @@ def main(measures, doc, argv=None, *, smoke=None):
 
   `measures` is {name: () -> [Row]}, `doc` the docstring of the bench, shown by --help. With
   --smoke one pair of each is timed, of the tiny forms in `smoke` if given, and no bar counts. Freed
-  memory is kept, for both sides, as binaries of the project do.
+  memory is kept in this process, for both sides, as binaries of the project keep it.
   """
   args = _parse(measures, doc, argv)
   allocator.keep_freed()

@@ -63,8 +63,8 @@ def test_of_runs_that_timed_their_evaluations_all_of_it_counts(tmp_path):
   assert list(image_findings._taken(found, tmp_path))[1:] == [
     'evaluation, inside training and after it, takes 27% (16% to 38%) of the rest of the training, '
     'more than 20 % in 1 of 2 runs.',
-    'what is found of data alone, kept, and found there by all other runs, took 50 s of a run at '
-    'most, which are in its minutes and not in its evaluation.']
+    'of 1 runs that timed it apart, what is measured of data alone, and kept for all, took 50 s at '
+    'most; it is in their minutes, and no part of their evaluation.']
   assert [image_runs.time_of(place).whole for place in sorted(tmp_path.glob('*/*/*'))] == [110, 160]
 
 

@@ -1,5 +1,6 @@
 """Whether an arm helped, by model: the verdict, what it costs, and the signs of failure."""
 import json
+import pathlib
 import types
 
 import pytest
@@ -85,20 +86,44 @@ def test_a_vae_of_fixed_variance_is_not_judged_by_its_bound(tmp_path, learned):
     'chance alone would decide 0.05 of 1 lines.')
 
 
-def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path):
+def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path, monkeypatch):
+  """By Student's t of 21 rounds: 2.086 standard errors. Schedules share a program."""
+  monkeypatch.setattr(image_verdicts, 'RESULTS', tmp_path)
   folder = tmp_path / 'images' / 'cpu' / 'fashion_mnist'
   assert image_verdicts._bench(folder) == {}
   (tmp_path / 'bench').mkdir()
   (tmp_path / 'bench' / 'small.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in (
-    {'name': 'vae_iaf_blur', 'value': 51.23}, {'name': 'vae_iaf_blur_more', 'value': .4,
-                                               'reference_value': .1})))
-  assert image_verdicts._bench(folder) == {('vae_iaf', 'blur'): '51.2; +0.40 ± 0.20'}
+    {'name': 'vae_iaf_blur', 'value': 51.23}, {'name': 'vae_gaussian', 'value': 50.},
+    {'name': 'vae_iaf_blur_more', 'value': .4, 'reference_value': .1},
+    {'name': 'vae_gaussian_more', 'value': 3., 'reference_value': .1})))
+  found = image_verdicts._bench(folder)
+  assert found['vae_iaf', 'blur'] == '51.2; +0.40 ± 0.21'
+  assert found['vae', 'cosine'] == found['vae', 'linear'] == found['vae', 'gaussian']
+  assert len(found) == 4
   run = folder / 'vae_iaf' / 'blur' / '0'
   run.mkdir(parents=True)
   (run / 'config.json').write_text('{"total_steps": 8000}')   # 8 s a millisecond
-  assert image_verdicts._bench(folder) == {
-    ('vae_iaf', 'blur'): '51.2; +0.40 ± 0.20 (+3.2 ± 1.6)'}
+  assert image_verdicts._bench(folder)['vae_iaf', 'blur'] == '51.2; +0.40 ± 0.21 (+3.2 ± 1.7)'
   assert image_verdicts._bench(folder.with_name('photo_patches')) == {}
+
+
+@pytest.mark.parametrize('folder', ['cpu/fashion_mnist', 'mine/cpu/fashion_mnist',
+                                    'runs/images/cpu/fashion_mnist'])
+def test_what_an_update_takes_is_not_that_of_other_machines(folder, tmp_path, monkeypatch):
+  """However deep a workdir lies, and whatever lies beside it."""
+  monkeypatch.chdir(tmp_path)
+  path = pathlib.Path(folder)
+  path.mkdir(parents=True)
+  for beside in path.parents:
+    (beside / 'bench').mkdir()
+    (beside / 'bench' / 'small.jsonl').write_text('no record of ours')
+  assert image_verdicts._bench(path) == {}
+
+
+def test_of_one_seed_nobody_can_tell_that_nothing_is_gained():
+  alone, two = (_row('frechet', *pair) for pair in ((1.,), (1., 2.)))
+  assert list(image_verdicts._signs([two], [two], [], 0., 0.)) == ['no gain']
+  assert list(image_verdicts._signs([alone], [alone], [], 0., 0.)) == []
 
 
 @pytest.mark.parametrize(('caught', 'late'), [

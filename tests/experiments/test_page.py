@@ -164,9 +164,21 @@ def test_a_page_of_runs_of_ones_own(runs, tmp_path, monkeypatch):
   assert text.count('<svg') == 2
   assert text.count('data:image/png;base64,') == 2
   assert 'old' in readme.read_text()
+  # (The third mollified seed has only begun.)
+  assert '2 seeds of vanilla, gaussian; 80 updates' in text
   table = text[text.index('<h2>table1'):text.index('<h2>Failures')]
   assert '<td>gaussian</td>' in table
   assert '>blur<' not in table
+
+
+def test_a_page_of_vanilla_runs_alone_says_that_there_is_nothing_to_compare(tmp_path):
+  for seed in (0, 1):
+    recorded.run(tmp_path / 'digits/digits/vae', arm='vanilla', seed=seed)
+  text = page.of_runs({}, tmp_path)
+  assert 'No arm but vanilla training is measured yet' in text
+  assert 'One seed an arm' not in text
+  assert '<table' not in text
+  assert text.count('<svg') == 2
 
 
 def test_a_page_of_no_runs_says_what_makes_some(tmp_path):
@@ -175,10 +187,11 @@ def test_a_page_of_no_runs_says_what_makes_some(tmp_path):
 
 
 def test_runs_without_a_page_to_go_to_are_refused(tmp_path, monkeypatch, capsys):
-  with pytest.raises(SystemExit) as left:
-    _report(monkeypatch, [tmp_path / 'a.md'], tmp_path, _RUNS='runs/images')
-  assert left.value.code == 2
-  assert '--runs=runs/images has no page to go to; give --html=FILE' in capsys.readouterr().err
+  for others in ({}, {'_HTML': 'a.html', '_FIGURES': 'figures'}):
+    with pytest.raises(SystemExit) as left:
+      _report(monkeypatch, [tmp_path / 'a.md'], tmp_path, _RUNS='runs/images', **others)
+    assert left.value.code == 2
+    assert '--runs=runs/images becomes a page alone; give --html=FILE' in capsys.readouterr().err
 
 
 def test_the_figure_of_the_mollifiers_ends_with_the_image_itself():

@@ -100,6 +100,57 @@ def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_
   record_property('rows, states and pictures that differ', 0)   # all are asserted equal above
 
 
+# Of 140 MB of parameters a save takes long enough to be met.
+WIDE = '--config.model.widths=(3000, 3000)'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('asked', [0, 1], ids=['first', 'second'])
+def test_a_signal_during_a_save_of_several_processes_loses_nothing(asked, tmp_path):
+  """Saves are under way all the time: what was is finished, and one of the last update follows."""
+  command = several.long_run(tmp_path, WIDE, '--config.checkpoint.every=1')
+  for _ in range(2):
+    rows = len(metrics.read_rows(tmp_path / 'metrics.jsonl'))
+    with several.running(command, 2) as started:
+      several.wait_for_rows(started, tmp_path, rows + 3)
+      several.wait_for(lambda: any(_under_way(tmp_path)), started)
+      started[asked].send_signal(signal.SIGTERM)
+      for status, _, errors in several.ended(started):
+        assert status == 75, errors
+    assert not list(_under_way(tmp_path))
+    steps = [row['step'] for row in tiny.rows(tmp_path)]
+    assert steps == list(range(1, len(steps) + 1))
+    assert max(int(path.name) for path in (tmp_path / 'checkpoints').iterdir()) == len(steps)
+  assert not (tmp_path / 'checkpoints.damaged').exists()
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_several_processes_at_once_and_leaves_what_was_saved(tmp_path):
+  command = several.long_run(tmp_path, WIDE, '--config.checkpoint.every=5')
+  with several.running(command, 2) as started:
+    several.wait_for_rows(started, tmp_path, 8)
+    for number in (signal.SIGTERM, signal.SIGINT):   # two of one kind may come as one
+      for process in started:
+        process.send_signal(number)
+    begun = time.monotonic()
+    statuses = [status for status, _, _ in several.ended(started)]
+  assert time.monotonic() - begun < 10
+  assert set(statuses) <= {128 + signal.SIGINT, -signal.SIGINT}
+  with several.running(command, 2) as started:
+    several.wait_for_rows(started, tmp_path, 12)
+    started[0].send_signal(signal.SIGTERM)
+    for status, _, errors in several.ended(started):
+      assert status == 75, errors
+  assert not (tmp_path / 'checkpoints.damaged').exists()
+  steps = [row['step'] for row in tiny.rows(tmp_path)]
+  assert steps == list(range(1, len(steps) + 1))
+
+
+def _under_way(folder):
+  """Checkpoints that are being written: they have another name until they are whole."""
+  return (path for path in (folder / 'checkpoints').glob('*') if not path.name.isdecimal())
+
+
 @pytest.mark.slow
 def test_the_notice_of_a_scheduler_stops_all(tmp_path):
   """JAX's pre-emption service, which listens for SIGTERM where nobody else does."""
