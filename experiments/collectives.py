@@ -51,5 +51,5 @@ def _through(eqn, before):
   if len(inner) == 1 and eqn.primitive.name != 'scan' and len(inner[0].invars) == len(before):
     return _depths(inner[0], before)
   times = eqn.params['length'] if eqn.primitive.name == 'scan' else 1
-  added = max(0, 0, *(max(_depths(j, [0] * len(j.invars)), default=0) for j in inner))
+  added = max([0, *(depth for j in inner for depth in _depths(j, [0] * len(j.invars)))])
   return [first + times * added] * len(eqn.outvars)

@@ -133,7 +133,7 @@ def check_record():
 def _folder():
   # (Commands of images have one within theirs, which is shared with --scale=smoke.)
   apart = (FLAGS.smoke and not FLAGS['workdir'].present and FLAGS.workdir != 'runs/images')
-  return pathlib.Path(FLAGS.workdir + '_smoke' * apart)
+  return pathlib.Path(FLAGS.workdir + '_smoke' * apart).expanduser()
 
 
 def run(experiment):

@@ -79,7 +79,8 @@ def main(argv):
     with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):
       _check_options(argv[1], argv[2:])
       deterministic.apply()
-      with _stoppable():
+      with _stoppable() as stop:
+        stop.among(*processes.told())
         _COMMANDS[argv[1]](*argv[2:])
     return
   if len(argv) > 1:
@@ -97,13 +98,17 @@ def main(argv):
       processes.check_alone('checkpoints are watched for')   # each process finds them at its time
       _watch()
     else:
-      with _stoppable():
+      with _stoppable() as stop:
+        stop.among(*processes.told())
         processes.join()
         _measure(step or None)
 
 
 def _stoppable():
-  """Context in which SIGTERM ends the process at once; what has been written stays."""
+  """Context in which SIGTERM ends the process; what has been written stays.
+
+  At once, but one of several waits until the others have heard theirs.
+  """
   from mollification.training import preemption
   return preemption.Preemption((signal.SIGTERM,), 'stopped; the same command goes on')
 
@@ -153,7 +158,7 @@ def _watch():
   measure.check_names(_METRICS.value, _SPLIT.value)
   _named_extractor()
   status = watch.until_the_end(
-    _WORKDIR.value, _measure_unless_measured,
+    pathlib.Path(_WORKDIR.value).expanduser(), _measure_unless_measured,
     lambda: measure.checked(_run(), _METRICS.value, _SPLIT.value, _named_extractor()))
   if status:
     sys.exit(status)

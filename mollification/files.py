@@ -61,13 +61,17 @@ def reserve(file, size):
 def replacing(path):
   """Context with the path of a file that takes the place of `path` in one move at its end.
 
-  An error inside, or a crash, leaves what was there; a crash may leave a hidden `.part` beside it.
+  An error inside, or a crash, of the machine too, leaves what was there or all of what is new; a
+  crash may leave a hidden `.part` beside it.
   No two share one, on whatever hosts: in containers the ids of processes are often equal.
   """
   part = _beside(path)
   try:
     yield part
+    _to_disk(part)   # else the move may be there after a crash of the machine, and the bytes not
     os.replace(part, path)
+    with contextlib.suppress(OSError):   # of file systems that know no such thing of a folder
+      _to_disk(part.parent)
   finally:
     part.unlink(missing_ok=True)
 
@@ -93,6 +97,14 @@ def replacing_folder(path):
   finally:
     shutil.rmtree(part, ignore_errors=True)
   shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_disk(path):
+  file = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(file)
+  finally:
+    os.close(file)
 
 
 def _beside(path):

@@ -3,8 +3,9 @@
   python -m mollification.main --config=configs/NAME.py[:key=value,...] --workdir=DIR \
       [--config.key=value ...] [--distributed=auto] [--deterministic]
 
-The same command again resumes. Exit status: 0 finished, 75 pre-empted (saved; run it again), 2 a
-mistake in the command or its data, 3 diverged, 1 with a traceback anything else.
+The same command again resumes. Exit status: 0 finished, 75 pre-empted (what is new is saved; run it
+again), 2 a mistake in the command or its data, 3 diverged, after a second signal 128 + its number,
+or the signal itself, 1 with a traceback anything else.
 """
 import contextlib
 import functools
@@ -65,7 +66,7 @@ def _train(config, folder, stop):
       config = build.smoke(config) if _SMOKE.value else config
       check.check_same(config)
       with parallel.together():
-        path = stack.enter_context(workdir.lock(folder))
+        path = stack.enter_context(workdir.lock(workdir.local(folder)))
         workdir.check(path, config.to_dict())   # before data are fetched for what will be refused
         run = build.build(config) if parallel.is_first() else None
       with parallel.together():
@@ -73,6 +74,8 @@ def _train(config, folder, stop):
       parallel.check_same('data', run.data)
       with parallel.together():
         workdir.claim(path, config.to_dict(), run.data)
+      with parallel.together():
+        workdir.check_shared(path)
     # What goes wrong from here on is no mistake in the command: it ends with its traceback.
     if parallel.is_first():
       print(run.overview, flush=True)

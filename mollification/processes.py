@@ -94,11 +94,19 @@ def not_waited_for():
   except BaseException as error:
     import jax
     if jax.distributed.is_initialized():
-      status = error.code if isinstance(error, SystemExit) else 1
+      status = _status(error)
       end = threading.Timer(_PATIENCE, os._exit, (status,))
       end.daemon = True
       end.start()
     raise
+
+
+def _status(error):
+  """That with which Python ends after `error`."""
+  if isinstance(error, KeyboardInterrupt):
+    return 128 + signal.SIGINT
+  code = error.code if isinstance(error, SystemExit) else 1
+  return code if isinstance(code, int) else int(code is not None)
 
 
 def _check_not_launched(error):

@@ -2,6 +2,7 @@
 import gc
 import importlib.metadata
 import os
+import signal
 import tempfile
 
 import pytest
@@ -40,6 +41,14 @@ def no_key_reuse_check():
   """It slows every eager operation of a checkpoint; test_step.py holds the update to it."""
   with jax.debug_key_reuse(False):
     yield
+
+
+@pytest.fixture
+def sigint_is_heard():
+  """A shell that starts tests in the background has them, and what they start, ignore it."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
 
 
 _SECONDS = {}

@@ -78,13 +78,15 @@ def running(command, processes, devices=1):
 
 
 def ended(started, timeout=240):
-  """[(exit status, stdout, stderr)] of `running` processes, once they have ended by themselves."""
+  """[(exit status, stdout, stderr)] of `running` processes, which end by themselves."""
   until = time.monotonic() + timeout
   while any(process.poll() is None for process in started) and time.monotonic() < until:
     time.sleep(.05)
-  for process in started:   # no effect where it has ended; else it says where it hangs
-    process.send_signal(signal.SIGABRT)
+  hanging = [process for process in started if process.poll() is None]
+  for process in hanging:
+    process.send_signal(signal.SIGABRT)   # it says where
     process.wait()
+  assert not hanging, [said(process)[1] for process in hanging]
   return [(process.returncode, *said(process)) for process in started]
 
 

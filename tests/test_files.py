@@ -29,6 +29,17 @@ def test_an_error_leaves_what_was_there(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['a.json']
 
 
+def test_bytes_are_on_disk_before_they_take_the_place_of_others(tmp_path, monkeypatch):
+  """A machine that stops in between must not leave an empty file under the name."""
+  order, of = [], lambda file: os.readlink(f'/proc/self/fd/{file}')
+  synced, moved = os.fsync, os.replace
+  monkeypatch.setattr(os, 'fsync', lambda file: order.append(of(file)) or synced(file))
+  monkeypatch.setattr(os, 'replace', lambda *paths: order.append('moved') or moved(*paths))
+  with files.replacing(tmp_path / 'a.json') as part:
+    part.write_text('new')
+  assert order == [str(part), 'moved', str(tmp_path)]
+
+
 def _fill(path, text):
   with files.replacing_folder(path) as part:
     (part / 'a').write_text(text)

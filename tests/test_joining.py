@@ -179,3 +179,23 @@ def test_two_processes_of_a_job_under_slurm_find_each_other(monkeypatch, by):
     assert status == 0, errors
     found = json.loads(re.search(r'^found (.*)$', out, re.M)[1])   # gloo talks too
     assert found == [i, 2, 4, str(i) if by == 'SLURM' else 'all']
+
+
+@pytest.mark.parametrize('error, status', [
+  (SystemExit(), 0), (SystemExit(75), 75), (SystemExit('words'), 1), (KeyboardInterrupt(), 130),
+  (ValueError(), 1)])
+def test_a_process_that_is_not_waited_for_ends_as_python_would_end_it(error, status, monkeypatch):
+  ended = []
+
+  class Timer:
+    def __init__(self, seconds, end, arguments):
+      ended.append(arguments)
+
+    def start(self):
+      pass
+
+  monkeypatch.setattr(processes.threading, 'Timer', Timer)
+  monkeypatch.setattr(jax.distributed, 'is_initialized', lambda: True)
+  with pytest.raises(type(error)), processes.not_waited_for():
+    raise error
+  assert ended == [(status,)]

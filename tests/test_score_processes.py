@@ -207,14 +207,16 @@ def test_an_error_in_the_midst_of_what_one_process_does_ends_all(trained):
 
 
 @pytest.mark.slow
-def test_sigterm_ends_all_that_it_is_sent_to(trained):
-  """JAX's pre-emption service would swallow it, for hours."""
+@pytest.mark.parametrize('pause', [0., 1.])
+def test_sigterm_ends_all_that_it_is_sent_to(trained, pause):
+  """JAX's pre-emption service would swallow it, for hours; they may come one after another."""
   command = ['-m', 'mollification.evaluate', f'--workdir={trained[0]}', '--metrics=importance']
   with several.running(command, 2) as started:
     for process in started:   # they have met
       several.wait_for(lambda process=process: 'Gloo' in several.said(process)[0], started)
     for process in started:
       process.send_signal(signal.SIGTERM)
+      time.sleep(pause)
     begun = time.monotonic()
     ended = several.ended(started)
   assert time.monotonic() - begun < 20

@@ -7,6 +7,8 @@ import pytest
 from mollification import metrics
 from tests import several
 
+pytestmark = pytest.mark.usefixtures('sigint_is_heard')
+
 PHASES = ['compiling', 'stepping', 'saving', 'evaluating']
 GRACE = 15   # seconds from a signal to the end: what GKE gives a Spot node
 _TRAIN = 'from mollification import main\nmain.run()\n'
@@ -33,14 +35,6 @@ _COMPILING = ('import pathlib, jax\n'
               '      pathlib.Path({!r}, mark).touch()\n'
               'jax.monitoring.register_event_duration_secs_listener(hear)\n'
               f'{_TRAIN}')
-
-
-@pytest.fixture(autouse=True)
-def _sigint_is_heard():
-  """A shell that starts tests in the background has them, and what they start, ignore it."""
-  before = signal.signal(signal.SIGINT, signal.default_int_handler)
-  yield
-  signal.signal(signal.SIGINT, before)
 
 
 def test_sigterm_saves_and_the_same_command_resumes(tmp_path):

@@ -1,6 +1,6 @@
 """What scale and reliability cost: python -m experiments.bench.scale [--json] [--only=...]
 
-A quarter of an hour on 2 cores. Ratios are medians over pairs that are measured in turn on the
+Half an hour on 2 cores. Ratios are medians over pairs that are measured in turn on the
 same cores; a ratio above 1 is better than the reference.
 
 devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on random 32×32×3 images,

@@ -84,15 +84,15 @@ def _meta_problem(meta):
   return '' if fits else 'meta.json is damaged'
 
 
-def _fits(carve, files, splits):
+def _fits(carve, arrays, splits):
   """Whether the splits have the sizes that `carve` gives them, and their files are described."""
   n = {name: split['n'] for name, split in splits.items() if split['sha256']}
   whole = n.get('full_train', 0) if carve else n['train']
-  described = {name for name, entry in files.items() if entry['sha256'] and entry['bytes']}
+  described = {name for name, entry in arrays.items() if entry['sha256'] and entry['bytes']}
   needed = {'train.npy', 'test.npy', *([] if carve else ['validation.npy'])}
   return (isinstance(carve, int) and n['test'] > 0 and whole == n['train'] + carve
           and carve in (0, n['validation'])
-          and needed <= described == set(files) and all(map(_FILES.fullmatch, files)))
+          and needed <= described == set(arrays) and all(map(_FILES.fullmatch, arrays)))
 
 
 def problem(folder):
@@ -170,15 +170,15 @@ def _build(folder, write):
   temporary.mkdir()
   try:
     meta = write(temporary)
-    files = sorted(temporary.glob('*.npy'))
+    arrays = sorted(temporary.glob('*.npy'))
     fields = _splits(temporary, meta['carve'], {})
     meta['format'] = FORMAT
-    meta['files'] = {p.name: {'bytes': p.stat().st_size, 'sha256': _file_sha256(p)} for p in files}
+    meta['files'] = {p.name: {'bytes': p.stat().st_size, 'sha256': _file_sha256(p)} for p in arrays}
     meta['splits'] = {split.name: {'n': split.num_examples, 'shape': list(split.x.shape[1:]),
                                    'sha256': split.sha256} for split in fields.values()}
     meta['sha256'] = _meta_sha256(meta)
     _write_json(temporary / 'meta.json', meta)
-    _write_json(temporary / 'stamp.json', {p.name: _stamp(p) for p in files})
+    _write_json(temporary / 'stamp.json', {p.name: _stamp(p) for p in arrays})
     if folder.exists():
       shutil.rmtree(folder)
     os.replace(temporary, folder)

@@ -17,6 +17,9 @@ from mollification import files, npz
 from mollification.data import cache, dataset
 
 CARVE = 5_000  # validation examples taken from the end of train, or a tenth of it if that is less
+# What those files may be, whatever they are called: of its other formats Pillow hands PostScript to
+# an interpreter of it.
+FORMATS = ('PNG', 'JPEG', 'BMP', 'WEBP', 'TIFF', 'PPM')
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 _BATCH = 512
 _TIMEOUT = 10   # seconds without an answer
@@ -217,7 +220,7 @@ def _read_image(path, size, channels):
   """uint8 [H, W, C] of one file; ValueError names it."""
   pillow = dataset.require('PIL.Image', 'data')
   try:
-    with pillow.open(path) as image:
+    with pillow.open(path, formats=FORMATS) as image:
       mode = image.mode
       if channels and mode[0] not in 'IF':  # 16-bit and float pixels would be clipped
         image = image.convert('L' if channels == 1 else 'RGB')

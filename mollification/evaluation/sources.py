@@ -237,7 +237,7 @@ def _header(opened, name):
   """
   from PIL import Image
   try:
-    with opened(name) as file, Image.open(file) as image:
+    with opened(name) as file, Image.open(file, formats=image_data.FORMATS) as image:
       mode = image.mode
       if mode in ('RGB', 'RGBA') and image.format == 'PNG':
         file.seek(24)   # bits of a channel, which Pillow does not tell
@@ -258,7 +258,7 @@ def _decode(opened, name, mode='RGB'):
   """
   from PIL import Image
   try:
-    with opened(name) as file, Image.open(file) as image:
+    with opened(name) as file, Image.open(file, formats=image_data.FORMATS) as image:
       pixels = np.asarray(image.convert(mode))
       return pixels[..., None] if mode == 'L' else pixels
   except Exception as error:

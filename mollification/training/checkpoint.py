@@ -30,7 +30,7 @@ DAMAGED = '.damaged'   # suffix of the folder beside a manager's, where what can
 # In errors that say nothing of a checkpoint: of memory (JAX, TensorStore), and of the system.
 _NO_DAMAGE = ('RESOURCE_EXHAUSTED', *map(os.strerror, (
   errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE,
-  errno.ETIMEDOUT)))
+  errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH)))
 _PAUSE = .01   # seconds between two looks at a save that is waited for
 _LOOKS = 90   # a second apart, until all processes list the same: NFS shows a change within 60 s
 

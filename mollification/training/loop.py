@@ -48,6 +48,9 @@ def train(run, workdir, *, stop=None, label=''):
       training = _Training(run, outputs, journal, stop, watchdog)
       outcome = training.until_end(state)
       return dataclasses.replace(outcome, evaluating=training.evaluating)
+    except Diverged:   # in all processes: a save under way is to count
+      outputs.wait()
+      raise
     finally:
       progress.close()
 

@@ -18,6 +18,11 @@ _GRACE, _PATIENCE = 1., 5.
 _LINGER = 2.
 
 
+def _end(number, frame):
+  del frame
+  os._exit(128 + number)
+
+
 class Interrupted(BaseException):
   """A signal came in a stretch that may be cut short; no `except Exception` may take it."""
 
@@ -121,7 +126,9 @@ class Preemption(Stop):
 
   def _restore(self):
     for number, handler in self._old.items():
-      signal.signal(number, handler)
+      # The kernel shields the first process of a container from what it does not handle itself.
+      alone = os.getpid() == 1 and handler is signal.SIG_DFL
+      signal.signal(number, _end if alone else handler)
     self._old = {}
 
   def __exit__(self, kind, error, traceback):

@@ -36,6 +36,9 @@ CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store',
                     for model in ('vae', 'vae_iaf', 'hvae', 'nvae')}}
 
 
+_LOOKS = 90   # a second apart: NFS shows a change within 60 s
+
+
 class InUse(RuntimeError):
   """Another process trains in the workdir."""
 
@@ -175,6 +178,28 @@ def claim(workdir, config, data):
   for name, content in (('config.json', config), ('data.json', data)):
     with files.replacing(path / name) as part:
       part.write_text(_dump(content))
+
+
+def check_shared(workdir):
+  """Raise ValueError where a process does not see what the first has claimed, and goes on alone.
+
+  After `claim`, in each. A file system may show a new file to others late.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  for look in range(_LOOKS):
+    if path.exists():
+      return
+    time.sleep(min(look, 1))
+  raise ValueError(f'{path}, which the first process has written, is not there for this one: all '
+                   'processes of a run need one folder that all see; give it as --workdir.')
+
+
+def local(workdir):
+  """The Path of a folder as it is given; ValueError for one that no file system here has."""
+  if '://' in str(workdir):
+    raise ValueError(f'workdir {workdir} is no folder of a file system; mount what it names, as '
+                     'gcsfuse does of buckets, and give the folder.')
+  return pathlib.Path(workdir).expanduser()
 
 
 def check(workdir, config):

@@ -119,6 +119,9 @@ def test_folder_errors(tmp_path):
     _save(tmp_path / f'few/{i}.png', _pixels(1, (4, 4), i)[0])
   _refuse(tmp_path / 'few', tmp_path, '19 images; a split 90/5/5 needs at least 20')
   _refuse(tmp_path / 'few', tmp_path, 'channels 1 or 3, got None and 2', channels=2)
+  # Pillow would hand PostScript to an interpreter, which runs what the file says.
+  Image.new('L', (4, 4)).save(tmp_path / 'few/zz.jpg', 'EPS')
+  _refuse(tmp_path / 'few', tmp_path, 'zz.jpg: not a readable image .cannot identify image file')
   (tmp_path / 'few/zz.jpg').write_bytes(b'not a jpeg')
   _refuse(tmp_path / 'few', tmp_path, 'zz.jpg: not a readable image')
   _refuse('', tmp_path, "'folder' needs data.data_dir, the folder of images")

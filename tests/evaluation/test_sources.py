@@ -269,6 +269,13 @@ def test_room_is_not_made_for_more_pixels_than_an_image_may_claim(tmp_path):
     sources.open_images(tmp_path)
 
 
+def test_postscript_is_no_image_whatever_it_is_called(tmp_path):
+  """Pillow would hand it to an interpreter, which runs what the file says."""
+  Image.new('L', (4, 4)).save(tmp_path / 'a.png', 'EPS')
+  with pytest.raises(ValueError, match=r'1 of 1 images cannot be read: a\.png \(no image\)'):
+    sources.open_images(tmp_path)
+
+
 def test_hashes_follow_pixels_shapes_and_order_and_go_on():
   x = pixels(0, 5, 4, 4, 3)
 

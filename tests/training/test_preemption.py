@@ -14,7 +14,7 @@ from mollification.training import agreement, checkpoint, loop, preemption
 from mollification.training.outputs import Outputs
 from tests.training import tiny
 
-pytestmark = pytest.mark.usefixtures('no_key_reuse_check')
+pytestmark = pytest.mark.usefixtures('no_key_reuse_check', 'sigint_is_heard')
 
 # In C, as a compiler is: Python's own handlers do not run before it is through.
 BUSY = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)\n"
@@ -24,17 +24,25 @@ HEAD = ('import hashlib, os, signal, sys, threading, time\n'
         '  threading.Timer(after, os.kill, (os.getpid(), number)).start()\n')
 
 
-@pytest.fixture(autouse=True)
-def _sigint_is_heard():
-  """A shell that starts tests in the background has them ignore it."""
-  signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _end(code):
   """(exit status, stderr) of a program."""
   done = subprocess.run([sys.executable, '-c', HEAD + code], capture_output=True, text=True,
                         timeout=60, check=False)
   return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize('doing', ['time.sleep(60)\n', BUSY], ids=['Python', 'C'])
+@pytest.mark.parametrize('pid, ended', [(2, -signal.SIGTERM), (1, 128 + signal.SIGTERM)])
+def test_a_second_signal_ends_the_first_process_of_a_container_too(pid, ended, doing):
+  """Of which the kernel keeps away what it does not handle: it must not be left to the default."""
+  status, _ = _end('pid = os.getpid()\n'
+                   f'os.getpid = lambda: {pid}\n'
+                   'with preemption.Preemption() as stop:\n'
+                   '  stop.armed = True\n'
+                   '  for after in (.2, .6):\n'
+                   '    threading.Timer(after, os.kill, (pid, signal.SIGTERM)).start()\n'
+                   f'  {doing}')
+  assert status == ended
 
 
 @pytest.mark.parametrize('doing', ['time.sleep(60)\n', BUSY], ids=['Python', 'C'])

@@ -1,6 +1,7 @@
 """The workdir: one process at a time, one run, errors that leave everything as it was."""
 import fcntl
 import json
+import pathlib
 import subprocess
 import sys
 import threading
@@ -42,6 +43,24 @@ def test_an_unwritable_workdir(tmp_path):
     with pytest.raises(PermissionError, match=r'cannot be written.*choose another --workdir'), \
         workdir.lock(path):
       pass
+
+
+def test_a_bucket_is_no_folder():
+  """It would be one called gs: on this very machine, and lost with it."""
+  with pytest.raises(ValueError, match='gs://bucket/run is no folder of a file system; mount'):
+    workdir.local('gs://bucket/run')
+  assert workdir.local('~/run') == pathlib.Path.home() / 'run'
+
+
+def test_a_folder_that_a_process_does_not_share_is_an_error(tmp_path, monkeypatch):
+  """What the first has claimed may be seen late."""
+  looks = []
+  monkeypatch.setattr(workdir.time, 'sleep', looks.append)
+  with pytest.raises(ValueError, match=r'config.json, which the first process has written, is not'):
+    workdir.check_shared(tmp_path)
+  assert len(looks) == workdir._LOOKS
+  monkeypatch.setattr(workdir.time, 'sleep', lambda _: (tmp_path / 'config.json').touch())
+  workdir.check_shared(tmp_path)
 
 
 def test_a_strange_folder_is_left_alone(tmp_path):
