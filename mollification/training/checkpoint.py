@@ -185,30 +185,37 @@ def _read_by_all(manager, template, step):
 def _read(manager, template, step):
   """The state of one checkpoint; ValueError where it is not as it was saved.
 
-  What is no damage is raised as it comes. No process waits for another one here: damage may be seen
-  by one host alone.
+  What is no damage is raised as it comes; what may be is read a second time, since a network may
+  fail once. No process waits for another one here: damage may be seen by one host alone.
   """
   wanted = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
-  try:
-    state, digest = _state_and_digest(manager, step, wanted)
-    if digest != _sha256(jax.tree.leaves(jax.device_get(state))):
-      raise ValueError('its bytes are not those that were saved')
-  except Exception as error:   # whatever the format's readers may raise
-    if _is_no_damage(error):
-      raise
-    reason = ' '.join(str(error).split())[:120]
-    others = ', '.join(str(s) for s in sorted(manager.all_steps()) if s != step) or 'none'
-    raise ValueError(
-      f'checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: '
-      f'{reason}); it is damaged, or of another model: move it away, or take another ({others}).'
-    ) from error
+  for last in (False, True):
+    try:
+      return _checked(manager, step, wanted)
+    except Exception as error:   # whatever the format's readers may raise
+      if _is_no_damage(error):
+        raise
+      if last:
+        reason = ' '.join(str(error).split())[:120]
+        others = ', '.join(str(s) for s in sorted(manager.all_steps()) if s != step) or 'none'
+        raise ValueError(
+          f'checkpoint {step} in {manager.directory} cannot be read ({type(error).__name__}: '
+          f'{reason}); it is damaged, or of another model: move it away, or take another '
+          f'({others}).') from error
+
+
+def _checked(manager, step, wanted):
+  """The state as it was saved, by its digest."""
+  state, digest = _state_and_digest(manager, step, wanted)
+  if digest != _sha256(jax.tree.leaves(jax.device_get(state))):
+    raise ValueError('its bytes are not those that were saved')
   return state
 
 
 def _is_no_damage(error):
   """Whether a host or a device has too little memory, or the system does not let a file be read.
 
-  An error of a disk's own (EIO) is damage: it comes again.
+  An error of a disk's own (EIO) is damage where it comes again.
   """
   return any(isinstance(one, MemoryError) or any(words in str(one) for words in _NO_DAMAGE)
              for one in causes(error))

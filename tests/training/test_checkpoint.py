@@ -187,6 +187,22 @@ def test_what_is_wrong_with_a_host_damages_no_checkpoint(folder, monkeypatch, er
   assert not (folder / 'checkpoints.damaged').exists()
 
 
+def test_an_error_that_does_not_come_again_damages_no_checkpoint(folder, straight, monkeypatch):
+  """As of a mount that fails once."""
+  read_one, read = checkpoint._state_and_digest, []
+
+  def fail_once(manager, step, wanted):
+    read.append(step)
+    if len(read) == 1:
+      raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return read_one(manager, step, wanted)
+
+  monkeypatch.setattr(checkpoint, '_state_and_digest', fail_once)
+  with checkpoint.manager(folder / 'checkpoints', read_only=True) as manager:
+    assert checkpoint.restore(manager, straight[1])[0] == 8
+  assert read == [8, 8]
+
+
 @pytest.mark.parametrize('first', [True, False])
 def test_what_the_digest_is_of_leaves_the_devices_of_the_first_process_alone(monkeypatch, first):
   asked = []
