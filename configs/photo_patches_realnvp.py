@@ -4,9 +4,9 @@ Paper row: none.
 Command:
   python -m mollification.main --config=configs/photo_patches_realnvp.py --workdir=runs/photo_nvp
 Expected: none published.
-Measured: not at this size. With 2 scales, one block of 16 features and batches of 32, 600 updates:
-  test log-likelihood vanilla -10509 ± 439, Gaussian -9669 ± 227 nats; Fréchet distance 970 ± 42 and
-  1112 ± 189 in efficientnet_lite0_96 features (mean ± standard error of 2 seeds;
+Measured: not at this size. With 2 scales, one block of 8 features and batches of 32, 1,400 updates:
+  test log-likelihood vanilla -7819 ± 27, Gaussian -7830.2 ± 8.3 nats; Fréchet distance 731 ± 53 and
+  717 ± 19 in efficientnet_lite0_96 features (mean ± standard error of 2 seeds;
   experiments/results/images, from `python -m experiments.table1 --scale=cpu`).
 
 Mollification acts in model space, after the logit: behind it a noisy pixel may lie anywhere.
