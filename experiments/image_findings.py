@@ -60,7 +60,7 @@ def _taken(found, folder):
                                   if cut else '') + '.')
   yield from _evaluation(taken)
   references = [own.reference for own in taken if own.reference]
-  if references:
+  if max(references, default=0.) > 10:   # below there was nothing to do but to look
     yield (f'of {len(references)} runs that timed it apart, what is measured of data alone, and '
            f'kept for all, took {max(references):.0f} s at most; it is in their minutes, and no '
            'part of their evaluation.')
