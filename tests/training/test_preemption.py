@@ -31,8 +31,9 @@ def _end(code):
   return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize('doing', ['time.sleep(60)\n', BUSY], ids=['Python', 'C'])
-@pytest.mark.parametrize('pid, ended', [(2, -signal.SIGTERM), (1, 128 + signal.SIGTERM)])
+@pytest.mark.parametrize('pid, doing, ended', [
+  (2, 'time.sleep(60)\n', -signal.SIGTERM), (1, 'time.sleep(60)\n', 128 + signal.SIGTERM),
+  (1, BUSY, 128 + signal.SIGTERM)], ids=['another', 'Python', 'C'])
 def test_a_second_signal_ends_the_first_process_of_a_container_too(pid, ended, doing):
   """Of which the kernel keeps away what it does not handle: it must not be left to the default."""
   status, _ = _end('pid = os.getpid()\n'
