@@ -105,8 +105,9 @@ def _leave_others():
   """
   import jax
   if jax.process_count() > 1:
-    traceback.print_exc()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):   # what it says may go to a disk that is full
+      traceback.print_exc()
+      sys.stderr.flush()
     if jax.process_index() == 0:
       time.sleep(1)
     os._exit(1)

@@ -36,13 +36,16 @@ def test_a_disk_that_is_full_to_the_second_process_ends_all(tmp_path):
   A limit on the size of its files stands for the disk: the first writes its part as ever. What was
   saved before stays, nothing else counts, and both go on from it once there is room.
   """
-  command = several.long_run(tmp_path, '--config.checkpoint.every=10')
+  # (What the process says goes to a file, too, and is to fit: its part of a checkpoint is not.)
+  command = several.long_run(tmp_path, '--config.checkpoint.every=10',
+                             '--config.model.widths=(2000,)')
   saved = lambda: sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('*[0-9]'))
   for last in (False, True):
     rows = len(metrics.read_rows(tmp_path / 'metrics.jsonl'))
     with several.running(command, 2) as started:
       several.wait_for_rows(started, tmp_path, rows + 20)   # the second save waits for the first
-      resource.prlimit(started[1].pid, resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+      several.wait_for(saved, started)
+      resource.prlimit(started[1].pid, resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
       before = saved()
       if last:
         started[0].send_signal(signal.SIGTERM)
