@@ -54,13 +54,21 @@ def test_a_disk_that_is_full_to_the_second_process_ends_all(tmp_path):
     assert 'File too large' in errors
     assert 'process 1 of 2 failed, and so the others stop' in told
     assert saved()[-1] <= before[-1] + 10   # the one under way may have had all that it needed
+  _goes_on(command, tmp_path, len(tiny.rows(tmp_path)) + 3)
+
+
+def _goes_on(command, folder, rows):
+  """Two processes go on in `folder` until it has so many rows, and leave when one is asked.
+
+  Nothing is missing, twice there, or damaged then.
+  """
   with several.running(command, 2) as started:
-    several.wait_for_rows(started, tmp_path, len(tiny.rows(tmp_path)) + 3)
+    several.wait_for_rows(started, folder, rows)
     started[0].send_signal(signal.SIGTERM)
     for status, _, errors in several.ended(started):
       assert status == 75, errors
-  assert not (tmp_path / 'checkpoints.damaged').exists()
-  steps = [row['step'] for row in tiny.rows(tmp_path)]
+  assert not (folder / 'checkpoints.damaged').exists()
+  steps = [row['step'] for row in tiny.rows(folder)]
   assert steps == list(range(1, len(steps) + 1))
 
 
@@ -103,7 +111,7 @@ def test_two_processes_that_lose_one_end_like_the_straight_run(tmp_path, record_
   record_property('rows, states and pictures that differ', 0)   # all are asserted equal above
 
 
-# Of 140 MB of parameters a save takes long enough to be met.
+# Of some 200 MB, parameters and Adam's moments, a save takes long enough to be met.
 WIDE = '--config.model.widths=(3000, 3000)'
 
 
@@ -139,14 +147,7 @@ def test_a_second_signal_ends_several_processes_at_once_and_leaves_what_was_save
     statuses = [status for status, _, _ in several.ended(started)]
   assert time.monotonic() - begun < 10
   assert set(statuses) <= {128 + signal.SIGINT, -signal.SIGINT}
-  with several.running(command, 2) as started:
-    several.wait_for_rows(started, tmp_path, 12)
-    started[0].send_signal(signal.SIGTERM)
-    for status, _, errors in several.ended(started):
-      assert status == 75, errors
-  assert not (tmp_path / 'checkpoints.damaged').exists()
-  steps = [row['step'] for row in tiny.rows(tmp_path)]
-  assert steps == list(range(1, len(steps) + 1))
+  _goes_on(command, tmp_path, 12)
 
 
 def _under_way(folder):
