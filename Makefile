@@ -29,5 +29,6 @@ test: setup
 test-slow: setup
 	$(PYTEST) -m slow --junitxml=runs/slow.xml
 
+# Fuzzing is one module: dealt out by file, one process would have all of it.
 soak: setup
-	$(PYTEST) -m soak --junitxml=runs/soak.xml
+	$(PYTEST) --dist load -m soak --junitxml=runs/soak.xml

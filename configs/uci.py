@@ -16,7 +16,7 @@ _LARGE = 10_000   # rows, above which one pass over all of them is no small matt
 def config(table, model):
   """150 epochs, all of them mollified, one level per epoch; five blocks of hidden width 512.
 
-  Running statistics are of the whole training set, of large ones of the first 30,000 rows at most.
+  Running statistics are of the whole training set, of large ones of 30,000 rows, evenly spread.
   Not locked for good: the caller ends with `default.finish`.
   """
   rows, steps = _TABLES[table]

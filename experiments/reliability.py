@@ -142,7 +142,8 @@ SECTIONS = (
   ('Kills', ('test_killed', 'test_two_processes_that_lose'), _tests),
   ('Topologies', ('test_any_topology',), _topologies),
   ('Signals', ('test_a_signal', 'test_signals'), _tests),
-  ('Memory', ('test_memory', 'test_batches_of_a_cache', 'test_what_checkpoints'), _tests),
+  ('Memory', ('test_memory', 'test_batches_of_a_cache', 'test_a_run_on_a_cache',
+              'test_what_checkpoints'), _tests),
   ('bfloat16', ('test_losses_move',), _tests),
   ('Fuzzing', (FUZZED,), _fuzzed),
   ('Others', ('test_',), _tests))

@@ -8,6 +8,8 @@ import uuid
 
 import numpy as np
 
+LOOKS = 90   # a second apart, at what another host writes: NFS shows a change within 60 s
+
 
 def checked_output(path, suffix, inputs=()):
   """`path` as a Path, before hours are spent on what is to be written there; nothing is made yet.
@@ -68,10 +70,10 @@ def replacing(path):
   part = _beside(path)
   try:
     yield part
-    _to_disk(part)   # else the move may be there after a crash of the machine, and the bytes not
+    to_disk(part)   # else the move may be there after a crash of the machine, and the bytes not
     os.replace(part, path)
     with contextlib.suppress(OSError):   # of file systems that know no such thing of a folder
-      _to_disk(part.parent)
+      to_disk(part.parent)
   finally:
     part.unlink(missing_ok=True)
 
@@ -80,12 +82,13 @@ def replacing(path):
 def replacing_folder(path):
   """The same of a folder, empty at first; what stood there is moved aside before it is removed.
 
-  A crash between two moves leaves it whole beside its place, hidden.
+  A crash between two moves leaves it whole beside its place, hidden. All files are on disk before.
   """
   path, part, old = pathlib.Path(path), _beside(path), _beside(path)
   part.mkdir(parents=True)
   try:
     yield part
+    _all_to_disk(part)
     if path.exists():
       path.rename(old)
     try:
@@ -94,12 +97,21 @@ def replacing_folder(path):
       if old.exists():
         old.rename(path)
       raise
+    with contextlib.suppress(OSError):   # as of a folder in `replacing`
+      to_disk(path.parent)
   finally:
     shutil.rmtree(part, ignore_errors=True)
   shutil.rmtree(old, ignore_errors=True)
 
 
-def _to_disk(path):
+def _all_to_disk(folder):
+  for path in (*folder.rglob('*'), folder):
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+      to_disk(path)
+
+
+def to_disk(path):
+  """Have what was written to a file, or the entries of a folder, survive a crash of the machine."""
   file = os.open(path, os.O_RDONLY)
   try:
     os.fsync(file)

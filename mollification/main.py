@@ -71,11 +71,12 @@ def _train(config, folder, stop):
         run = build.build(config) if parallel.is_first() else None
       with parallel.together():
         run = run or build.build(config)   # the others find the data that the first has prepared
-      parallel.check_same('data', run.data)
+      of_first = parallel.of_first(run.data)
+      with parallel.together():
+        workdir.check_data_of_first(of_first, run.data)
       with parallel.together():
         workdir.claim(path, config.to_dict(), run.data)
-      with parallel.together():
-        workdir.check_shared(path)
+      workdir.check_shared(path)
     # What goes wrong from here on is no mistake in the command: it ends with its traceback.
     if parallel.is_first():
       print(run.overview, flush=True)

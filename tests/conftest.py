@@ -6,6 +6,7 @@ import signal
 import tempfile
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from experiments.bench import rows
 from tests.flags import xla_flags
@@ -28,12 +29,15 @@ jax.config.update('jax_disable_most_optimizations', True)
 gc.set_threshold(50_000, 20, 50)
 
 
-@pytest.fixture(scope='session', autouse=True)
-def _report_says_what_ran(request, record_testsuite_property):
-  """Commit and versions, as they are when the tests begin, where a report is written."""
-  if request.config.getoption('xmlpath', None):
+def pytest_sessionstart(session):
+  """Commit and versions, as they are when the tests begin, into the report, where there is one.
+
+  That is where the tests are dealt out: pytest's own fixture for it does nothing in the processes
+  that xdist starts.
+  """
+  if report := session.config.stash.get(xml_key, None):
     jax_version, orbax = map(importlib.metadata.version, ('jax', 'orbax-checkpoint'))
-    record_testsuite_property('run', f'{rows.commit()}, jax {jax_version}, orbax {orbax}')
+    report.add_global_property('run', f'{rows.commit()}, jax {jax_version}, orbax {orbax}')
 
 
 @pytest.fixture

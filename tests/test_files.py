@@ -1,6 +1,7 @@
 """Files appear in one move, or stay as they were."""
 import errno
 import os
+import pathlib
 import resource
 
 import numpy as np
@@ -38,6 +39,16 @@ def test_bytes_are_on_disk_before_they_take_the_place_of_others(tmp_path, monkey
   with files.replacing(tmp_path / 'a.json') as part:
     part.write_text('new')
   assert order == [str(part), 'moved', str(tmp_path)]
+
+
+def test_files_of_a_folder_are_on_disk_before_it_takes_the_place_of_another(tmp_path, monkeypatch):
+  order, moved = [], pathlib.Path.rename
+  monkeypatch.setattr(files, 'to_disk', lambda path: order.append(path.name))
+  monkeypatch.setattr(pathlib.Path, 'rename', lambda *paths: order.append('moved') or moved(*paths))
+  with files.replacing_folder(tmp_path / 'run') as part:
+    (part / 'records').mkdir()
+    (part / 'records' / 'a').write_text('new')
+  assert order == ['records', 'a', part.name, 'moved', tmp_path.name]
 
 
 def _fill(path, text):

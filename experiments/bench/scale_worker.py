@@ -5,8 +5,7 @@ seconds.
 
   update   one update of the VAE that is sliced, at batch `--batch`, on all devices
   gradient of it, each device's gradient of its part of the batch
-  average  of it, the average over devices of as many numbers as the gradient has
-  adam     of it, the optimizer's update, which every device makes of all parameters
+  averaged of it, that and the average over devices; the rest of it is the optimizer's
   cores    how many cores such an update keeps busy, in the mean
   bare     `CALLS` calls of a loop whose update is a pause of `PAUSE` seconds, batches at hand
   fed      the same with batches that are gathered anew for each call
@@ -24,7 +23,6 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from configs import cifar10_vae
 from experiments.bench import rows, step
@@ -46,11 +44,11 @@ def vae_update(batch_size, make_step=None):
   batch = np.random.default_rng(0).integers(0, 256, (batch_size, *EVENT), dtype=np.uint8)
   state = build.create_state(config, batch, 256, step.LEVEL)
   train_step = make_step(config) if make_step else build.train_step(config, EVENT, 256)
-  return step._calls(train_step, 1, state, parallel.shard(batch), np.float32(step.LEVEL))
+  return step.calls(train_step, 1, state, parallel.shard(batch), np.float32(step.LEVEL))
 
 
-def _gradient_alone(config):
-  """An update without average and optimizer; for one, it moves the parameters by a hair."""
+def _gradient(config, averaged):
+  """An update without optimizer, for which it moves the parameters by a hair."""
   prepare, loss_fn = build.prepare_fn(config, 256), build.loss_fn(build.model(config, EVENT))
 
   def update(state, batch, data_keys, noise_keys, model_keys, *_):
@@ -58,29 +56,17 @@ def _gradient_alone(config):
     del noise_keys
     loss = lambda params: loss_fn(params, state.model_state, x, model_keys, 0., None,
                                   None)[0].mean()
-    params = jax.tree.map(lambda p, g: p - 1e-9 * g, state.params, jax.grad(loss)(state.params))
+    grads = jax.grad(loss)(state.params)
+    if averaged:
+      grads = jax.lax.pmean(grads, parallel.AXIS)
+    params = jax.tree.map(lambda p, g: p - 1e-9 * g, state.params, grads)
     return dataclasses.replace(state, params=params), {}
 
   return update
 
 
-def _average_alone(config):
-  """An update that averages the parameters over the devices, and nothing else."""
-  del config
-  return lambda state, *_: (
-    dataclasses.replace(state, params=jax.lax.pmean(state.params, parallel.AXIS)), {})
-
-
-def _adam_alone(config):
-  """An update whose gradient is at hand: the parameters stand for it."""
-  tx = build.optimizer(config)
-
-  def update(state, *_):
-    updates, opt_state = tx.update(state.params, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return dataclasses.replace(state, params=params, opt_state=opt_state), {}
-
-  return update
+_gradient_alone = functools.partial(_gradient, averaged=False)
+_gradient_averaged = functools.partial(_gradient, averaged=True)
 
 
 def _pausing_step(state, batch, data_keys, noise_keys, model_keys, level, cond, mask):
@@ -158,8 +144,7 @@ def main():
   update = functools.cache(functools.partial(vae_update, args.batch))
   answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
              'gradient': lambda: rows.seconds_of(update(_gradient_alone)),
-             'average': lambda: rows.seconds_of(update(_average_alone)),
-             'adam': lambda: rows.seconds_of(update(_adam_alone)),
+             'averaged': lambda: rows.seconds_of(update(_gradient_averaged)),
              'input': input_seconds, 'bare': lambda: paused_loop(False),
              'fed': lambda: paused_loop(True)}
   for word in sys.stdin:

@@ -171,6 +171,8 @@ def _build(folder, write):
   try:
     meta = write(temporary)
     arrays = sorted(temporary.glob('*.npy'))
+    for path in arrays:   # stamp.json is to vouch for them after a crash of the machine, too
+      files.to_disk(path)
     fields = _splits(temporary, meta['carve'], {})
     meta['format'] = FORMAT
     meta['files'] = {p.name: {'bytes': p.stat().st_size, 'sha256': _file_sha256(p)} for p in arrays}

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mollification import parallel
+from mollification import files, parallel
 from mollification.causes import causes
 
 DAMAGED = '.damaged'   # suffix of the folder beside a manager's, where what cannot be read is put
@@ -32,7 +32,6 @@ _NO_DAMAGE = ('RESOURCE_EXHAUSTED', *map(os.strerror, (
   errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ESTALE,
   errno.ETIMEDOUT, errno.ENOTCONN, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH)))
 _PAUSE = .01   # seconds between two looks at a save that is waited for
-_LOOKS = 90   # a second apart, until all processes list the same: NFS shows a change within 60 s
 
 
 def manager(folder, *, keep=None, keep_every=None, read_only=False):
@@ -78,11 +77,11 @@ def _list_alike(manager):
   A file system may show a change to some of them late. Orbax lists a folder once and then keeps
   count, so what they save and delete by these lists they do together from here on.
   """
-  for look in range(1, _LOOKS + 1):
+  for look in range(1, files.LOOKS + 1):
     try:
       return parallel.check_same(f'checkpoints in {manager.directory}', sorted(manager.all_steps()))
     except ValueError:
-      if look == _LOOKS:
+      if look == files.LOOKS:
         raise
     time.sleep(1)
     manager.reload()

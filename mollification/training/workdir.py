@@ -13,6 +13,7 @@ import math
 import os
 import pathlib
 import time
+import uuid
 
 from mollification import files, parallel
 
@@ -34,9 +35,6 @@ CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store',
                  'glow': {'model.min_scale': 0.},
                  **{model: {'model.dtype': 'float32'}
                     for model in ('vae', 'vae_iaf', 'hvae', 'nvae')}}
-
-
-_LOOKS = 90   # a second apart: NFS shows a change within 60 s
 
 
 class InUse(RuntimeError):
@@ -181,16 +179,30 @@ def claim(workdir, config, data):
 
 
 def check_shared(workdir):
-  """Raise ValueError where a process does not see what the first has claimed, and goes on alone.
+  """Raise an error in all processes where one does not see what the first writes into `workdir`.
 
-  After `claim`, in each. A file system may show a new file to others late.
+  ValueError in that one; all must call this, once the folder is there. A file system may show a new
+  file to others late. What a folder of this host alone holds, of an earlier run say, is no sign.
   """
-  path = pathlib.Path(workdir) / 'config.json'
-  for look in range(_LOOKS):
-    if path.exists():
+  if not parallel.several():
+    return
+  mark = pathlib.Path(workdir) / f'.shared-{parallel.of_first(uuid.uuid4().hex)}'
+  parallel.by_first(mark.touch)
+  try:
+    with parallel.together():
+      _wait_for(mark)
+  finally:
+    if parallel.is_first():   # those of starts that were killed here, too
+      for old in mark.parent.glob('.shared-*'):
+        old.unlink(missing_ok=True)
+
+
+def _wait_for(mark):
+  for look in range(files.LOOKS):
+    if mark.exists():
       return
     time.sleep(min(look, 1))
-  raise ValueError(f'{path}, which the first process has written, is not there for this one: all '
+  raise ValueError(f'{mark}, which the first process has written, is not there for this one: all '
                    'processes of a run need one folder that all see; give it as --workdir.')
 
 
@@ -235,6 +247,16 @@ def check_data(workdir, data):
                        f'{old[split]["shape"]}, that of now {data[split]["shape"]}, or other '
                        'values; give the data of then (data.data_dir), or choose another '
                        '--workdir.')
+
+
+def check_data_of_first(first, own):
+  """Raise ValueError where a process has other data than the first; both {split: summary}."""
+  for split in sorted(first.keys() | own.keys()):
+    if split not in first or split not in own or not _alike(first[split], own[split]):
+      shapes = [found.get(split, {}).get('shape') for found in (first, own)]
+      raise ValueError(f'all processes must have the same data: the {split} split of the first has '
+                       f'shape {shapes[0]}, that of this one {shapes[1]}, or other values; give '
+                       'all of them the same files (data.data_dir) and package.')
 
 
 def _is_summary(found):

@@ -53,6 +53,21 @@ def test_concurrent_writers_leave_one_sound_cache(tmp_path):
   assert sorted(p.name for p in folder.parent.iterdir()) == ['.lock', '1.0.0']
 
 
+def test_arrays_are_on_disk_before_a_stamp_vouches_for_them(tmp_path, monkeypatch):
+  """Large ones are not hashed where it is theirs, also after a crash of the machine."""
+  order = []
+  monkeypatch.setattr(files, 'to_disk', lambda path: order.append(path.name))
+
+  def write(folder):
+    for name in ('train', 'validation', 'test'):
+      np.save(folder / f'{name}.npy', _pixels(5))
+    return {'carve': 0}
+
+  cache.ensure(tmp_path / 'set', write)
+  assert sorted(order[:3]) == ['test.npy', 'train.npy', 'validation.npy']
+  assert any(name.startswith('.stamp.json') for name in order[3:])
+
+
 def test_a_failing_writer_leaves_nothing(tmp_path):
   def write(place):
     files.write_rows(place / 'train.npy', (3, 2, 2, 1), np.uint8, [_pixels(2)])

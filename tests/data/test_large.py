@@ -8,7 +8,9 @@ from configs import cifar10_vae
 from mollification import build
 from mollification.data import cache
 from mollification.data.dataset import batch_indices
+from mollification.training import loop
 from tests import memory
+from tests.training import tiny
 
 EVENT, COUNT = (32, 32, 3), 10_000_000   # 30.7 GB
 CARVED = 5_000
@@ -70,3 +72,22 @@ def test_batches_of_a_cache_larger_than_memory_take_no_memory(large, record_prop
   for row, (step, i) in places.items():
     np.testing.assert_array_equal(batch(step, 1)[0][0, i], rows[row])
   np.testing.assert_array_equal(data.validation.x[-1], rows[COUNT - 1])
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cache_larger_than_memory_takes_none_of_it(large, tmp_path, record_property):
+  """Updates, evaluations, pictures and saves, from the first to the last."""
+  data, _ = large
+  changes = {'total_steps': 20, 'batch_size': 128, 'steps_per_call': 5, 'log.every': 5,
+             'log.stdout': False, 'eval.every': 10, 'eval.valid_examples': 256,
+             'eval.sample_every': 10, 'checkpoint.every': 10, 'model.widths': (8, 8, 8, 8)}
+  config = cifar10_vae.get_config()
+  config.update_from_flattened_dict(changes)
+  before = memory.own_mb()
+  run = build.build(config, data)
+  outcome = loop.train(run, tmp_path / 'run')
+  grown = memory.own_mb() - before
+  record_property('MB more', grown)   # with the compiled programs and what compiling took
+  assert outcome.reason == 'finished'
+  assert [row['step'] for row in tiny.rows(tmp_path / 'run')] == [5, 10, 15, 20]
+  assert grown < 3_000

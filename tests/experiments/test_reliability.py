@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from experiments import reliability
+from tests import test_fuzz
 
 CASE = '<testcase classname="{}" name="{}" time="{}">{}</testcase>'
 FIGURE = '<property name="{}" value="{}" />'
@@ -89,10 +90,11 @@ def test_a_report_that_does_not_say_what_ran_is_recorded_without(tmp_path):
   assert json.loads((tmp_path / 'f.json').read_text()) == {'test_x': {'a': '1', 'seconds': 1}}
 
 
-def test_reports_of_these_tests_say_what_ran(request, tmp_path):
+@pytest.mark.parametrize('workers', ['0', '2'])   # the tiers deal tests out to two processes
+def test_reports_of_these_tests_say_what_ran(workers, request, tmp_path):
   """By the commit and the versions."""
   report = tmp_path / 'r.xml'
-  subprocess.run([sys.executable, '-m', 'pytest', '-q', f'--junitxml={report}',
+  subprocess.run([sys.executable, '-m', 'pytest', '-q', f'-n{workers}', f'--junitxml={report}',
                   'tests/experiments/test_reliability.py', '-k', 'rounded and 12345'],
                  cwd=request.config.rootpath, capture_output=True, check=True)
   assert re.fullmatch(r'[-\d]+, \S.*, jax [\d.]+, orbax [\d.]+', reliability.run_of(report))
@@ -137,10 +139,13 @@ def test_what_is_recorded_is_of_tests_that_are_there():
 def test_all_that_tests_of_reliability_find_is_recorded():
   """A figure that is asserted once and shown nowhere is lost."""
   root = reliability.RESULTS.parents[2]
-  recorded = {name.partition('[')[0] for name in json.loads(reliability.RESULTS.read_text())}
+  names = set(json.loads(reliability.RESULTS.read_text()))
+  recorded = {name.partition('[')[0] for name in names}
   found = set()
   for path in root.glob('tests/**/test_*.py'):
     module = '.'.join(path.relative_to(root).with_suffix('').parts)
     if f'{module}.'.startswith(reliability.OF_RELIABILITY):
       found |= set(re.findall(r'def (test_\w+)\([^)]*\brecord_property\b', path.read_text()))
   assert found == recorded
+  assert {name for name in names if name.startswith(reliability.FUZZED)} == {
+    f'{reliability.FUZZED}[{reader}]' for reader in test_fuzz.TARGETS}

@@ -9,6 +9,7 @@ import threading
 import numpy as np
 import pytest
 
+from mollification import files
 from mollification.data import dataset
 from mollification.training import workdir
 
@@ -53,14 +54,31 @@ def test_a_bucket_is_no_folder():
 
 
 def test_a_folder_that_a_process_does_not_share_is_an_error(tmp_path, monkeypatch):
-  """What the first has claimed may be seen late."""
+  """What the first has written may be seen late."""
+  (tmp_path / 'config.json').touch()   # of an earlier run, on this host
   looks = []
   monkeypatch.setattr(workdir.time, 'sleep', looks.append)
-  with pytest.raises(ValueError, match=r'config.json, which the first process has written, is not'):
+  workdir.check_shared(tmp_path)   # one process has nobody to share with
+  monkeypatch.setattr(workdir.parallel, 'several', lambda: True)
+  monkeypatch.setattr(workdir.parallel, 'of_first', lambda token: 'token')
+  monkeypatch.setattr(workdir.parallel, 'is_first', lambda: False)
+  with pytest.raises(ValueError, match=r'shared-token, which the first process has written, is '
+                                       'not there for this one'):
     workdir.check_shared(tmp_path)
-  assert len(looks) == workdir._LOOKS
-  monkeypatch.setattr(workdir.time, 'sleep', lambda _: (tmp_path / 'config.json').touch())
+  assert len(looks) == files.LOOKS
+  monkeypatch.setattr(workdir.time, 'sleep', lambda _: (tmp_path / '.shared-token').touch())
   workdir.check_shared(tmp_path)
+
+
+def test_data_of_another_process_may_differ_by_what_machines_do():
+  own = {'shape': [8, 2], 'dtype': '<f4', 'means': [.1, 2.]}
+  workdir.check_data_of_first({'train': own}, {'train': own | {'means': [.1, 2. + 1e-9]}})
+  for other in ({'means': [.1, 2.1]}, {'shape': [9, 2]}):
+    with pytest.raises(ValueError, match=r'the train split of the first has shape \[8, 2\]'):
+      workdir.check_data_of_first({'train': own}, {'train': own | other})
+  for first, second in (({}, {'train': own}), ({'train': own}, {})):
+    with pytest.raises(ValueError, match='the same data: the train split of the first has shape'):
+      workdir.check_data_of_first(first, second)
 
 
 def test_a_strange_folder_is_left_alone(tmp_path):

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from mollification import build, check, metrics, parallel, processes
-from mollification.training import checkpoint, loop, preemption
+from mollification import build, check, files, metrics, parallel, processes
+from mollification.training import checkpoint, loop, preemption, workdir
 from tests.training import tiny
 
 _TASK = flags.DEFINE_string('task', '', 'Name of a function below.')
@@ -183,7 +183,7 @@ def everything(folder, family):
     'of_first': parallel.of_first([jax.process_index(), 'ä']), 'together': _fail_in_one(),
     'late': _shown_late(folder, outcome.state), 'damaged': _damaged_in_one(folder, outcome.state),
     'short': _short_of_files_in_one(folder, outcome.state),
-    'unlike': _never_shown(folder),
+    'unlike': _never_shown(folder), 'apart': _apart(folder),
     'configs': [_differ('data.data_dir', str(jax.process_index())),
                 _differ('optimizer.learning_rate', .1 * (1 + jax.process_index()))],
     'same': all(jax.tree.leaves(jax.tree.map(
@@ -273,13 +273,28 @@ def _no_more_files(*args):
 
 def _never_shown(folder):
   """What opening checkpoints says where the second process is not shown all of them."""
-  view, checkpoint._LOOKS = _view(folder, 'unlike'), 2
+  view, files.LOOKS = _view(folder, 'unlike'), 2
   if jax.process_index() == 1:
     shutil.rmtree(view / '8')
   try:
     checkpoint.manager(view)
   except ValueError as error:
     return str(error)
+
+
+def _apart(folder):
+  """What each says of a folder of all, and of folders of their own where each has had a run."""
+  own = folder / f'apart-{jax.process_index()}'
+  shutil.copytree(folder / 'straight', own)
+  said = []
+  for shared in folder / 'straight', own:
+    try:
+      workdir.check_shared(shared)
+      said.append('')
+    except (ValueError, RuntimeError) as error:
+      said.append(str(error))
+    said.append([path.name for path in shared.glob('.shared-*')])
+  return said
 
 
 def main(argv):

@@ -9,10 +9,9 @@ from mollification.models import moments
 from mollification.models.convolution import Conv, conv
 from mollification.models.dense import add_bias
 from mollification.models.flows.bijector import Bijector
-from mollification.models.nets import BatchNorm
+from mollification.models.nets import BatchNorm, check_type
 
 MASKS = ('half', 'alternating', 'checkerboard')
-DTYPES = ('float32', 'bfloat16')
 
 
 class ImageCoupling(Bijector):
@@ -116,8 +115,7 @@ def _check(width, name, dtype):
   """Raise ValueError for a net without units or of a type that it cannot have."""
   if width < 1:
     raise ValueError(f'{name} must be at least 1, got {width}.')
-  if dtype not in DTYPES:
-    raise ValueError(f'dtype must be one of {DTYPES}, got {dtype!r}.')
+  check_type(dtype)
 
 
 class GlowNet(nn.Module):

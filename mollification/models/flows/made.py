@@ -26,8 +26,9 @@ class MADE(nn.Module):
   Hidden units that are sorted by degree make the mask between two hidden layers block-triangular:
   such a kernel is stored in blocks (`Triangular`), and half of what the mask leaves out of it is
   neither stored nor moved by the optimiser, and three quarters are not multiplied. The first and
-  the last kernel are small and masked in full. All kernels start orthogonal before masking, biases
-  at zero. Where `keys` [B] are given, hidden units drop out at the rate `dropout`.
+  the last kernel are small and masked in full. Kernels start orthogonal before masking, those of
+  the condition as Flax's Dense has them, biases at zero. Where `keys` [B] are given, hidden units
+  drop out at the rate `dropout`.
 
   Raises ValueError for an x that is not [B, D] with D at least 2, and for no hidden layer.
   """

@@ -31,7 +31,8 @@ class Repeat(Bijector):
                 2 × 16 steps, after 400 updates on digits, by 5e-4 of their norm, and the
                 roundings as such by 1e-2.
 
-  With `alternate`, every second copy is called with swap=True, the others with False (traced).
+  With `alternate`, every second copy is called with swap=True, the others with False (traced). No
+  `keys` reach the copies: in one that has dropout no unit drops out.
   """
   bijector: Bijector
   count: int

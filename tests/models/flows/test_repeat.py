@@ -89,10 +89,15 @@ def test_the_invertible_mode_has_no_forward_derivatives():
 
 
 @pytest.mark.slow
-def test_gradients_and_statistics_of_a_rematerialised_realnvp_are_those_of_a_stored_one():
+@pytest.mark.parametrize('name, options, memory', [
+  ('realnvp_image', {'scales': 1, 'features': 2, 'blocks': 1}, 'remat'),
+  ('glow', {'levels': 2, 'steps': 3, 'hidden': 8}, 'remat'),
+  ('glow', {'levels': 2, 'steps': 3, 'hidden': 8}, 'invertible')])
+def test_gradients_and_statistics_of_an_assembled_flow_are_those_of_a_stored_one(name, options,
+                                                                                 memory):
   def update(memory):
-    flow = models.create('realnvp_image', (2, 2, 1), scales=1, features=2, blocks=1, memory=memory)
-    x = draw(3, 2, 2, 1)
+    flow = models.create(name, (4, 4, 1), **options, memory=memory)
+    x = draw(3, 4, 4, 1)
     variables = random_variables(lambda: flow.init(
         jax.random.key(0), x, None, train=True, method='loss'))
 
@@ -101,7 +106,7 @@ def test_gradients_and_statistics_of_a_rematerialised_realnvp_are_those_of_a_sto
                                     method='loss', mutable=['batch_stats'])
       return loss.sum(), state
     return jit(jax.grad(loss, has_aux=True))(variables['params'])
-  for a, b in zip(jax.tree.leaves(update('remat')), jax.tree.leaves(update('store')), strict=True):
+  for a, b in zip(jax.tree.leaves(update(memory)), jax.tree.leaves(update('store')), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(jnp.abs(b).max()))
 
 
@@ -116,7 +121,7 @@ def test_memory_of_the_invertible_mode_does_not_grow_with_depth():
     return sum(a.size for a in jax.tree.leaves(residuals)) - own
   events = 4 * 8 * 8 * 4
   assert kept('store', 6) > kept('remat', 6) >= 6 * events
-  assert kept('invertible', 6) <= events < 2 * events
+  assert kept('invertible', 2) == kept('invertible', 6) <= events
 
 
 def test_the_invertible_mode_refuses_batch_statistics():
