@@ -147,24 +147,24 @@ def _signs(own, judged, caught, lost_before, lost):
 def _bench(folder):
   """{(model, arm): ms an update, what mollifying adds, and that in s a run} by bench/small.py.
 
-  Of the committed records of the data set that it measures; {} of others, and before its record.
+  Of the committed records of a data set that it measures; {} of others, and before its record.
   Added is a median with its 95 % interval, of Student's t. Other schedules have the program of the
   noise.
   """
   path = RESULTS / 'bench' / 'small.jsonl'
-  if folder.resolve() != RESULTS / 'images' / 'cpu' / 'fashion_mnist' or not path.exists():
+  if folder.resolve().parent != RESULTS / 'images' / 'cpu' or not path.exists():
     return {}
   rows = {row['name']: row for row in map(json.loads, path.read_text().splitlines())}
   found = {}
   for name, more in rows.items():
-    if name.endswith('_more'):
-      own = name.removesuffix('_more')
+    dataset, own = name.removesuffix('_more').split('/')
+    if dataset == folder.name and name.endswith('_more'):
       model, arm = own.rsplit('_', 1)
-      ms = more['value']
+      update, ms = rows[f'{dataset}/{own}']['value'], more['value']
       half = statistics.student_quantile(small.ROUNDS - 1, .95) * more['reference_value']
       seconds = ''.join(f' ({_plus_minus(ms * total / 1e3, half * total / 1e3)})'
                         for total in _totals(folder / model / arm))
-      found[model, arm] = f'{rows[own]["value"]:.3g}; {_plus_minus(ms, half)}{seconds}'
+      found[model, arm] = f'{update:.3g}; {_plus_minus(ms, half)}{seconds}'
   return found | {(model, other): text for (model, arm), text in found.items()
                   if arm == 'gaussian' for other in ('cosine', 'linear')}
 

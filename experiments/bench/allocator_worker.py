@@ -17,7 +17,7 @@ def main():
     raise ValueError('this C library cannot be told to keep freed memory, or its environment says '
                      'otherwise; measure where glibc is, without MALLOC_ variables.')
   changes = {'batch_size': args.batch} if args.batch else {}
-  update = small.calls_of(args.model, changes, ('vanilla',))['vanilla']
+  update = small.calls_of('fashion_mnist', args.model, changes, ('vanilla',))['vanilla']
   for _ in sys.stdin:
     print(rows.seconds_of(update), flush=True)
 

@@ -70,7 +70,7 @@ def _our_step(config):
   """() -> None: one update as `build` makes it, compiled on the first call."""
   state = build.create_state(config, _batch(), 256, step.LEVEL)
   update = build.train_step(config, EVENT, 256)
-  return step._calls(update, 1, state, parallel.shard(_batch(), axis=0), np.float32(step.LEVEL))
+  return step.calls(update, 1, state, parallel.shard(_batch(), axis=0), np.float32(step.LEVEL))
 
 
 def roofline(config, call, updates=1, size=2048, seconds=10.):

@@ -73,7 +73,7 @@ def _ours(name, hidden):
   count = config.steps_per_call
   x = _batches(count)
   state = build.create_state(config, x[0], None, step.LEVEL)
-  call = step._calls(
+  call = step.calls(
     build.train_step(config, (SIZE,), None), count, state, parallel.shard(x, axis=1),
     np.full(count, step.LEVEL, np.float32), None,
     parallel.shard(np.ones(x.shape[:2], bool), axis=1))

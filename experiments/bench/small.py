@@ -1,16 +1,16 @@
-"""Updates of the seven small models at the shape of Fashion-MNIST: what mollifying adds to one.
+"""Updates of the seven small models of each small data set: what mollifying adds to one.
 
-  python -m experiments.bench.small [--json] [--only=MODEL,...]
+  python -m experiments.bench.small [--json] [--only=DATASET/MODEL,...]
 
 Minutes on an idle core; the record, which the pages of results and of speed show, is made by
 `taskset -c 0 python -m experiments.bench.small --json > experiments/results/bench/small.jsonl`.
 
 Each arm's update is that which `build` makes of the cell of `experiments.table1 --scale=cpu`, at
 level 0.5 where the arm is mollified, on random images; the reference is the same with `identity`.
-(The arm `vanilla` has the program of `gaussian`, at level 0.) All four are called in turn, one
-update each, in an order that rotates from round to round. MODEL_ARM is the median of an arm's
-updates beside that of the reference, with the median of the ratios; MODEL_ARM_more the median of
-what it takes more, its reference the standard error of that median.
+(The arm `vanilla` has the program of `gaussian`, at level 0.) All are called in turn, one update
+each, in an order that rotates from round to round. DATASET/MODEL_ARM is the median of an arm's
+updates beside that of the reference, with the median of the ratios; what ends with _more the median
+of what it takes more, its reference the standard error of that median.
 """
 import functools
 import statistics
@@ -22,22 +22,24 @@ from experiments import image_cells
 from experiments.bench import rows, step
 from mollification import build, data, parallel
 
-DATASET, REFERENCE = 'fashion_mnist', 'identity'
-ARMS = ('vanilla', 'gaussian', 'blur')
+GRIDS, REFERENCE = image_cells.TABLES['table1']['cpu'], 'identity'
 ROUNDS = 21
 
 
-def measure(model, **changes):
-  """Rows of each arm of a model; `changes` are keys of its config."""
-  calls = calls_of(model, changes, (REFERENCE, *ARMS))
-  taken, names = {name: [] for name in calls}, list(calls)
+def measure(name, **changes):
+  """Rows of each arm of DATASET/MODEL; `changes` are keys of its config."""
+  dataset, model = name.split('/')
+  arms = GRIDS[dataset].arms
+  calls = calls_of(dataset, model, changes, (REFERENCE, *arms))
+  taken, names = {arm: [] for arm in calls}, list(calls)
   for call in calls.values():   # the first compiles
     call()
   for i in range(rows.or_one(ROUNDS)):
     first = i % len(names)
-    for name in names[first:] + names[:first]:
-      taken[name].append(1e3 * rows.seconds_of(calls[name]))
-  return [row for arm in ARMS for row in _rows(f'{model}_{arm}', taken[arm], taken[REFERENCE])]
+    for arm in names[first:] + names[:first]:
+      taken[arm].append(1e3 * rows.seconds_of(calls[arm]))
+  return [row for arm in arms for row in _rows(f'{dataset}/{model}_{arm}', taken[arm],
+                                               taken[REFERENCE])]
 
 
 def _rows(name, own, reference):
@@ -58,13 +60,13 @@ def error_of_median(values):
   return 1.2533 * deviation / len(values) ** .5
 
 
-def calls_of(model, changes, arms):
+def calls_of(dataset, model, changes, arms):
   """{arm: call of one update} of a model, of `arms`, of which `REFERENCE` may be one."""
-  event_shape, _, levels = data.spec(DATASET)
-  grid, found = image_cells.TABLES['table1']['cpu'][DATASET], {}
+  event_shape, _, levels = data.spec(dataset)
+  found = {}
   for name in arms:
-    config = image_cells.config_of(grid, DATASET, model, 'vanilla' if name == REFERENCE else name,
-                                   0)
+    config = image_cells.config_of(GRIDS[dataset], dataset, model,
+                                   'vanilla' if name == REFERENCE else name, 0)
     config.update_from_flattened_dict({**changes, 'steps_per_call': 1})
     if name == REFERENCE:
       config.mollify.name = REFERENCE
@@ -72,13 +74,14 @@ def calls_of(model, changes, arms):
     shape = config.batch_size, *event_shape
     batch = np.random.default_rng(0).integers(0, levels, shape, dtype=np.uint8)
     state = build.create_state(config, batch, levels, level)
-    found[name] = step._calls(build.train_step(config, event_shape, levels), 1, state,
-                              parallel.shard(batch, axis=0), level)
+    found[name] = step.calls(build.train_step(config, event_shape, levels), 1, state,
+                             parallel.shard(batch, axis=0), level)
   return found
 
 
-MEASURES = {model: functools.partial(measure, model) for model in image_cells.MODELS}
-SMOKE = {model: functools.partial(measure, model, batch_size=8) for model in image_cells.MODELS}
+NAMES = [f'{dataset}/{model}' for dataset, grid in GRIDS.items() for model in grid.models]
+MEASURES = {name: functools.partial(measure, name) for name in NAMES}
+SMOKE = {name: functools.partial(measure, name, batch_size=8) for name in NAMES}
 
 if __name__ == '__main__':
   sys.exit(rows.main(MEASURES, __doc__, smoke=SMOKE))

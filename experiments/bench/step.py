@@ -98,8 +98,8 @@ def _updates(get_config, options, event_shape, levels, mollifier='gaussian'):
   if size == 1:
     batch, level = batch[0], level[0]
   batch = parallel.shard(batch, axis=int(size > 1))
-  return [_calls(build.train_step(_with_mollifier(get_config(options), name), event_shape, levels),
-                 size, jax.tree.map(jnp.array, state), batch, level)
+  return [calls(build.train_step(_with_mollifier(get_config(options), name), event_shape, levels),
+                size, jax.tree.map(jnp.array, state), batch, level)
           for name in ('identity', mollifier)]
 
 
@@ -108,7 +108,7 @@ def _with_mollifier(config, name):
   return config
 
 
-def _calls(train_step, size, state, batch, level, cond=None, mask=None):
+def calls(train_step, size, state, batch, level, cond=None, mask=None):
   """(count=1) -> None: compiled calls, inputs ready, the last waited for; the state goes on."""
   update = parallel.pmap_step(train_step, steps_per_call=size)
   state, key = parallel.place(state), parallel.place(rng.purpose_key(0, 'train'))

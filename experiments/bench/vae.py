@@ -77,8 +77,8 @@ def _our_step(model, batch_size, options):
                        f'batch_size={batch_size},model.latent_dim={LATENTS}{options}')
   batch = np.random.default_rng(0).integers(0, 256, (batch_size, 32, 32, 3), dtype=np.uint8)
   state = build.create_state(config, batch, 256, step.LEVEL)
-  return step._calls(build.train_step(config, (32, 32, 3), 256), 1, state,
-                     parallel.shard(batch, axis=0), np.float32(step.LEVEL))
+  return step.calls(build.train_step(config, (32, 32, 3), 256), 1, state,
+                    parallel.shard(batch, axis=0), np.float32(step.LEVEL))
 
 
 def _library_step(model, batch_size):

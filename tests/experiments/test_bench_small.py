@@ -16,16 +16,23 @@ def test_what_an_arm_takes_more_is_paired_and_has_an_error():
 
 def test_all_arms_are_called_as_often_and_in_turn(monkeypatch):
   called = []
-  monkeypatch.setattr(small, 'calls_of', lambda model, changes, arms: {
+  monkeypatch.setattr(small, 'calls_of', lambda dataset, model, changes, arms: {
     name: lambda name=name: called.append(name) for name in arms})
-  assert len(small.measure('vae')) == 6
+  assert [row.name for row in small.measure('photo_patches/vae')] == [
+    'photo_patches/vae_vanilla', 'photo_patches/vae_vanilla_more', 'photo_patches/vae_gaussian',
+    'photo_patches/vae_gaussian_more']
+  called.clear()
+  small.measure('fashion_mnist/vae')
   assert {called.count(name) for name in called} == {1 + small.ROUNDS}
-  assert called[4:12] == [small.REFERENCE, *small.ARMS, *small.ARMS, small.REFERENCE]
+  arms = ['vanilla', 'gaussian', 'blur']
+  assert called[4:12] == [small.REFERENCE, *arms, *arms, small.REFERENCE]
 
 
 @pytest.mark.slow
 def test_a_small_form_runs(capsys):
-  assert rows.main(small.MEASURES, '', ['--smoke', '--json', '--only=vae'], smoke=small.SMOKE) == 0
+  args = ['--smoke', '--json', '--only=photo_patches/vae']
+  assert rows.main(small.MEASURES, '', args, smoke=small.SMOKE) == 0
   found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-  assert [row['name'] for row in found[::2]] == ['vae_vanilla', 'vae_gaussian', 'vae_blur']
+  assert [row['name'] for row in found[::2]] == ['photo_patches/vae_vanilla',
+                                                 'photo_patches/vae_gaussian']
   assert all(row['value'] > 0 for row in found[::2])

@@ -93,9 +93,12 @@ def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path, monkeypatc
   assert image_verdicts._bench(folder) == {}
   (tmp_path / 'bench').mkdir()
   (tmp_path / 'bench' / 'small.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in (
-    {'name': 'vae_iaf_blur', 'value': 51.23}, {'name': 'vae_gaussian', 'value': 50.},
-    {'name': 'vae_iaf_blur_more', 'value': .4, 'reference_value': .1},
-    {'name': 'vae_gaussian_more', 'value': 3., 'reference_value': .1})))
+    {'name': f'{data}/{name}', **values} for data in ('fashion_mnist', 'photo_patches')
+    for name, values in (
+      ('vae_iaf_blur', {'value': 51.23 if data == 'fashion_mnist' else 80.}),
+      ('vae_gaussian', {'value': 50.}),
+      ('vae_iaf_blur_more', {'value': .4, 'reference_value': .1}),
+      ('vae_gaussian_more', {'value': 3., 'reference_value': .1})))))
   found = image_verdicts._bench(folder)
   assert found['vae_iaf', 'blur'] == '51.2; +0.40 ± 0.21'
   assert found['vae', 'cosine'] == found['vae', 'linear'] == found['vae', 'gaussian']
@@ -104,7 +107,9 @@ def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path, monkeypatc
   run.mkdir(parents=True)
   (run / 'config.json').write_text('{"total_steps": 8000}')   # 8 s a millisecond
   assert image_verdicts._bench(folder)['vae_iaf', 'blur'] == '51.2; +0.40 ± 0.21 (+3.2 ± 1.7)'
-  assert image_verdicts._bench(folder.with_name('photo_patches')) == {}
+  assert image_verdicts._bench(folder.with_name('photo_patches'))['vae_iaf', 'blur'] == (
+    '80; +0.40 ± 0.21')
+  assert image_verdicts._bench(folder.with_name('digits')) == {}
 
 
 @pytest.mark.parametrize('folder', ['cpu/fashion_mnist', 'mine/cpu/fashion_mnist',
