@@ -9,7 +9,7 @@ gradients, and an average of the parameters. Each method that has a strength get
 of `methods`, of which the better one on validation data is reported. A MAF on RED-WINE, by the
 protocol of the UCI table but for 100 epochs and a hidden width of 256 (redwine.npy in DIR), and a
 RealNVP on two densities in the plane, 1,500 updates of batch 128 each.
---record copies the records to experiments/results/alternatives. Some forty minutes of a core.
+--record copies the records to experiments/results/alternatives. Half an hour of a core.
 """
 import functools
 import pathlib
@@ -87,7 +87,10 @@ def run(root):
   names, seeds = command.chosen_cells(DATA), range(2 if FLAGS.smoke else FLAGS.seeds)
   wanted = [cell(root, name, label, arms, seeds, FLAGS.data_dir, FLAGS.smoke)
             for name in names for label, arms in programs(name).items()]
-  alternatives_table.report(command.run_grid(wanted, root, RESULTS), names)
+  folder = command.run_grid(wanted, root, RESULTS)
+  if FLAGS.record:
+    names = alternatives_table.recorded(folder)   # its table is of all that is recorded
+  alternatives_table.report(folder, names)
 
 
 def cell(root, name, label, arms, seeds, data_dir='', smoke=False):

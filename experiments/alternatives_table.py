@@ -5,7 +5,6 @@ in the mean over seeds; where an evaluation is selected, it is the best by valid
 in each run. What is compared is of test data and of the same seeds.
 """
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -150,11 +149,7 @@ def sentences(root, names):
       ('better', 'better than'), ('worse', 'worse than'), ('undecided', 'undecided against'))
              if verdict in against]
     yield f'{name}, {figure.title}: mollified training is ' + ', and '.join(parts) + '.'
-  times = [pathlib.Path(root) / label / 'time.json'
-           for name in names for label in alternatives.programs(name)]
-  taken = [json.loads(path.read_text())['core_seconds'] for path in times if path.exists()]
-  yield (f'{len(taken)} of {len(times)} sweeps, those that were not cut, took '
-         f'{sum(taken) / 60:.0f} minutes of a core.')
+  yield grid.time_taken(root, [label for name in names for label in alternatives.programs(name)])
 
 
 def recorded(root):
@@ -195,8 +190,7 @@ def draw(root, names, path):
         ax.set_yticklabels([])
   figure.suptitle('mollified - other, same seeds (right of 0: mollified has more)', fontsize=9)
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
 
 
 def _panel(ax, rows):

@@ -52,7 +52,7 @@ def learning_curves(runs, name, path, *, ylabel):
     ax.legend(frameon=False, loc='center right')
     ax.spines[['top', 'right']].set_visible(False)
   figure.tight_layout()
-  _save(figure, path)
+  save(figure, path)
 
 
 def clip_below(ax, means):
@@ -101,7 +101,7 @@ def side_by_side(grids, path, *, title):
     ax.set_axis_off()
   figure.suptitle(title)
   figure.tight_layout()
-  _save(figure, path)
+  save(figure, path)
 
 
 def _end_of_noise(path):
@@ -110,8 +110,9 @@ def _end_of_noise(path):
   return int(steps[levels > 0].max(initial=0))
 
 
-def _save(figure, path):
+def save(figure, path, dpi=130):
+  """Write a figure as PNG, whole or not at all, and close it."""
   pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as part:
-    figure.savefig(part, dpi=130, format='png')
+    figure.savefig(part, dpi=dpi, format='png')
   pyplot().close(figure)

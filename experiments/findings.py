@@ -44,7 +44,8 @@ def _sensitivity():
   data = grid.recorded(folder, sensitivity_table.CELLS)
   return ('against vanilla training with early stopping, on one table with one flow (RED-WINE with '
           'RealNVP) and one density in the plane: '
-          + ' '.join(sensitivity_table.early_stopping(folder, data)))
+          + ' '.join(sensitivity_table.early_stopping(folder, data)) + ' '
+          + ' '.join(sensitivity_table.corrected(folder, data)))
 
 
 def _alternatives():

@@ -5,6 +5,7 @@ cell that was cut goes on. Tables and figures are rendered from the records only
 """
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -97,7 +98,9 @@ def train(cell):
       curves = {name: curve[i] for name, curve in done[1].items()}
       curves |= cell.derive(curves) if cell.derive else {}
       folder = cell.folder / arm / str(seed)
-      _write(folder, configs[i], dataset, curves, cell.units, taken['seconds'] / len(configs))
+      # Of one that was cut and goes on here nobody knows what it took.
+      seconds = taken['seconds'] / len(configs) if fresh else math.nan
+      _write(folder, configs[i], dataset, curves, cell.units, seconds)
       if cell.keep and seed == 0:
         _keep(folder / 'observed.npz', {name: curves[name] for name in cell.keep})
   return taken if fresh else None
@@ -186,6 +189,14 @@ def _check_recorded(cell, target):
     if old != own:
       raise ValueError(f'{target / arm / str(seed)} is the record of another config ({old[:8]}, '
                        f'this one is {own[:8]}); move it away to record {cell.folder}.')
+
+
+def time_taken(root, labels):
+  """What the cells took that were not cut, in a sentence."""
+  times = [path for label in labels if (path := pathlib.Path(root) / label / 'time.json').exists()]
+  seconds = sum(json.loads(path.read_text())['core_seconds'] for path in times)
+  return (f'{len(times)} of {len(labels)} sweeps, those that were timed in one go, took '
+          f'{seconds / 60:.0f} minutes of a core.')
 
 
 def recorded(folder, labels):

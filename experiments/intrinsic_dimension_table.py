@@ -61,9 +61,10 @@ def data_distance(name):
 
 
 def best(metric, compared):
-  """The arm with the best mean."""
+  """The arm with the best mean; one that is not finite is the worst."""
   sign = 1 if metric == 'test' else -1
-  return max(compared, key=lambda arm: sign * compared[arm].difference.mean)
+  score = lambda arm: sign * compared[arm].difference.mean
+  return max(compared, key=lambda arm: score(arm) if np.isfinite(score(arm)) else -np.inf)
 
 
 def markdown(root, names=CELLS):
@@ -98,6 +99,7 @@ def sentences(root, names=CELLS):
                        for d, v in sorted(by_dimension.items()))
       parts += [f'{what}: {said}'] if said else []
     yield f'{arm} (better/worse/undecided), {"; ".join(parts)}.'
+  yield grid.time_taken(root, names)
 
 
 def _own_distance(names):
@@ -148,5 +150,4 @@ def draw(root, names, path):
   axes[0, 0].legend(frameon=False, fontsize=8)
   figure.suptitle('below 0 mollification helps; bars: 95 % intervals, paired over seeds')
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)

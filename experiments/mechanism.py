@@ -44,7 +44,10 @@ def run(root):
   from experiments import mechanism_table
   names, seeds = command.chosen_cells(DATA), range(2 if FLAGS.smoke else FLAGS.seeds)
   wanted = [cell(root, name, seeds, FLAGS.smoke) for name in names]
-  mechanism_table.report(command.run_grid(wanted, root, RESULTS), names)
+  folder = command.run_grid(wanted, root, RESULTS)
+  if FLAGS.record:
+    names = grid.recorded(folder, DATA)   # its table is of all that is recorded
+  mechanism_table.report(folder, names)
 
 
 def cell(root, name, seeds, smoke=False):

@@ -124,6 +124,7 @@ def sentences(root, names):
   stars = [decided(row) for *_, rows in table(root, names) for row in rows.values()]
   yield (f'Of all {len(stars)} comparisons of the table with mollified training {sum(stars)} are '
          f'decided, of which chance alone would decide {.05 * len(stars):.2g}.')
+  yield grid.time_taken(root, names)
 
 
 def _memory(name, found):
@@ -176,5 +177,4 @@ def draw(root, names, path):
     ax.set_ylabel(label, fontsize=9)
   axes[0, 0].legend(frameon=False, fontsize=8)
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)

@@ -96,9 +96,10 @@ def markdown(root, names):
 def sentences(root, names):
   """What the records say, either way: early stopping, and the questions that the paper leaves."""
   yield from early_stopping(root, names)
-  yield from _corrected(root, names)
+  yield from corrected(root, names)
   yield from _rare(root, names)
   yield from _sensitivity(root, names)
+  yield grid.time_taken(root, [label for name in names for label in (name, f'{name}_fresh')])
 
 
 def _selected(root, name):
@@ -122,7 +123,7 @@ def early_stopping(root, names):
            f'same vanilla runs in the mean; on fresh seeds {said}.')
 
 
-def _corrected(root, names):
+def corrected(root, names):
   """Which of the comparisons on fresh seeds are decided if all of them count: Bonferroni's."""
   tests = [(name, variant, row) for name in names for variant, other, row in _selected(root, name)
            if other == 'vanilla']
@@ -198,8 +199,7 @@ def draw(root, names, path):
                   'log-likelihood in nats, log10 of the error of the score, share of samples',
                   fontsize=9)
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
 
 
 def _heat(plt, ax, found, colours):

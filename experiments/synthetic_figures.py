@@ -41,8 +41,7 @@ def panels(name, folder, path, count=5):
   axes[1, -1].set_title('mollified, samples', fontsize=9)
   figure.suptitle(f'{name}: log-density (5 nats from black to white) and score, by updates')
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
 
 
 def animate(name, folder, path):
@@ -77,8 +76,7 @@ def curves(root, names, path):
   for ax, label in zip(axes[:, 0], CURVES.values()):
     ax.set_ylabel(label)
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
 
 
 def _curve(ax, runs, metric):

@@ -286,7 +286,7 @@ def outliers(found, least=3.):
     for (arm, seed), records in runs.items():
       record = records['validation']
       shift = np.median(list(_values(runs, arm, 'validation').values())) - record.value
-      if shift > least and round((shift / record.standard_error) ** 2) == 1:
+      if least < shift < np.inf and round((shift / record.standard_error) ** 2) == 1:
         yield (f'{table}, {flow}, {arm}, seed {seed}: {shift:.1f} nats below the median of the '
                f'seeds, at a standard error of {record.standard_error:.1f}: one test row of '
                f'{record.n} that gets some {shift * record.n:,.0f} nats too little.')
@@ -313,8 +313,7 @@ def draw(found, path):
   for row in axes:
     row[0].set_ylabel('test log-likelihood (nats)')
   figure.tight_layout()
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
 
 
 def _epoch(table, flow):

@@ -112,7 +112,8 @@ def test_sentences_say_against_which_methods_it_is_decided(monkeypatch, tmp_path
     'redwine, log-likelihood, last: mollified training is better than vanilla; weight decay, and '
     'worse than EMA, and undecided against dropout; clipping.')
   total = len(alternatives.programs('redwine'))
-  assert times == (f'1 of {total} sweeps, those that were not cut, took 3 minutes of a core.')
+  assert times == (f'1 of {total} sweeps, those that were timed in one go, took 3 minutes of a '
+                   'core.')
   others = dict.fromkeys(('vanilla', 'dropout'), -1.)
   assert next(alternatives_table.sentences(tmp_path, ['redwine'])).endswith(
     'mollified training is better than all.')

@@ -7,10 +7,13 @@ import pytest
 
 from experiments import (
   alternatives,
+  alternatives_table,
   command,
   grid,
   intrinsic_dimension,
+  intrinsic_dimension_table,
   mechanism,
+  mechanism_table,
   sensitivity,
   synthetic,
   uci,
@@ -93,6 +96,41 @@ def test_what_is_recorded_is_replaced_by_the_same_runs_alone(tmp_path):
     with pytest.raises(ValueError, match=found):
       grid.record([first, grid.Cell('cell', tmp_path / folder, runs)], results)
     assert sorted(results.rglob('*.json')) == before
+
+
+@pytest.mark.parametrize('experiment, table, folders', [
+  (mechanism, mechanism_table, lambda name: [name]),
+  (intrinsic_dimension, intrinsic_dimension_table, lambda name: [name]),
+  (alternatives, alternatives_table, alternatives.programs)])
+def test_the_table_that_is_recorded_is_of_all_that_is(experiment, table, folders, tmp_path,
+                                                      monkeypatch):
+  """Also where one of its cells was trained alone; one's own table is of that."""
+  known, shown = list(table.CELLS), []
+  for name in known[:2]:
+    for folder in folders(name):
+      (tmp_path / folder).mkdir()
+  monkeypatch.setattr(command, 'chosen_cells', lambda names: known[1:2])
+  monkeypatch.setattr(command, 'run_grid', lambda cells, root, results: tmp_path)
+  monkeypatch.setattr(table, 'report', lambda folder, names: shown.append(list(names)))
+  for recording in (True, False):
+    monkeypatch.setattr(experiment, 'FLAGS', types.SimpleNamespace(
+      record=recording, smoke=True, seeds=2, data_dir=''))
+    experiment.run(tmp_path)
+  assert shown == [known[:2], known[1:2]]
+
+
+def test_the_clock_of_another_command_is_not_recorded(tmp_path):
+  new, old = tmp_path / 'clock.json', tmp_path / 'results' / 'clock.json'
+  clock = {'cells': ['a', 'b'], 'workers': 2, 'seconds': 1, 'core_seconds': 2}
+  command.record_clock(new, old, ['a', 'b'])   # there is none
+  new.write_text(json.dumps(clock))
+  command.record_clock(new, old, ['a', 'c'])
+  assert not old.exists()
+  command.record_clock(new, old, ['c', 'b', 'a'])
+  assert json.loads(old.read_text()) == clock
+  new.write_text(json.dumps(clock | {'cells': ['a']}))   # what is there is of more
+  command.record_clock(new, old, ['a'])
+  assert json.loads(old.read_text()) == clock
 
 
 @pytest.mark.parametrize('taken, whole', [({'seconds': 3, 'core_seconds': 2}, True), (None, False)])

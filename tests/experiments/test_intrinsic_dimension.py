@@ -67,6 +67,12 @@ def test_the_best_schedule_is_best_in_the_direction_of_its_metric():
     compared = {arm: intrinsic_dimension_table.row('plane_2', metric, seeds, arm)
                 for arm in seeds if arm != 'vanilla'}
     assert intrinsic_dimension_table.best(metric, compared) == top
+  broken = {arm: seeds[arm] | {0: np.nan} for arm in ('quarter', 'half')}   # first in the order
+  compared = {arm: intrinsic_dimension_table.row('plane_2', 'test', seeds | broken, arm)
+              for arm in seeds if arm != 'vanilla'}
+  assert intrinsic_dimension_table.best('test', compared) == 'all'
+  compared = {arm: intrinsic_dimension_table.row('plane_2', 'test', seeds, arm)
+              for arm in seeds if arm != 'vanilla'}
   assert compared['half'].difference.mean == pytest.approx(1.)
   assert compared['half'].verdict == 'better'
 

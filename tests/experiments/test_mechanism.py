@@ -107,7 +107,7 @@ def _run(arm, by):
 
 
 def test_sentences_give_ratios_their_interval_and_say_what_is_remembered(root):
-  ratios, memory, count = mechanism_table.sentences(root, ['two_gaussians'])
+  ratios, memory, count, _ = mechanism_table.sentences(root, ['two_gaussians'])
   assert ratios.startswith('Question 6, gradient and landscape, two_gaussians: mollified over')
   assert ('norm of the score on data 0.50 (log10 -0.301 ± 0.000, decided) and 1.00 (log10 +0.000 ± '
           '0.000);') in ratios

@@ -51,9 +51,10 @@ def test_the_chosen_the_default_and_the_one_against_the_other_on_fresh_seeds(roo
 
 
 def test_sentences_answer_the_questions_of_the_paper(root):
-  stopped, corrected, rare, sensitive = sensitivity_table.sentences(root, ['eight_gaussians'])
+  stopped, corrected, rare, sensitive, time = sensitivity_table.sentences(root, ['eight_gaussians'])
   assert stopped.startswith('eight_gaussians: selected on validation, 1 of 3 schedules are ahead')
   assert f'linear +0.500 ± 0.018 nats (better); {DEFAULT} -0.500 ± 0.018 nats (worse).' in stopped
+  assert time == '0 of 2 sweeps, those that were timed in one go, took 0 minutes of a core.'
   assert 'these are 2 tests on fresh seeds' in corrected
   assert f'eight_gaussians, {DEFAULT} (worse): p = 0.000, times 2 = 0.000, worse' in corrected
   assert rare.startswith('Question 1, ')
