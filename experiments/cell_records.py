@@ -43,7 +43,7 @@ def holds(folder, step, wanted, among=None):
   def there(own, metric, record):
     net = (record.features or {}).get('net')
     return (record.metric in _called(metric) and record.reference['split'] == own.split
-            and own.num_samples in (0, record.n)
+            and record.n == (own.num_samples or record.reference['n'])
             and (net == own.network if own.network else net not in named))
 
   return all(any(there(own, metric, record) for record in found)

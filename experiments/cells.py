@@ -2,6 +2,7 @@
 import concurrent.futures
 import dataclasses
 import errno
+import functools
 import itertools
 import json
 import multiprocessing
@@ -64,11 +65,10 @@ class Cell:
   def keep_reference(self, stop):
     """Leave in `kept` what its measurements need of data alone, once for all cells of it."""
     from mollification import measure
-    run = measure.open_run(self.folder)
     for own in self._of_last:
       if stop.requested:
         return
-      measure.keep_reference(run, own.metrics, split=own.split, extractor=own.extractor(),
+      measure.keep_reference(self._opened, own.metrics, split=own.split, extractor=own.extractor(),
                              kept=self.kept)
 
   def measure(self, state, stop):
@@ -78,15 +78,20 @@ class Cell:
   def measure_at(self, steps, wanted, stop):
     """Records of its checkpoints at `steps` of all that is `wanted` [InFeatures], as `measure`."""
     from mollification import measure
-    run = measure.open_run(self.folder)
     for step, own in itertools.product(steps, wanted):
       if stop.requested:
         return False
       if not self.holds(step, (own,)):
-        measure.measure(run, own.metrics, step=step, split=own.split, groups=own.groups,
+        measure.measure(self._opened, own.metrics, step=step, split=own.split, groups=own.groups,
                         extractor=own.extractor(), num_samples=own.num_samples,
                         kept=self.kept, allow_nonfinite=self.allow_nonfinite)
     return not stop.requested
+
+  @functools.cached_property
+  def _opened(self):
+    """Its run, to be measured: once there is one in its folder."""
+    from mollification import measure
+    return measure.open_run(self.folder)
 
   @property
   def _of_last(self):
@@ -295,7 +300,12 @@ def is_of(cell):
 
 
 def updates_done(cell):
-  """Updates up to the newest checkpoint of a Cell; 0 for none."""
+  """Updates of a Cell's own run up to its newest checkpoint; 0 for none, and where another is."""
+  try:
+    if is_of(cell) is not True:
+      return 0
+  except ValueError:   # what is there cannot be read
+    return 0
   return max((int(path.name) for path in (cell.folder / 'checkpoints').glob('*')
               if path.name.isdecimal()), default=0)
 

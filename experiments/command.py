@@ -48,14 +48,14 @@ def run_grid(cells, root, results):
   if not FLAGS.record:
     return root
   grid.record(cells, results)
-  record_clock(root / 'clock.json', results / 'clock.json')
+  record_clock(root / 'clock.json', results / 'clock.json', [cell.label for cell in cells])
   return results
 
 
-def record_clock(new, old):
-  """Copy the clock of a command, unless the one that is recorded is of more cells."""
-  count = lambda path: len(json.loads(path.read_text())['cells']) if path.exists() else 0
-  if count(new) and count(new) >= count(old):
+def record_clock(new, old, labels):
+  """Copy the clock of a command, unless it is of others than `labels`, or the one there of more."""
+  cells = lambda path: json.loads(path.read_text())['cells'] if path.exists() else []
+  if cells(new) and set(cells(new)) <= set(labels) and len(cells(new)) >= len(cells(old)):
     old.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(old) as part:
       shutil.copy(new, part)

@@ -20,7 +20,6 @@ from experiments import (
   looks,
   over_training,
 )
-from mollification import files
 
 FLAGS = command.FLAGS
 COLUMNS = 4   # of panels
@@ -99,9 +98,7 @@ def draw(folder, path):
   order = sorted(handles, key=lambda label: label not in image_cells.ARMS)   # the mark comes last
   figure.legend([handles[label] for label in order], order, loc='outside lower center',
                 ncols=len(order), frameon=False)
-  with files.replacing(path) as part:   # shards may draw it at a time
-    figure.savefig(part, dpi=110, format='png')
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)   # whole: shards may draw it at a time
   return path
 
 

@@ -12,7 +12,6 @@ import re
 from absl import flags
 
 from experiments import command, figures, image_cells, image_command, over_training
-from mollification import files
 
 FLAGS = command.FLAGS
 SHOWN = 4   # samples in a row and a column, of each checkpoint
@@ -49,9 +48,7 @@ def draw(folder, path):
     row[0].set_ylabel(arm)
   figure.suptitle(f'{folder.parent.name}, {folder.name}: seed 0, from the same keys throughout',
                   fontsize=10)
-  with files.replacing(path) as part:
-    figure.savefig(part, dpi=110, format='png')
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
   return path
 
 

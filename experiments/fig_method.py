@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from experiments import command, figures
-from mollification import data, files, mollifiers, schedules
+from mollification import data, mollifiers, schedules
 
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'method'
 SIZE, STEPS = 64, 1_000
@@ -62,9 +62,7 @@ def draw_mollifiers(path):
         ax.set_title(f'{share:.0%} of phase\nlevel {float(level(share * STEPS)):.3g}', fontsize=8)
     row[0].set_ylabel(name)
   figure.tight_layout()
-  with files.replacing(path) as part:
-    figure.savefig(part, dpi=110, format='png')
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
 
 
 def draw_schedules(path):
@@ -81,9 +79,7 @@ def draw_schedules(path):
   for ax in (left, right):
     ax.spines[['top', 'right']].set_visible(False)
   figure.tight_layout()
-  with files.replacing(path) as part:
-    figure.savefig(part, dpi=110, format='png')
-  plt.close(figure)
+  figures.save(figure, path, dpi=110)
 
 
 if __name__ == '__main__':

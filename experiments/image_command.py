@@ -99,7 +99,8 @@ def run(table, root):
     if cells.is_done(cell):
       record(cell, RESULTS / cell.folder.relative_to(root))
   if FLAGS.record:
-    command.record_clock(root / 'clock.json', RESULTS / FLAGS.scale / 'clock.json')
+    command.record_clock(root / 'clock.json', RESULTS / FLAGS.scale / 'clock.json',
+                         [cell.label for cell in todo])
   from experiments import image_table
   print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
   if failed:

@@ -8,8 +8,8 @@ from experiments import comparison, image_cells, image_findings, image_runs, ima
 
 # Of all that is recorded, what a page shows, in the data set's own features and in another
 # network's (METRIC@NET); the rest is in the records.
-SHOWN = ('log_likelihood', 'fid', 'frechet', 'kid', 'kernel_distance', 'precision',
-         'recall', 'density', 'coverage', 'far_share')
+SHOWN = ('log_likelihood', 'bits_per_dim', 'fid', 'frechet', 'kid', 'kernel_distance',
+         'precision', 'recall', 'density', 'coverage', 'far_share')
 _UNITS = {'log_likelihood': ' (nats)'}
 
 
@@ -59,13 +59,13 @@ def text(root, table, scale):
   return '\n\n'.join(parts) or 'no records yet'
 
 
-def markdown(root, table, scale, dataset):
+def markdown(found, folder):
   """The table of a data set for a page: vanilla means, paired differences with 95 % intervals.
 
-  A difference that exceeds its interval is bold where the arm is better, struck out where worse.
+  Of `found` [(Cell, Record)], whose runs are MODEL/ARM/SEED in `folder`. A difference that exceeds
+  its interval is bold where the arm is better, struck out where worse.
   """
-  found = read(root, table, scale)[dataset]
-  of_set, folder = rows([cell for cell, _ in found]), _folder(root, scale, dataset)
+  of_set = rows([cell for cell, _ in found])
   verdicts = image_verdicts.lines(found, of_set, folder)
   said = [image_verdicts.sentence(verdicts), *image_findings.sentences(found, of_set, folder)]
   tables = [as_markdown(of_set), 'By model:', comparison.as_markdown(verdicts)] if of_set else []
@@ -105,6 +105,9 @@ def _by_one_command(folder):
   if not path.exists():
     return ''
   clock = json.loads(path.read_text())
+  taken = (image_runs.seconds(folder / label).get('core_seconds') for label in clock['cells'])
+  if round(sum(own or 0. for own in taken)) != clock['core_seconds']:   # some were made anew since
+    return ''
   return (f' One command of {clock["workers"]} processes, {len(clock["cells"])} runs, took '
           f'{clock["seconds"] / 3600:.2f} hours by the clock and '
           f'{clock["core_seconds"] / 3600:.2f} of the processor.')

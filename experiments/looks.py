@@ -29,13 +29,22 @@ class Look:
     """How far it is, in words: 'done', what is missing, or why nothing is looked at yet."""
     if not self.is_trained():
       return cells.state(self.cell)
+    if reason := self.refused():
+      return f'to be refused: {reason}'
     left = len(self.missing())
     return f'{left} of {len(self.steps())} checkpoints to look at' if left else 'done'
 
+  def refused(self):
+    """Why no record can be added to those that are there, '' where some can."""
+    try:
+      self.missing()
+    except ValueError as error:
+      return str(error)
+    return ''
+
   def is_trained(self):
     """Whether the run is of this config and has its last checkpoint."""
-    cell = self.cell
-    return cells.is_of(cell) is True and cells.updates_done(cell) == cell.config.total_steps
+    return cells.updates_done(self.cell) == self.cell.config.total_steps
 
   def steps(self):
     """The updates of its kept checkpoints. What a signal had saved is in no other run's curve."""
@@ -89,7 +98,7 @@ def listing(todo, device, programs):
   hours, left = hours_of(todo, device), 0.
   for own in todo:
     state = own.state()
-    share = len(own.missing()) / len(own.steps())
+    share = 0. if own.refused() else len(own.missing()) / len(own.steps())
     left += share * (hours[own.label] or 0.)
     programs[image_cells.program_of(own.label)] = {'looking_hours': hours[own.label]}
     what = 'not counted' if hours[own.label] is None else f'{hours[own.label]:.2g} h'

@@ -16,8 +16,8 @@ _METRICS = {'log_likelihood': 'log-likelihood',
             'log10_score_error_low': 'log10 error of the score, rare'}
 _NETWORKS = {'efficientnet_lite0_96': 'EfficientNet-Lite0 at 96 px',
              'inception_pytorch': 'Inception'}
-MARK, NOTE = '¹', ('¹ Layers whose first values come of a batch start from a mollified one '
-                   '(`mollify.init_on`).')
+MARK, NOTE = '¹', ('¹ Layers whose first values come of a batch start, in mollified arms, from a '
+                   'mollified one (`mollify.init_on`).')
 
 
 def model(label):

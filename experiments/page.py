@@ -61,7 +61,7 @@ def _tables(root):
         runs = {(scale, dataset, cell.model, cell.arm) for cell, _ in found}
         if not runs <= shown:
           yield (f'{table}: {names.DATASETS[dataset]}, {scale} scale', page_text.as_html(
-            image_table.markdown(root, table, scale, dataset), root))
+            image_table.markdown(found, root / scale / dataset), root))
         shown |= runs
   for scale in image_cells.TABLES['table1']:
     if text := table_two_step.markdown(root, scale):

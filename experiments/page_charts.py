@@ -8,7 +8,6 @@ import numpy as np
 from experiments import figures, image_cells, image_runs, over_training
 
 INK = '#010203'   # stands for the colour of the text
-TWO_STEP = image_cells.TWO_STEP   # its likelihood is that of an autoencoder's latents
 _STYLE = {'svg.fonttype': 'none', 'font.family': 'sans-serif', 'font.size': 9, 'text.color': INK,
           'axes.labelcolor': INK, 'axes.edgecolor': INK, 'xtick.color': INK, 'ytick.color': INK,
           'svg.hashsalt': 'mollification'}
@@ -45,7 +44,7 @@ def panels(folder, arms):
   runs = {(arm, place.name): place for arm in arms
           for place in sorted((folder / arm).glob('[0-9]*'))}
   ends = tuple(sorted({over_training.end_of_noise(place) for place in runs.values()} - {0}))
-  of = ' of latents' if folder.name == TWO_STEP else ''
+  of = ' of latents' if folder.name == image_cells.TWO_STEP else ''
   scores = {run: image_runs.curve_of(place) for run, place in runs.items()
             if image_runs.scored_to_its_end(place)}
   distances = {run: over_training.distances(place) for run, place in runs.items()}

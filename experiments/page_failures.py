@@ -3,12 +3,8 @@ import html
 
 from experiments import image_cells, image_table, image_verdicts, names, page_text
 
-WORDS = (
-  'Signs of failure, by model and arm. No gain: neither a distance to real images nor the '
-  'likelihood is seen to be better. Fewer modes: recall or coverage falls. Late: most seeds reach '
-  'the score on clean validation data that vanilla training ends with at the last look, of which '
-  'the curves below have as many as marks, or never. Not finite: the share of the samples of all '
-  'seeds together.')
+WORDS = ('Signs of failure, by model and arm; how to read the tables, above, says what each means. '
+         'The curves below have a mark for each look at clean validation data.')
 SHOWN = ('model', 'arm', 'verdict', 'signs')
 
 

@@ -112,4 +112,4 @@ def _uci():
     said = [f'{words} {" → ".join(uci_table.shown(runs, arm, selection) for arm in uci_table.ARMS)}'
             for selection, words in _SELECTIONS.items()]
     yield (f'UCI {table}, {names.MODELS[flow]}', f'uci_{table}_{flow}',
-           f'`experiments.uci --cells={table}_{flow}`', f'nats, {"; ".join(said)}')
+           f'`experiments.uci --data_dir=DIR --cells={table}_{flow}`', f'nats, {"; ".join(said)}')

@@ -25,14 +25,13 @@ from experiments import (
   image_runs,
   image_table,
   names,
-  page_charts,
   two_step,
 )
 from mollification import build
 from mollification.training import preemption
 
 FLAGS = command.FLAGS
-MODEL, ARMS = page_charts.TWO_STEP, ('vanilla', 'gaussian')
+MODEL, ARMS = image_cells.TWO_STEP, ('vanilla', 'gaussian')
 # What an arm of a row of the table is: (model, arm) of the runs.
 ROWS = {'vanilla': ('vae', 'vanilla'), 'mollified': ('vae', 'gaussian'),
         'two steps': (MODEL, 'vanilla'), 'two steps, mollified flow': (MODEL, 'gaussian')}
@@ -41,10 +40,10 @@ ROWS = {'vanilla': ('vae', 'vanilla'), 'mollified': ('vae', 'gaussian'),
 def run(root):
   """Train what is missing, measure, print the table; or say what that would take."""
   root = image_command.settle(root)
-  names = [f'{dataset}/{MODEL}/{arm}/{seed}' for dataset, grid in _grids(FLAGS.scale).items()
+  found = [f'{dataset}/{MODEL}/{arm}/{seed}' for dataset, grid in _grids(FLAGS.scale).items()
            for seed, arm in itertools.product(range(FLAGS.seeds or grid.seeds), ARMS)]
   todo = [cell(FLAGS.scale, name, root)
-          for name in image_cells.chosen(names, FLAGS.cells, FLAGS.shard)]
+          for name in image_cells.chosen(found, FLAGS.cells, FLAGS.shard)]
   # One serves both arms.
   first = list({own.autoencoder.label: own.autoencoder for own in todo}.values())
   if FLAGS.dry_run:

@@ -75,9 +75,14 @@ class Cell:
     common = {'params': 'raw', 'step': step, 'seed': self.config.seed,
               'settings': measure.settings_of(config),
               'config_sha256': workdir.identity(self.claimed())}
+    # Before a record says that they were measured.
+    measure.picture(draw(measure.GRID), images.levels,
+                    self.folder / 'samples' / f'measured-raw-{step:08d}.png')
     for wanted in self.wanted:
       if stop.requested:
         return False
+      if cell_records.holds(self.folder, step, (wanted,), self.wanted):
+        continue
       extractor = wanted.extractor() or features.for_dataset(images.name)
       split = getattr(images, wanted.split)
       for found in measurements.in_features(
@@ -86,8 +91,6 @@ class Cell:
           rows_folder=self.folder / 'features', kept=self.autoencoder.kept, groups=wanted.groups):
         for record in found[::-1]:
           records.write(record, self.folder / 'records')
-    measure.picture(draw(measure.GRID), images.levels,
-                    self.folder / 'samples' / f'measured-raw-{step:08d}.png')
     return True
 
   def claimed(self):

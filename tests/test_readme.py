@@ -168,7 +168,7 @@ def test_recipes_have_flags_that_exist():
 
 def test_short_commands_have_flags_that_exist():
   assert {'experiments.table_nvae --scale=paper', 'experiments.first_steps',
-          'experiments.uci --cells=redwine_maf'} <= set(SHORT)
+          'experiments.uci --data_dir=DIR --cells=redwine_maf'} <= set(SHORT)
   done = subprocess.run([sys.executable, '-c', PARSED], cwd=ROOT, input='\n'.join(SHORT),
                         capture_output=True, text=True, check=False)
   assert done.returncode == 0, f'{done.stdout.splitlines()[-1:]}: {done.stderr[-2000:]}'
@@ -189,7 +189,7 @@ def test_short_commands_run(command, tmp_path):
   done = subprocess.run(
     [sys.executable, '-m', *command.split(), '--smoke', f'--workdir={tmp_path}', *args], cwd=ROOT,
     capture_output=True, text=True, check=False)
-  if 'experiments.fig_' in command:
+  if 'experiments.fig_' in command and command != 'experiments.fig_method':
     assert done.returncode == 2
     assert 'python -m experiments.table1 --scale=cpu' in done.stderr
   else:

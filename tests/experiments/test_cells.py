@@ -310,9 +310,11 @@ def test_what_is_measured_in_other_features_too(tmp_path, monkeypatch):
   assert {name: measured_again[name] for name in seconds} == seconds
   assert order.count('_pass') == 1
   # What there is in a network by name is not meant.
-  own = cell_records.InFeatures(('pr',), split='validation')
+  own = cell_records.InFeatures(('pr',), num_samples=20, split='validation')
   assert cell_records.holds(tmp_path, 8, (own,))
   assert not cell_records.holds(tmp_path, 8, (own,), among=(own, other))
+  # Nor do 20 samples stand for as many as the split has.
+  assert not cell_records.holds(tmp_path, 8, (dataclasses.replace(own, num_samples=0),))
 
 
 def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypatch):

@@ -19,7 +19,13 @@ def test_a_listing_adds_up(monkeypatch, tmp_path):
     asked.append((network, passes)) or 2e10))
   todo = [image_cells.cell('table1', 'paper', f'cifar10/vae/{arm}/0', tmp_path)
           for arm in ('vanilla', 'gaussian', 'blur')]
-  (todo[0].folder / 'checkpoints' / '500').mkdir(parents=True)
+  for cell, seed in (todo[0], 0), (todo[1], 5):
+    (cell.folder / 'checkpoints' / '500').mkdir(parents=True)
+    config = cell.config.copy_and_resolve_references()
+    config.seed = seed   # another one's updates are not this run's
+    (cell.folder / 'config.json').write_text(json.dumps(config.to_dict()))
+  (todo[2].folder / 'checkpoints' / '500').mkdir(parents=True)
+  (todo[2].folder / 'config.json').write_text('{')
   assert todo[0].config.total_steps == 10 * todo[0].config.checkpoint.keep_every
   device, programs = dry_run.Device('tpu_v4', .5), {}
   *lines, total = dry_run.listing(todo, device, programs)

@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -139,6 +140,20 @@ def test_why_a_run_is_not_looked_at_is_said(trained, tmp_path):
     'a run of another config is there, and would be refused')
   assert looks.Look(dataclasses.replace(trained, folder=tmp_path / 'none'), WANTED).state() == (
     'missing')
+
+
+def test_a_record_of_another_config_ends_no_listing(trained, tmp_path):
+  folder = shutil.copytree(trained.folder, tmp_path / 'run')
+  own = looks.Look(dataclasses.replace(trained, folder=folder), WANTED)
+  strange = records.Record(
+    metric='frechet', value=1., step=4, standard_error=None, n=20, unit='1', params='raw', seed=0,
+    seconds=1., config_sha256='of another',
+    reference={'dataset': 'digits', 'split': 'test', 'n': 20, 'sha256': 'a'})
+  records.write(strange, folder / 'records')
+  assert own.state().startswith(f'to be refused: {folder}/records holds a frechet of another')
+  line, total = looks.listing([own], dry_run.Device('core', .3), {})
+  assert 'to be refused' in line
+  assert total.startswith('looks at 1 runs, 0 h left')
 
 
 def test_the_figure_measures_what_is_trained_and_says_what_failed(monkeypatch, tmp_path, capsys):

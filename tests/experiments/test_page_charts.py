@@ -47,7 +47,7 @@ def test_charts_say_what_they_are_of(model):
     'Fréchet distance, digits_cnn_8x8 features', 'seed 0; n = 20 samples')
   assert distances.curves == {arm: {'0': [(40, 25.), (80, 12.5)]} for arm in ARMS}
   assert scores.ends == distances.ends == (40,)
-  folder = model.rename(model.with_name(page_charts.TWO_STEP))
+  folder = model.rename(model.with_name(image_cells.TWO_STEP))
   assert page_charts.panels(folder, ARMS)[0].title == (
     'Clean validation log-likelihood of latents, nats')
   assert page_charts.panels(folder, ['vanilla'])[0].ends == ()

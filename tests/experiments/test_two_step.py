@@ -105,6 +105,22 @@ def test_a_cell_is_measured_against_the_images_and_done_once(done):
     done.autoencoder, config=retrained)).is_done()
 
 
+def test_a_cell_that_was_cut_while_it_was_measured_measures_what_is_missing(done, tmp_path):
+  own = dataclasses.replace(done, folder=tmp_path / 'copy', wanted=tuple(
+    cell_records.InFeatures((metric,), '', 80) for metric in ('frechet', 'pr')))
+  shutil.copytree(done.folder, own.folder)
+  written = {path: path.stat().st_mtime_ns for path in own.folder.glob('records/*')}
+  lost = next(path for path in written if path.name.startswith('precision'))
+  lost.unlink()   # of its metric it is written last
+  shutil.rmtree(own.folder / 'samples')
+  with jax.debug_key_reuse(False):
+    assert cells.train_and_measure(own) is None
+  assert own.is_done()
+  assert list((own.folder / 'samples').glob('*.png'))
+  kept = [path for path in written if path.stat().st_mtime_ns == written[path]]
+  assert [path.name.split('-')[0] for path in kept] == ['frechet']
+
+
 def test_records_of_another_config_are_refused(done, tmp_path):
   other = dataclasses.replace(done, folder=tmp_path / 'copy')
   shutil.copytree(done.folder, other.folder)
