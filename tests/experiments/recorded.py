@@ -30,10 +30,10 @@ def config(arm):
 
 
 def record(net, step, seed, nonfinite=0, arm='vanilla'):
-  """A Fréchet distance of 20 samples in the features of `net`."""
+  """A Fréchet distance of 20 samples from as many images in the features of `net`."""
   return records.Record(
     metric='frechet', value=1000. / step, standard_error=None, n=20, unit='1', params='raw',
-    reference={'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a'}, step=step,
+    reference={'dataset': 'digits', 'split': 'test', 'n': 20, 'sha256': 'a'}, step=step,
     features={'net': net, 'sha256': 'b', 'input_mode': 'uint8', 'quantisation': 'floor'},
     seed=seed, config_sha256=workdir.identity(config(arm)), seconds=1.,
     extra={'nonfinite_samples': nonfinite})

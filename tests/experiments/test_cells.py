@@ -172,15 +172,6 @@ def test_a_command_that_did_all_in_one_go_leaves_its_clock(monkeypatch, tmp_path
   assert (tmp_path / 'clock.json').exists() == whole
 
 
-def test_the_clock_of_a_command_takes_the_place_of_one_of_fewer_cells(tmp_path):
-  new, old = tmp_path / 'clock.json', tmp_path / 'results' / 'clock.json'
-  for cells_, kept in ((['a', 'b'], ['a', 'b']), (['a'], ['a', 'b']), (['c', 'd'], ['c', 'd'])):
-    new.write_text(json.dumps({'cells': cells_}))
-    command.record_clock(new, old)
-    assert json.loads(old.read_text())['cells'] == kept
-  assert sorted(path.name for path in old.parent.iterdir()) == ['clock.json']
-
-
 def test_a_cell_is_trained_and_measured_once(tmp_path):
   config = tiny.config(eval__every=0, checkpoint__every=0)
   cell = cells.Cell(config, pathlib.Path(tmp_path), ('nll',), 'tiny')

@@ -119,7 +119,7 @@ def test_the_table_that_is_recorded_is_of_all_that_is(experiment, table, folders
   assert shown == [known[:2], known[1:2]]
 
 
-def test_the_clock_of_another_command_is_not_recorded(tmp_path):
+def test_the_clock_of_another_command_or_of_fewer_cells_is_not_recorded(tmp_path):
   new, old = tmp_path / 'clock.json', tmp_path / 'results' / 'clock.json'
   clock = {'cells': ['a', 'b'], 'workers': 2, 'seconds': 1, 'core_seconds': 2}
   command.record_clock(new, old, ['a', 'b'])   # there is none
@@ -131,6 +131,10 @@ def test_the_clock_of_another_command_is_not_recorded(tmp_path):
   new.write_text(json.dumps(clock | {'cells': ['a']}))   # what is there is of more
   command.record_clock(new, old, ['a'])
   assert json.loads(old.read_text()) == clock
+  new.write_text(json.dumps(clock | {'cells': ['c', 'd']}))
+  command.record_clock(new, old, ['c', 'd'])
+  assert json.loads(old.read_text())['cells'] == ['c', 'd']
+  assert [path.name for path in old.parent.iterdir()] == ['clock.json']
 
 
 @pytest.mark.parametrize('taken, whole', [({'seconds': 3, 'core_seconds': 2}, True), (None, False)])

@@ -138,12 +138,12 @@ def test_a_run_that_is_done_is_known_without_its_data(tmp_path, monkeypatch):
   config = tiny.config(eval__every=0, checkpoint__every=0)
   cell = cells.Cell(config, tmp_path, ('nll', 'pr'), 'tiny')
   assert cells.state(cell) == 'missing'
+  (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
   (tmp_path / 'checkpoints' / '4').mkdir(parents=True)
   (tmp_path / 'checkpoints' / '9.orbax-checkpoint-tmp').mkdir()
   assert cells.state(cell) == '4 of 8 updates'
   (tmp_path / 'checkpoints' / '8').mkdir()
   assert cells.state(cell) == 'trained, not measured'
-  (tmp_path / 'config.json').write_text(json.dumps(config.to_dict()))
   monkeypatch.setattr(cells.Cell, 'is_measured', lambda cell: True)
   assert cells.state(cell) == 'done'
   monkeypatch.setattr(build, 'build', None)
