@@ -32,7 +32,9 @@ _COMPILING = ('import pathlib, jax\n'
               'def hear(event, seconds, **_):\n'
               "  for mark, name in (('begun', 'to_mlir_module'), ('ended', 'backend_compile')):\n"
               '    if name in event and seconds > .5:\n'
-              '      pathlib.Path({!r}, mark).touch()\n'
+              '      folder = pathlib.Path({!r})\n'
+              "      (folder / 'ended').unlink(missing_ok=True)   # of a program before\n"
+              '      (folder / mark).touch()\n'
               'jax.monitoring.register_event_duration_secs_listener(hear)\n'
               f'{_TRAIN}')
 

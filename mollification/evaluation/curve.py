@@ -18,12 +18,11 @@ def draw(records, folder):
 
 
 def _draw(by_step, path):
-  import matplotlib
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
+  from matplotlib.figure import Figure  # of no global state, a backend least of all
   steps = sorted(by_step)
   found = [by_step[step] for step in steps]
-  figure, ax = pyplot.subplots(figsize=(5.2, 3.8))
+  figure = Figure(figsize=(5.2, 3.8))
+  ax = figure.subplots()
   ax.errorbar(steps, [record.value for record in found],
               yerr=[record.standard_error or 0 for record in found], marker='o', ms=3, capsize=2)
   net = f" ({found[-1].features['net']})" if found[-1].features else ''
@@ -34,5 +33,4 @@ def _draw(by_step, path):
   path.parent.mkdir(parents=True, exist_ok=True)
   with files.replacing(path) as part:
     figure.savefig(part, dpi=130, format='png')
-  pyplot.close(figure)
   return path

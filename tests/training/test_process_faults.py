@@ -152,7 +152,8 @@ def test_a_second_signal_ends_several_processes_at_once_and_leaves_what_was_save
     begun = time.monotonic()
     statuses = [status for status, _, _ in several.ended(started)]
   assert time.monotonic() - begun < 10
-  assert set(statuses) <= {128 + signal.SIGINT, -signal.SIGINT}
+  # Or by itself, where what was to be saved was so within the second that it is given.
+  assert set(statuses) <= {128 + signal.SIGINT, -signal.SIGINT, 75}
   _goes_on(command, tmp_path, 12)
 
 
