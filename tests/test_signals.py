@@ -31,7 +31,7 @@ _COMPILING = ('import pathlib, jax\n'
               "jax.config.update('jax_enable_compilation_cache', False)\n"
               'def hear(event, seconds, **_):\n'
               "  for mark, name in (('begun', 'to_mlir_module'), ('ended', 'backend_compile')):\n"
-              '    if name in event and seconds > .5:\n'
+              '    if name in event and seconds > .2:\n'
               '      folder = pathlib.Path({!r})\n'
               "      (folder / 'ended').unlink(missing_ok=True)   # of a program before\n"
               '      (folder / mark).touch()\n'
