@@ -35,9 +35,10 @@ def pytest_sessionstart(session):
   That is where the tests are dealt out: pytest's own fixture for it does nothing in the processes
   that xdist starts.
   """
-  if report := session.config.stash.get(xml_key, None):
+  if xml_key in session.config.stash:
     jax_version, orbax = map(importlib.metadata.version, ('jax', 'orbax-checkpoint'))
-    report.add_global_property('run', f'{rows.commit()}, jax {jax_version}, orbax {orbax}')
+    session.config.stash[xml_key].add_global_property(
+      'run', f'{rows.commit()}, jax {jax_version}, orbax {orbax}')
 
 
 @pytest.fixture

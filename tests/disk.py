@@ -1,8 +1,16 @@
-"""Small disks that tests fill."""
+"""Small disks that tests fill, and one that never ends to write."""
 import contextlib
 import subprocess
 
 import pytest
+
+# Programs for `python -c`: the training binary, and the same where the digest of a checkpoint, the
+# last part of it, is never written.
+TRAIN = 'from mollification import main\nmain.run()\n'
+HANGING = ('import asyncio\n'
+           'from mollification.training import checkpoint\n'
+           'checkpoint._DigestHandler._write = lambda *args: asyncio.sleep(10**6)\n'
+           f'{TRAIN}')
 
 
 @contextlib.contextmanager

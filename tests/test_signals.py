@@ -5,18 +5,12 @@ import time
 import pytest
 
 from mollification import metrics
-from tests import several
+from tests import disk, several
 
 pytestmark = pytest.mark.usefixtures('sigint_is_heard')
 
 PHASES = ['compiling', 'stepping', 'saving', 'evaluating']
 GRACE = 15   # seconds from a signal to the end: what GKE gives a Spot node
-_TRAIN = 'from mollification import main\nmain.run()\n'
-# A disk that never ends to write: the digest of a checkpoint is the last part of it.
-_HANGING_DISK = ('import asyncio\n'
-                 'from mollification.training import checkpoint\n'
-                 'checkpoint._DigestHandler._write = lambda *args: asyncio.sleep(10**6)\n'
-                 f'{_TRAIN}')
 # A heavy import lasts: jax's, and flax's by the file of a config, come before those of the binary.
 _COLD_DISK = ('import pathlib, sys, time\n'
               'class Cold:\n'
@@ -25,7 +19,7 @@ _COLD_DISK = ('import pathlib, sys, time\n'
               '      pathlib.Path({!r}).touch()\n'
               '      time.sleep(100)\n'
               'sys.meta_path.insert(0, Cold())\n'
-              f'{_TRAIN}')
+              f'{disk.TRAIN}')
 # What follows a long lowering is XLA's work, which nothing cuts short; each leaves a mark.
 _COMPILING = ('import pathlib, jax\n'
               "jax.config.update('jax_enable_compilation_cache', False)\n"
@@ -36,7 +30,7 @@ _COMPILING = ('import pathlib, jax\n'
               "      (folder / 'ended').unlink(missing_ok=True)   # of a program before\n"
               '      (folder / mark).touch()\n'
               'jax.monitoring.register_event_duration_secs_listener(hear)\n'
-              f'{_TRAIN}')
+              f'{disk.TRAIN}')
 
 
 def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
@@ -111,7 +105,7 @@ def test_ctrl_c_saves_and_a_second_signal_does_not_wait_for_that(tmp_path):
   """Whatever the disk does; what was saved before is there, and the same command goes on."""
   saved = _interrupted(tmp_path)
   assert len(saved) == 1
-  command = ['-c', _HANGING_DISK, *several.long_run(tmp_path, '--config.checkpoint.every=0')[2:]]
+  command = ['-c', disk.HANGING, *several.long_run(tmp_path, '--config.checkpoint.every=0')[2:]]
   for number, ended in ((signal.SIGINT, 128 + signal.SIGINT), (signal.SIGTERM, -signal.SIGTERM)):
     before, begun = len(metrics.read_rows(tmp_path / 'metrics.jsonl')), _begun(tmp_path)
     with several.running(command, 1) as started:

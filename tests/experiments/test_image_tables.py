@@ -1,12 +1,10 @@
 """The tables of images: every run once over all shards, from records, and what a run will take."""
 import contextlib
 import dataclasses
-import importlib
 import itertools
 import json
 import os
 import re
-import statistics
 import types
 
 import jax
@@ -21,7 +19,6 @@ from experiments import (
   image_command,
   image_runs,
   image_table,
-  table_two_step,
 )
 from mollification import build, measure, parallel
 from mollification.evaluation import records
@@ -239,53 +236,6 @@ def test_only_runs_that_reached_their_end_count(tmp_path):
     comparison.read(tmp_path)
 
 
-RECORDED = sorted(place for place in image_command.RESULTS.glob('*/*/*/*/*')
-                  if table_two_step.MODEL not in place.parts)
-
-
-def test_committed_records_are_of_todays_configs(tmp_path):
-  """Another config would be another run: its figures may not stand in a docstring or the README."""
-  assert len(RECORDED) >= 63
-  for place in RECORDED:
-    scale, *name = place.relative_to(image_command.RESULTS).parts
-    table = next(table for table, scales in image_cells.TABLES.items()
-                 if '/'.join(name) in (image_cells.names(table, scale) if scale in scales else ()))
-    cell = image_cells.cell(table, scale, '/'.join(name), tmp_path)
-    wanted = workdir.identity(json.loads(json.dumps(cell.config.to_dict())))
-    found = records.read_all(place / 'records')
-    assert {record.config_sha256 for record in found} == {wanted}, place
-    assert workdir.identity(workdir.read_config(place)) == wanted
-    assert dataclasses.replace(cell, folder=place).is_measured(), place
-
-
-def test_evaluation_takes_a_fifth_of_training():
-  """Of runs of a laptop: what is after it in each, and all of it in the median of those that know.
-
-  Of each model and data set; single runs take more, beside other work, and so does IWAE on
-  Fashion-MNIST, by half a hundredth, which the page says: not all of the promise holds yet.
-  """
-  taken = {place: image_runs.time_of(place) for place in RECORDED if 'cpu' in place.parts}
-  assert len(taken) >= 91
-  assert all(taken.values())
-  assert {place: own for place, own in taken.items() if own.measuring > .2 * own.training} == {}
-  known = {}
-  for place, own in taken.items():
-    if own.evaluation is not None:
-      known.setdefault(place.parts[-4:-2], []).append(own.evaluation)
-  assert {(dataset, model) for dataset in image_cells.TABLES['table1']['cpu']
-          for model in ('realnvp', 'glow', 'iwae', 'hvae')} <= set(known)
-  over = {which for which, shares in known.items() if statistics.median(shares) > .2}
-  assert over <= {('fashion_mnist', 'iwae')}
-  assert all(statistics.median(known[which]) < .21 for which in over)
-
-
-def test_the_table_of_a_laptop_takes_seven_hours_of_two_cores():
-  named = {f'cpu/{name}' for name in image_cells.names('table1', 'cpu')}
-  taken = [image_runs.time_of(image_command.RESULTS / name) for name in named]
-  assert len(taken) == 91
-  assert sum(own.whole for own in taken) / 2 <= 7 * 3_600
-
-
 def test_hours_of_a_table_by_hand(tmp_path):
   """Two runs of 1.0 h and 0.5 h, one that was cut (0.4 h of updates), one of another table."""
   def run(name, update, hours=None, **more):
@@ -321,54 +271,6 @@ def test_hours_of_a_table_by_hand(tmp_path):
   path.write_text(json.dumps(clock))
   assert ('One command of 2 processes, 2 runs, took 1.00 hours by the clock and 1.50 of the '
           'processor.') in image_table.hours(tmp_path, 'table1', 'digits')
-
-
-@pytest.mark.parametrize('scale, dataset, distance, least', [
-  ('digits', 'digits', 'frechet', 6), ('cpu', 'fashion_mnist', 'frechet', 7),
-  ('cpu', 'photo_patches', 'frechet@efficientnet_lite0_96', 7)])
-def test_figures_in_docstrings_are_those_of_the_records(scale, dataset, distance, least):
-  found = [cell for cell, _ in comparison.read(image_command.RESULTS / scale / dataset)]
-  quoted, grid = 0, image_cells.TABLES['table1'][scale][dataset]
-  for model in grid.models:
-    text = ' '.join(importlib.import_module(f'configs.{dataset}_{model}').__doc__.split())
-    if 'results/images' not in text:
-      continue
-    for metric, arm in itertools.product(('log_likelihood', distance), grid.arms):
-      own = [c.value for c in found if c.model.split(' (')[0] == model
-             and (c.metric, c.arm) == (metric, arm)]
-      assert comparison.shown(comparison.Moments.of(own)) in text, (model, metric, arm)
-      assert f'{len(own)} seeds' in text
-    if 'not at this size' in text:
-      own = image_cells.config_of(grid, dataset, model, 'vanilla', 0)
-      assert f'{own.total_steps:,} updates' in text
-      assert model != 'realnvp' or f'one block of {own.model.features} features' in text
-    quoted += 1
-  assert quoted >= least
-
-
-@pytest.mark.parametrize('scale, dataset', [
-  ('digits', 'digits'), ('cpu', 'fashion_mnist'), ('cpu', 'photo_patches')])
-def test_docstrings_say_what_share_of_the_samples_is_not_finite(scale, dataset):
-  """Of every model that has records, and of no other one that it lost any."""
-  found = list(comparison.read(image_command.RESULTS / scale / dataset))
-  counts, grid = image_runs.counted(found, 'nonfinite_samples'), image_cells.TABLES['table1'][scale]
-  losing = set()
-  for model in {cell.model for cell, _ in found}:
-    name, shares = model.split(' (')[0], []
-    if name not in grid[dataset].models:   # a second step on a run of another model
-      continue
-    for arm in grid[dataset].arms:
-      sizes, lost = zip(*counts[model, arm].values())
-      share = 100 * sum(lost) / sum(sizes)
-      shares.append(f'{share:.0f} %' if share >= 10 else f'{share:.1f} %'.lstrip('0'))
-    text = ' '.join(importlib.import_module(f'configs.{dataset}_{name}').__doc__.split())
-    if all(share == '.0 %' for share in shares):
-      assert 'not finite' not in text, model
-      continue
-    *others, last = [f'{shares[0]} (vanilla)', *shares[1:]]
-    assert f'Of the samples {", ".join(others)} and {last} are not finite' in text, model
-    losing.add(name)
-  assert losing == {'glow'}
 
 
 @pytest.mark.parametrize('failed', [(), ('digits/vae/vanilla/1',)])
