@@ -56,7 +56,7 @@ _SMALL = {
               'eval.batch_size': 32},
 }
 _UPDATES = {
-  'fashion_mnist': {'vae': 8_000, 'beta_vae': 8_000, 'vae_iaf': 8_000, 'iwae': 3_000,
+  'fashion_mnist': {'vae': 8_000, 'beta_vae': 8_000, 'vae_iaf': 8_000, 'iwae': 4_000,
                     'hvae': 4_000, 'glow': 4_500, 'realnvp': 2_400},
   'photo_patches': {'vae': 4_000, 'beta_vae': 4_000, 'vae_iaf': 4_000, 'iwae': 3_300,
                     'hvae': 4_500, 'glow': 2_000, 'realnvp': 1_400},
