@@ -124,6 +124,16 @@ def check_recorded(place, config):
                      'another.')
 
 
+def looks_beside(folder, place):
+  """Names of records of updates before the end in `place` that the run in `folder` has not."""
+  from mollification.evaluation import records
+  from mollification.training import workdir
+  end = (workdir.read_config(place) or {}).get('total_steps')
+  early = {path.name for path in (place / 'records').glob('*.json')
+           if records.read(path).step != end}
+  return sorted(early - {path.name for path in (folder / 'records').glob('*.json')})
+
+
 @contextlib.contextmanager
 def replacing(folder, place):
   """A copy of the records, config and seconds of the run in `folder`, to be added to.

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import sys
 import time
+from typing import NamedTuple
 
 from absl import app, flags
 
@@ -70,12 +71,27 @@ def run_cells(todo, root):
   return [seconds for _, seconds in _outcomes(todo, root, cells.train_and_measure)]
 
 
-def run_all(todo, root, work=None):
-  """The same of cells that do not need each other; {label: what went wrong} of those that failed.
+class Ended(NamedTuple):
+  """Of runs: {label: what went wrong}, and the labels of those left to other processes."""
+  failed: dict
+  left: list
 
-  One that another process is at just now is left to it: it is named, and no failure. `work` is
-  done for each, None: `cells.train_and_measure`; where that trained all of `todo` in one go, `root`
-  has the `clock.json` of the command.
+
+def leave(ended):
+  """End the process with a status that says so where runs failed, or are not done yet."""
+  from mollification.training import preemption
+  if ended.failed:
+    raise SystemExit(1)
+  if ended.left:   # whoever starts commands again must know
+    raise SystemExit(preemption.EXIT_STATUS)
+
+
+def run_all(todo, root, work=None):
+  """The same of cells that do not need each other, whichever fails; returns how they `Ended`.
+
+  One that another process is at just now is left to it. `work` is done for each, None:
+  `cells.train_and_measure`; where that trained all of `todo` in one go, `root` has the `clock.json`
+  of the command.
   """
   from experiments import cells
   attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
@@ -94,7 +110,8 @@ def run_all(todo, root, work=None):
   failed = {cell.label: found for cell, found in outcomes if isinstance(found, cells.Failure)}
   for label, found in failed.items():
     print(f'{label} failed: {found.trace if FLAGS.debug else found.text}', file=sys.stderr)
-  return {label: found.text for label, found in failed.items()}
+  return Ended({label: found.text for label, found in failed.items()},
+               [cell.label for cell, found in outcomes if isinstance(found, cells.Elsewhere)])
 
 
 def _outcomes(todo, root, work):

@@ -10,6 +10,7 @@ import math
 import pathlib
 
 from experiments import names, statistics
+from mollification import files
 from mollification.evaluation import features, records
 from mollification.metrics import Moments
 from mollification.training import workdir
@@ -201,7 +202,7 @@ def decimals(error):
 
 def write_csv(path, header, rows):
   """Write a table as comma-separated values: tuples, the `header` first."""
-  with pathlib.Path(path).open('w', newline='') as file:
+  with files.replacing(pathlib.Path(path)) as part, part.open('w', newline='') as file:
     writer = csv.writer(file)
     writer.writerow(header)
     writer.writerows(rows)

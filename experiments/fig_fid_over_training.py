@@ -13,7 +13,6 @@ import pathlib
 from experiments import (
   cells,
   command,
-  dry_run,
   figures,
   image_cells,
   image_command,
@@ -32,31 +31,21 @@ def run(root):
   names = image_cells.chosen([own.label for own in todo], FLAGS.cells, FLAGS.shard)
   todo = [own for own in todo if own.label in names]
   if FLAGS.dry_run:
-    _list(todo)
+    image_command.print_listing(looks.listing, todo)
     return
-  failed = _measure(todo, runs)
+  ended = _measure(todo, runs)
   folder = image_command.drawn_from(root)
   drawn = [draw(folder / dataset, folder / f'{dataset}-over_training.png')
            for dataset, grid in image_cells.TABLES['table1'][FLAGS.scale].items()
            if grid.over_training]
   image_command.print_drawn(drawn, folder, root)
-  if failed:
-    raise SystemExit(1)
-
-
-def _list(todo):
-  """Print how far looks are and what they will take; with --record keep the latter."""
-  device, programs = image_command.device_of_flags(), {}
-  for line in looks.listing(todo, device, programs):
-    print(line, flush=True)
-  if FLAGS.record:
-    dry_run.write(image_command.estimates(FLAGS.scale), device, programs)
+  command.leave(ended)
 
 
 def _measure(todo, root):
   """Look at those of `todo` [Look] that are trained, say of the others why not.
 
-  Returns {label: what went wrong}.
+  Returns their `command.Ended`.
   """
   trained = [own for own in todo if own.is_trained()]
   for own in todo:
@@ -66,13 +55,13 @@ def _measure(todo, root):
     print(f'{len(trained)} of {len(todo)} runs are trained and can be looked at')
   left = [own for own in trained if not cells.is_done(own)]
   image_command.find_networks(left)
-  failed = command.run_all(left, root, looks.look) if left else {}
+  ended = command.run_all(left, root, looks.look) if left else command.Ended({}, [])
   for own in trained if FLAGS.record else ():
     if cells.is_done(own) and cells.is_done(own.cell):
       image_command.record(own.cell, image_command.RESULTS / own.cell.folder.relative_to(root))
     else:
       print(f'{own.label} is not recorded: {cells.state(own.cell)}, {own.state()}')
-  return failed
+  return ended
 
 
 def draw(folder, path):

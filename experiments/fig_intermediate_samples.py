@@ -29,7 +29,8 @@ def run(root):
 def draw(folder, path):
   """The PNG `path` of the arms below MODEL; None where there are no two checkpoints."""
   folder = pathlib.Path(folder)
-  found = {arm: pictures(folder / arm / '0' / 'samples') for arm in image_cells.ARMS}
+  found = {arm: pictures(folder / arm / image_cells.WATCHED / 'samples')
+           for arm in image_cells.ARMS}
   found = {arm: own for arm, own in found.items() if len(own) > 1}
   if not found:
     return None
@@ -37,7 +38,7 @@ def draw(folder, path):
   figure, axes = plt.subplots(len(found), columns, figsize=(1.9 * columns, 2.1 * len(found) + .4),
                               squeeze=False, layout='constrained')
   for row, (arm, own) in zip(axes, found.items()):
-    end = over_training.end_of_noise(folder / arm / '0')
+    end = over_training.end_of_noise(folder / arm / image_cells.WATCHED)
     for ax, (step, file) in zip(row, own.items()):
       image = plt.imread(file)
       side = image.shape[0] * SHOWN // 8   # of the 8 x 8 that a grid has
@@ -46,8 +47,8 @@ def draw(folder, path):
       ax.set(xticks=[], yticks=[])
       ax.spines[:].set_visible(False)
     row[0].set_ylabel(arm)
-  figure.suptitle(f'{folder.parent.name}, {folder.name}: seed 0, from the same keys throughout',
-                  fontsize=10)
+  figure.suptitle(f'{folder.parent.name}, {folder.name}: seed {image_cells.WATCHED}, '
+                  'from the same keys throughout', fontsize=10)
   figures.save(figure, path, dpi=110)
   return path
 

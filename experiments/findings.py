@@ -95,17 +95,33 @@ def _images(scale, dataset):
   """Of Table 1, by model and arm: what is judged and decided, with its interval."""
   cells = image_table.read(RESULTS / 'images', 'table1', scale)[dataset]
   rows = image_table.rows([cell for cell, _ in cells])
+  folder = RESULTS / 'images' / scale / dataset
   said, lines = collections.defaultdict(list), image_verdicts.by_line(rows)
   verdicts = collections.Counter()
   for (model, arm), own in lines.items():
-    judged = image_verdicts.judged_of(own, RESULTS / 'images' / scale / dataset)
+    judged = image_verdicts.judged_of(own, folder)
     for row in judged:
       said[image_verdicts.decided(row, judged)].append(
         f'{names.model(model).rstrip(names.MARK)} {_WORDS[arm]} {_with_unit(row, judged)}')
     verdicts[image_verdicts.verdict(judged)] += 1
   parts = [f'{what}: {", ".join(said[what]) or "none"}' for what in ('better', 'worse')]
-  return (f'{"; ".join(parts)}; undecided: {verdicts["undecided"]} of {len(lines)} lines, a model '
-          f'and an arm each, of which chance alone would decide {.05 * len(lines):.2g}.')
+  alone = verdicts['one seed']
+  several = len(lines) - alone
+  more = f' (and {alone} of one seed, which decide nothing)' if alone else ''
+  return (f'{"; ".join(parts)}; undecided: {verdicts["undecided"]} of {several} lines, a model '
+          f'and an arm each, of which chance alone would decide {.05 * several:.2g}{more}.'
+          f'{_cost(folder)}')
+
+
+def _cost(folder):
+  """What mollifying adds to updates of the runs of a data set, '' where nobody measured it."""
+  found = [own for (_, arm), own in image_verdicts.added(folder).items() if arm != 'vanilla']
+  if not found:
+    return ''
+  decided = [ms / update for update, ms, half in found if abs(ms) > half]
+  most = f', by up to {max(decided):.1%} of it' if decided else ''
+  return (f' Mollifying makes an update decidedly longer in {sum(share > 0 for share in decided)} '
+          f'of {len(found)} such lines{most}.')
 
 
 def _with_unit(row, judged):

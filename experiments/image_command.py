@@ -94,7 +94,7 @@ def run(table, root):
     return
   check_recorded(todo, root)
   find_networks([cell for cell in todo if not cells.is_done(cell)])
-  failed = command.run_all(todo, root)
+  ended = command.run_all(todo, root)
   for cell in todo if FLAGS.record else ():
     if cells.is_done(cell):
       record(cell, RESULTS / cell.folder.relative_to(root))
@@ -103,38 +103,51 @@ def run(table, root):
                          [cell.label for cell in todo])
   from experiments import image_table
   print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
-  if failed:
-    raise SystemExit(1)
+  command.leave(ended)
 
 
 def list_runs(todo, root):
   """Print how far runs are and what they will take; with --record keep the latter."""
   import jax
   jax.config.update('jax_compilation_cache_dir', str(root / 'compiled'))   # that of the runs
-  device, programs = device_of_flags(), {}
-  for line in dry_run.listing(todo, device, programs):
-    print(line, flush=True)
+  print_listing(dry_run.listing, todo)
   try:
     find_networks(todo)
   except FileNotFoundError as error:
     print(f'Before they can begin: {error}')
+
+
+def print_listing(listing, todo):
+  """Print what `listing(todo, device, programs)` says of a dry run; with --record keep programs."""
+  device, programs = _device(), {}
+  for line in listing(todo, device, programs):
+    print(line, flush=True)
   if FLAGS.record:
     dry_run.write(estimates(FLAGS.scale), device, programs)
 
 
-def device_of_flags():
+def _device():
   """What --dry_run says the hours of."""
   name = FLAGS.accelerator or ('a100' if FLAGS.scale == 'paper' else 'core')
   return dry_run.Device(name, FLAGS.utilisation)
 
 
 def check_recorded(todo, root):
-  """With --record, raise ValueError where a run of another config is recorded for one of `todo`.
+  """With --record, raise ValueError where one of `todo` could not be recorded once it is done.
 
-  Before hours are spent on what could not be recorded.
+  That is where a run of another config is recorded, or one that was looked at over its training as
+  this one is not yet. Before hours are spent on it.
   """
   for cell in todo if FLAGS.record else ():
-    cell_records.check_recorded(RESULTS / cell.folder.relative_to(root), cell.claimed())
+    place = RESULTS / cell.folder.relative_to(root)
+    cell_records.check_recorded(place, cell.claimed())
+    lacks = cell_records.looks_beside(cell.folder, place)
+    if lacks:
+      raise ValueError(
+        f'{place} has {len(lacks)} records of earlier updates that {cell.folder} lacks, like '
+        f'{lacks[0]}, and that would be lost. Leave --record out, give '
+        'experiments.fig_fid_over_training the same flags once the run is done, which measures '
+        'and records them, and then this command with --record; or move them away.')
 
 
 def find_networks(todo):
@@ -155,7 +168,7 @@ def record(cell, place):
   """
   with cell_records.replacing(cell.folder, place) as part:
     write_curve(cell.folder, part / 'curve.jsonl')
-    if cell.config.seed == 0:
+    if cell.folder.name == image_cells.WATCHED:
       _copy_pictures(cell.folder, part / 'samples')
 
 

@@ -1,6 +1,5 @@
 """Tables of images from their records: what each arm gains over vanilla training, by model."""
 import dataclasses
-import functools
 import json
 import pathlib
 
@@ -53,9 +52,9 @@ def text(root, table, scale):
       parts += [f'{dataset}, in the features of {network}:' if network else f'{dataset}:',
                 comparison.text_table(own)]
     folder = _folder(root, scale, dataset)
-    table = header, _, *lines = image_verdicts.lines(found, of_set, folder)
+    by_model = header, _, *lines = image_verdicts.lines(found, of_set, folder)
     parts += [*([comparison.as_text([header, *lines])] if lines else []),
-              image_verdicts.sentence(table), *image_findings.sentences(found, of_set, folder)]
+              image_verdicts.sentence(by_model), *image_findings.sentences(found, of_set, folder)]
   return '\n\n'.join(parts) or 'no records yet'
 
 
@@ -144,7 +143,9 @@ def table_lines(of_set):
   for row in of_set:
     by_model.setdefault(row.model, {}).setdefault(row.arm, {})[row.metric] = row
   for model, arms in by_model.items():
-    first = functools.reduce(lambda a, b: b | a, arms.values())
+    first = {}   # all arms have the same vanilla runs, but for seeds that one still lacks
+    for own in reversed(arms.values()):
+      first.update(own)
     lines.append((names.model(model), 'vanilla', *(
       comparison.shown(first[m].vanilla) if m in first else '' for m in metrics)))
     lines += [('', arm, *(difference(of[m]) if m in of else '' for m in metrics))

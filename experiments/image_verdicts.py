@@ -6,14 +6,14 @@ judged is decided where it exceeds its interval, which is widened (Bonferroni) s
 lines in which nothing differs one is decided by chance. The signs of failure are no gain over
 vanilla training, recall or coverage that falls (lost modes, by intervals of 95 %), late convergence
 (of most seeds, clean validation data score later than in vanilla training, or never, what that ends
-with), and more samples that are not finite than vanilla training has.
+with), and, in the mean, more samples that are not finite than vanilla training has.
 """
 import json
 import math
 import pathlib
+import re
 
 from experiments import comparison, image_runs, names, statistics
-from experiments.bench import small
 
 DISTANCES = ('fid', 'frechet')   # what a table is judged by, in any features, and the likelihood
 LIKELIHOOD = 'log_likelihood'
@@ -27,7 +27,7 @@ def lines(found, rows, folder):
   `folder` holds MODEL/ARM/SEED with the config and the curve of each run, records or workdirs.
   """
   shown = [*sorted({row.metric for row in rows if _base(row) in DISTANCES}), LIKELIHOOD]
-  costs = _bench(folder)
+  costs = _costs(folder)
   table = [('model', 'arm', 'verdict', *map(_titled, shown),
             *(['ms an update; added (s a run)'] if costs else []),
             "updates to vanilla's end (its own)", 'signs')]
@@ -39,7 +39,7 @@ def lines(found, rows, folder):
     caught = [(image_runs.caught_up(vanilla, vanilla), image_runs.caught_up(vanilla, own))
               for vanilla, own in pairs
               if all(map(image_runs.scored_to_its_end, (vanilla, own)))]
-    signs = _signs(own.values(), judged, caught, *(_share(nonfinite.get((model, which), {}))
+    signs = _signs(own.values(), judged, caught, *(nonfinite.get((model, which), {})
                                                    for which in ('vanilla', arm)))
     table.append((names.model(model), arm, verdict(judged),
                   *(_shown(own[metric], judged) if metric in own else '' for metric in shown),
@@ -99,12 +99,6 @@ def sentence(table):
           f'undecided; chance alone would decide {.05 * len(said):.2g} of {len(said)} lines.')
 
 
-def _share(seeds):
-  """Share of what is counted, of {seed: (n, count)}."""
-  looked, lost = map(sum, zip(*seeds.values())) if seeds else (1, 0)
-  return lost / looked
-
-
 def verdict(judged):
   """The verdict over Rows: better or worse where some are and none is the other, else mixed."""
   if max(row.difference.count for row in judged) < 2:
@@ -126,8 +120,8 @@ def _base(row):
 def _signs(own, judged, caught, lost_before, lost):
   """The signs of failure of one arm of a model, as the module says.
 
-  `caught` are updates of vanilla training and of the arm, by seed; the shares of samples `lost` are
-  of both, too.
+  `caught` are updates of vanilla training and of the arm, by seed; samples `lost`, of both too, are
+  {seed: (n, count)}.
   """
   alone = judged and verdict(judged) == 'one seed'   # nobody can tell
   if not alone and not any(decided(row, judged) == 'better' for row in judged):
@@ -140,16 +134,21 @@ def _signs(own, judged, caught, lost_before, lost):
   if sum(late) > len(late) / 2:
     bound = any(row.metric == LIKELIHOOD and row not in judged for row in own)
     yield 'late, by a bound that is not judged' if bound else 'late'
-  if lost > lost_before:
-    yield f'{100 * lost:.2g} % of the samples not finite (vanilla {100 * lost_before:.2g} %)'
+  both = sorted(lost_before.keys() & lost.keys())
+  before, after = ([100 * seeds[seed][1] / seeds[seed][0] for seed in both]
+                   for seeds in (lost_before, lost))
+  if sum(after) > sum(before):
+    row = comparison.Row('', '', *map(comparison.Moments.of, (
+      before, after, [b - a for a, b in zip(before, after)])))
+    yield (f'{row.mollified.mean:.2g} % of the samples not finite (vanilla '
+           f'{row.vanilla.mean:.2g} %, {signed(row)} points)')
 
 
-def _bench(folder):
-  """{(model, arm): ms an update, what mollifying adds, and that in s a run} by bench/small.py.
+def added(folder):
+  """{(model, arm): (ms an update, ms of it that mollifying adds, half the interval)}.
 
-  Of the committed records of a data set that it measures; {} of others, and before its record.
-  Added is a median with its 95 % interval, of Student's t. Other schedules have the program of the
-  noise.
+  By bench/small.py, of the committed records of a data set that it measures; {} of others, and
+  before its record. Added is a median with its 95 % interval, of Student's t.
   """
   path = RESULTS / 'bench' / 'small.jsonl'
   if folder.resolve().parent != RESULTS / 'images' / 'cpu' or not path.exists():
@@ -160,11 +159,23 @@ def _bench(folder):
     dataset, own = name.removesuffix('_more').split('/')
     if dataset == folder.name and name.endswith('_more'):
       model, arm = own.rsplit('_', 1)
-      update, ms = rows[f'{dataset}/{own}']['value'], more['value']
-      half = statistics.student_quantile(small.ROUNDS - 1, .95) * more['reference_value']
-      seconds = ''.join(f' ({_plus_minus(ms * total / 1e3, half * total / 1e3)})'
-                        for total in _totals(folder / model / arm))
-      found[model, arm] = f'{update:.3g}; {_plus_minus(ms, half)}{seconds}'
+      beside, ms = rows[f'{dataset}/{own}'], more['value']
+      rounds = int(re.search(r', (\d+) rounds', beside['reference'])[1])
+      half = statistics.student_quantile(rounds - 1, .95) * more['reference_value']
+      found[model, arm] = beside['value'], ms, half
+  return found
+
+
+def _costs(folder):
+  """{(model, arm): text of what is `added`, and in s a run}.
+
+  Other schedules have the program of the noise.
+  """
+  found = {}
+  for (model, arm), (update, ms, half) in added(folder).items():
+    seconds = ''.join(f' ({_plus_minus(ms * total / 1e3, half * total / 1e3)})'
+                      for total in _totals(folder / model / arm))
+    found[model, arm] = f'{update:.3g}; {_plus_minus(ms, half)}{seconds}'
   return found | {(model, other): text for (model, arm), text in found.items()
                   if arm == 'gaussian' for other in ('cosine', 'linear')}
 

@@ -34,8 +34,8 @@ def of_dataset(folder):
 def _of_model(folder):
   """Samples of each arm from the first seed, and curves of all seeds; '' where there are none."""
   arms = [arm for arm in image_cells.ARMS if (folder / arm).is_dir()]
-  grids = ''.join(_of_arm(folder / arm / '0', 'measured') for arm in arms)
-  nearest = ''.join(_of_arm(folder / arm / '0', 'nearest') for arm in arms)
+  grids = ''.join(_of_arm(folder / arm / image_cells.WATCHED, 'measured') for arm in arms)
+  nearest = ''.join(_of_arm(folder / arm / image_cells.WATCHED, 'nearest') for arm in arms)
   charts = ''.join(page_charts.of_model(folder, arms))
   if not (grids or charts):
     return ''

@@ -48,19 +48,23 @@ def _measured(table, *models):
         # Noise, the schedule of Table 1, is in all of them: it alone is not what this one is about.
         if table != 'table_schedules' or len(own) > 1:
           yield dataset, own
-  return _largest(found)
+  return _largest(found, named=len(models) > 1)
 
 
 def _two_step():
   return _largest(lambda scale, metric: (
     (dataset, _of(table_two_step.rows(image_command.RESULTS, scale, dataset), metric))
-    for dataset in table_two_step.datasets(scale)))
+    for dataset in table_two_step.datasets(scale)), named=True)
 
 
-def _largest(found):
-  """Of the first of `SIZES` that has any, what `found(scale, metric)` gives: (data set, rows)."""
+def _largest(found, named):
+  """Of the first of `SIZES` that has any, what `found(scale, metric)` gives: (data set, rows).
+
+  With the model of the rows where the line does not name one.
+  """
   for scale, said, metric, name in SIZES:
-    lines = [f'{names.DATASETS[dataset]} {name} {_changes(rows)}'
+    lines = [f'{names.model(rows[0].model) + ", " if named else ""}{names.DATASETS[dataset]} '
+             f'{name} {_changes(rows)}'
              for dataset, rows in found(scale, metric) if rows]
     if lines:
       return said + '; '.join(lines)

@@ -28,7 +28,6 @@ from experiments import (
   two_step,
 )
 from mollification import build
-from mollification.training import preemption
 
 FLAGS = command.FLAGS
 MODEL, ARMS = image_cells.TWO_STEP, ('vanilla', 'gaussian')
@@ -48,24 +47,17 @@ def run(root):
   first = list({own.autoencoder.label: own.autoencoder for own in todo}.values())
   if FLAGS.dry_run:
     image_command.list_runs(first, root)
-    device, programs = image_command.device_of_flags(), {}
-    for line in listing(todo, device, programs):
-      print(line, flush=True)
-    if FLAGS.record:
-      dry_run.write(image_command.estimates(FLAGS.scale), device, programs)
+    image_command.print_listing(listing, todo)
     return
   image_command.check_recorded([*first, *todo], root)
   image_command.find_networks([own for own in (*first, *todo) if not cells.is_done(own)])
-  failed, waiting = _train(first, todo, root)
+  ended = _train(first, todo, root)
   for own in todo if FLAGS.record else ():
     if cells.is_done(own):
       for done in (own.autoencoder, own):
         image_command.record(done, image_command.RESULTS / done.folder.relative_to(root))
   print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
-  if failed:
-    raise SystemExit(1)
-  if waiting:   # work is left undone: whoever starts commands again must know
-    raise SystemExit(preemption.EXIT_STATUS)
+  command.leave(ended)
 
 
 def listing(todo, device, programs):
@@ -89,15 +81,16 @@ def listing(todo, device, programs):
 
 
 def _train(first, todo, root):
-  """Both steps, the second where the first is done: ({label: what went wrong}, who waits)."""
-  failed = command.run_all(first, root)
+  """Both steps, the second where the first is done: the `command.Ended` of both."""
+  ended = command.run_all(first, root)
   waiting = [own for own in todo if not cells.is_done(own.autoencoder)]
-  wait = [own for own in waiting if own.autoencoder.label not in failed]
+  wait = [own for own in waiting if own.autoencoder.label not in ended.failed]
   for own in wait:
     print(f'{own.label} waits for {own.autoencoder.label}, which another process is at; give the '
           'same command once that is done')
-  failed |= command.run_all([own for own in todo if own not in waiting], root)
-  return failed, [own.label for own in wait]
+  then = command.run_all([own for own in todo if own not in waiting], root)
+  return command.Ended(ended.failed | then.failed,
+                       [*ended.left, *(own.label for own in wait), *then.left])
 
 
 def datasets(scale):

@@ -7,9 +7,10 @@ devices_4   One update of the convolutional VAE of configs/cifar10_vae.py on ran
             global batch 256, by four forced CPU devices, against one: each in a process of its own,
             of which one waits. A slice with a quarter of the widths, (32, 64, 128, 256): a full
             update takes half a minute. Said too are how many cores each keeps busy, and where the
-            difference goes: into the gradients of four parts beside that of the whole, what their
-            average adds to that, and what the optimizer, whose whole update every device makes,
-            adds to both. Bar 0.8.
+            difference goes: into the gradients of four parts beside that of the whole, the sums
+            over devices of BatchNorm included, which are within them; into the average of
+            gradients; and into the rest of an update, most of which every device does whole (the
+            gradient's norm and Adam), and some for its part (mollifying). Bar 0.8.
 checkpoint_cost
             The loop (`training.loop.train`) over 100 updates of the same VAE at a batch of 100
             with one checkpoint amid them, against 100 without: seconds without over seconds
@@ -86,13 +87,14 @@ def devices_4(batch=BATCH):
 def _account(one, four, timed):
   """{what: seconds} that an update on four devices takes longer for than one on one device.
 
-  One updates by Adam once and four do it each, on the cores that one has too. What is said of a
-  part is what an update that ends with it takes longer, beyond one that ends before it.
+  What is said of a part is what an update that ends with it takes longer, beyond one that ends
+  before it; of the rest, what is left.
   """
   gradient, averaged = (-_in_turn(one, four, word, 120).difference
                         for word in ('gradient', 'averaged'))
-  return {'gradients of parts': gradient, 'their average': averaged - gradient,
-          'Adam on each': -timed.difference - averaged}
+  return {"gradients of parts with BatchNorm's sums": gradient,
+          'average of gradients': averaged - gradient,
+          'the rest, Adam on each in it': -timed.difference - averaged}
 
 
 def _in_turn(one, four, word, seconds):
@@ -223,8 +225,8 @@ def _prefetch(name, bar, *flags, **env):
     taken = statistics.median(ask('input') for _ in range(rows.or_one(9)))
   hidden = 1 + timed.difference / taken   # the difference is bare - fed
   calls = scale_worker.CALLS
-  return [rows.Row(name, hidden, 'share', f'the wanted share; input {1e3 * taken / calls:.1f}'
-                   f' of {1e3 * timed.b / calls:.1f} ms a call, {timed.pairs} pairs', .95, hidden,
+  return [rows.Row(name, hidden, 'share', f'all of it; input {1e3 * taken / calls:.1f}'
+                   f' of {1e3 * timed.b / calls:.1f} ms a call, {timed.pairs} pairs', 1., hidden,
                    bar, False)]
 
 

@@ -5,7 +5,7 @@ seconds.
 
   update   one update of the VAE that is sliced, at batch `--batch`, on all devices
   gradient of it, each device's gradient of its part of the batch
-  averaged of it, that and the average over devices; the rest of it is the optimizer's
+  averaged of it, that and the average over devices
   cores    how many cores such an update keeps busy, in the mean
   bare     `CALLS` calls of a loop whose update is a pause of `PAUSE` seconds, batches at hand
   fed      the same with batches that are gathered anew for each call

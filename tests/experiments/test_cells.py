@@ -136,9 +136,20 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path, monkeypatch, 
   monkeypatch.setattr(cells, 'run', lambda todo, work, **_: ((cell, work(cell)) for cell in todo))
   monkeypatch.setattr(build, 'build', lambda config: 1 / 0)
   with workdir.lock(theirs.folder):
-    failed = command.run_all([theirs, own], tmp_path)
-  assert failed == {'own': 'ZeroDivisionError: division by zero'}
+    ended = command.run_all([theirs, own], tmp_path)
+  assert ended == ({'own': 'ZeroDivisionError: division by zero'}, ['theirs'])
   assert 's left in all] theirs: left to the process that is at it\n' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('ended', 'status'), [
+  (command.Ended({'own': 'ValueError'}, ['theirs']), 1),
+  (command.Ended({}, ['theirs']), preemption.EXIT_STATUS)])
+def test_the_status_of_a_command_says_that_work_is_left(ended, status):
+  """Whoever starts commands again goes by it."""
+  with pytest.raises(SystemExit) as caught:
+    command.leave(ended)
+  assert caught.value.code == status
+  command.leave(command.Ended({}, []))
 
 
 def test_runs_that_are_done_are_not_begun_again(monkeypatch, tmp_path, capsys):
@@ -146,7 +157,7 @@ def test_runs_that_are_done_are_not_begun_again(monkeypatch, tmp_path, capsys):
   monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: (begun.extend(todo), [])[1])
   todo = [types.SimpleNamespace(label=name, is_done=lambda name=name: name == 'b')
           for name in 'abc']
-  assert command.run_all(todo, tmp_path) == {}
+  assert command.run_all(todo, tmp_path) == ({}, [])
   assert [cell.label for cell in begun] == ['a', 'c']
   assert capsys.readouterr().out == '1 of 3 runs are done already\n'
 

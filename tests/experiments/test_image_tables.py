@@ -168,10 +168,11 @@ def test_a_record_of_another_config_is_one_cell_s_failure(tmp_path, monkeypatch,
   assert re.match(f'to be refused: {strange}', cells.state(other))
   monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=1, debug=False))
   monkeypatch.setattr(cells, 'run', lambda todo, work, **_: ((cell, work(cell)) for cell in todo))
-  failed = command.run_all([own, other], tmp_path)
+  failed, left = command.run_all([own, other], tmp_path)
+  assert not left
   assert 'Traceback' not in capsys.readouterr().err
   command.FLAGS.debug = True
-  assert command.run_all([own, other], tmp_path) == failed
+  assert command.run_all([own, other], tmp_path).failed == failed
   assert 'in check_config' in capsys.readouterr().err
   assert list(failed) == ['tiny/1']
   assert re.match(f'ValueError: {strange}', failed['tiny/1'])
@@ -189,6 +190,20 @@ def test_what_could_not_be_recorded_is_refused_before_it_is_trained(tmp_path, mo
     image_command.check_recorded([cell], tmp_path / 'runs')
   monkeypatch.setattr(image_command, 'FLAGS', types.SimpleNamespace(record=False))
   image_command.check_recorded([cell], tmp_path / 'runs')
+
+
+def test_looks_that_a_new_run_would_lose_are_told_before_it_is_trained(tmp_path, monkeypatch):
+  """A run of the recorded config in a new folder: training makes the records of its end alone."""
+  own = cells.Cell(ConfigDict(recorded.config('vanilla')), tmp_path / 'runs' / 'vanilla' / '0',
+                   ('frechet',), 'tiny/0')
+  recorded.run(tmp_path / 'results', arm='vanilla', seed=0)
+  monkeypatch.setattr(image_command, 'RESULTS', tmp_path / 'results')
+  monkeypatch.setattr(image_command, 'FLAGS', types.SimpleNamespace(record=True))
+  with pytest.raises(ValueError, match=r'has 1 records of earlier updates .* like frechet.*40\.json'
+                     ', .*Leave --record out, give experiments.fig_fid_over_training'):
+    image_command.check_recorded([own], tmp_path / 'runs')
+  recorded.run(tmp_path / 'runs', arm='vanilla', seed=0)   # done, and looked at
+  image_command.check_recorded([own], tmp_path / 'runs')
 
 
 def test_a_row_for_each_arm_of_seeds_that_both_have():
@@ -281,7 +296,8 @@ def test_the_command_records_what_is_done_and_fails_with_a_run(monkeypatch, tmp_
     scale='digits', cells=['digits/vae/vanilla'], shard='1/1', seeds=0, data_dir='', smoke=False,
     dry_run=False, record=True))
   monkeypatch.setattr(image_command, 'RESULTS', tmp_path / 'results')
-  monkeypatch.setattr(image_command.command, 'run_all', lambda todo, root: failed)
+  monkeypatch.setattr(image_command.command, 'run_all', lambda todo, root: command.Ended(
+    dict.fromkeys(failed, 'ValueError'), []))
   monkeypatch.setattr(cells.Cell, 'is_done', lambda cell: cell.label not in failed)
   recorded = []
   monkeypatch.setattr(image_command, 'record', lambda cell, place: recorded.append(place))

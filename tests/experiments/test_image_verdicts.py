@@ -53,7 +53,7 @@ def test_gains_costs_and_signs_of_failure_stand_in_a_line(tmp_path, curve):
     ('VAE', 'gaussian', 'better', '-1.00 ± 0.36', '-1.00 ± 0.36', '', '100 (100)',
      'fewer modes (recall -1.00 ± 0.25)'),
     ('VAE', 'blur', 'worse', '+1.00 ± 0.36', '+1.00 ± 0.36', '', 'never (100)',
-     'no gain; late; 50 % of the samples not finite (vanilla 10 %)')]
+     'no gain; late; 50 % of the samples not finite (vanilla 10 %, +40.000 ± 0.000 points)')]
 
 
 def test_a_run_under_way_has_come_to_no_end(tmp_path):
@@ -90,26 +90,27 @@ def test_what_an_update_takes_is_shown_once_it_was_measured(tmp_path, monkeypatc
   """By Student's t of 21 rounds: 2.086 standard errors. Schedules share a program."""
   monkeypatch.setattr(image_verdicts, 'RESULTS', tmp_path)
   folder = tmp_path / 'images' / 'cpu' / 'fashion_mnist'
-  assert image_verdicts._bench(folder) == {}
+  assert image_verdicts._costs(folder) == {}
   (tmp_path / 'bench').mkdir()
   (tmp_path / 'bench' / 'small.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in (
     {'name': f'{data}/{name}', **values} for data in ('fashion_mnist', 'photo_patches')
     for name, values in (
-      ('vae_iaf_blur', {'value': 51.23 if data == 'fashion_mnist' else 80.}),
-      ('vae_gaussian', {'value': 50.}),
+      ('vae_iaf_blur', {'value': 51.23 if data == 'fashion_mnist' else 80.,
+                        'reference': 'identity, 21 rounds'}),
+      ('vae_gaussian', {'value': 50., 'reference': 'identity, 21 rounds'}),
       ('vae_iaf_blur_more', {'value': .4, 'reference_value': .1}),
       ('vae_gaussian_more', {'value': 3., 'reference_value': .1})))))
-  found = image_verdicts._bench(folder)
+  found = image_verdicts._costs(folder)
   assert found['vae_iaf', 'blur'] == '51.2; +0.40 ± 0.21'
   assert found['vae', 'cosine'] == found['vae', 'linear'] == found['vae', 'gaussian']
   assert len(found) == 4
   run = folder / 'vae_iaf' / 'blur' / '0'
   run.mkdir(parents=True)
   (run / 'config.json').write_text('{"total_steps": 8000}')   # 8 s a millisecond
-  assert image_verdicts._bench(folder)['vae_iaf', 'blur'] == '51.2; +0.40 ± 0.21 (+3.2 ± 1.7)'
-  assert image_verdicts._bench(folder.with_name('photo_patches'))['vae_iaf', 'blur'] == (
+  assert image_verdicts._costs(folder)['vae_iaf', 'blur'] == '51.2; +0.40 ± 0.21 (+3.2 ± 1.7)'
+  assert image_verdicts._costs(folder.with_name('photo_patches'))['vae_iaf', 'blur'] == (
     '80; +0.40 ± 0.21')
-  assert image_verdicts._bench(folder.with_name('digits')) == {}
+  assert image_verdicts._costs(folder.with_name('digits')) == {}
 
 
 @pytest.mark.parametrize('folder', ['cpu/fashion_mnist', 'mine/cpu/fashion_mnist',
@@ -122,24 +123,32 @@ def test_what_an_update_takes_is_not_that_of_other_machines(folder, tmp_path, mo
   for beside in path.parents:
     (beside / 'bench').mkdir()
     (beside / 'bench' / 'small.jsonl').write_text('no record of ours')
-  assert image_verdicts._bench(path) == {}
+  assert image_verdicts._costs(path) == {}
+
+
+def test_samples_that_are_not_finite_are_a_sign_in_the_mean_of_common_seeds():
+  """Seeds differ by more than arms may: the interval of the paired difference stands beside it."""
+  before, after = {0: (100, 10), 1: (100, 50)}, {0: (100, 30), 1: (100, 40), 2: (100, 99)}
+  sign, = image_verdicts._signs([], [_row('frechet', -1., -1.01)], [], before, after)
+  assert sign == '35 % of the samples not finite (vanilla 30 %, +5 ± 191 points)'
+  assert not list(image_verdicts._signs([], [_row('frechet', -1., -1.01)], [], after, before))
 
 
 def test_of_one_seed_nobody_can_tell_that_nothing_is_gained():
   alone, two = (_row('frechet', *pair) for pair in ((1.,), (1., 2.)))
-  assert list(image_verdicts._signs([two], [two], [], 0., 0.)) == ['no gain']
-  assert list(image_verdicts._signs([alone], [alone], [], 0., 0.)) == []
+  assert list(image_verdicts._signs([two], [two], [], {}, {})) == ['no gain']
+  assert list(image_verdicts._signs([alone], [alone], [], {}, {})) == []
 
 
 @pytest.mark.parametrize(('caught', 'late'), [
   ([(100, 100), (80, 100), (100, 60)], False), ([(100, 100), (80, 100), (60, None)], True),
   ([(100, 40), (100, None)], False), ([(None, None)], False), ([], False)])
 def test_late_is_what_most_seeds_are(caught, late):
-  assert ('late' in list(image_verdicts._signs([], [], caught, 0., 0.))) == late
+  assert ('late' in list(image_verdicts._signs([], [], caught, {}, {}))) == late
   bound = _row('log_likelihood', -1., 1.)
   assert ('late, by a bound that is not judged' in list(
-    image_verdicts._signs([bound], [], caught, 0., 0.))) == late
-  assert ('late' in list(image_verdicts._signs([bound], [bound], caught, 0., 0.))) == late
+    image_verdicts._signs([bound], [], caught, {}, {}))) == late
+  assert ('late' in list(image_verdicts._signs([bound], [bound], caught, {}, {}))) == late
 
 
 def test_catching_up_is_to_the_standard_error_of_the_goal(tmp_path):

@@ -47,9 +47,11 @@ def test_a_density_waits_for_an_autoencoder_that_another_process_is_at(monkeypat
   todo = [types.SimpleNamespace(label=f'density on {own.label}', autoencoder=own) for own in first]
   asked = []
   monkeypatch.setattr(table_two_step.command, 'run_all', lambda todo, root: (
-    asked.append([own.label for own in todo]) or {'broken': 'ValueError'}))
+    asked.append([own.label for own in todo]) or (
+      table_two_step.command.Ended({'broken': 'ValueError'}, ['theirs']) if len(asked) == 1 else
+      table_two_step.command.Ended({}, ['density on ours']))))
   assert table_two_step._train(first, todo, None) == (
-    {'broken': 'ValueError'}, ['density on theirs'])
+    {'broken': 'ValueError'}, ['theirs', 'density on theirs', 'density on ours'])
   assert asked == [['ours', 'theirs', 'broken'], ['density on ours']]
   assert capsys.readouterr().out == (
     'density on theirs waits for theirs, which another process is at; give the same command once '
