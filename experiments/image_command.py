@@ -102,7 +102,10 @@ def run(table, root):
     command.record_clock(root / 'clock.json', RESULTS / FLAGS.scale / 'clock.json',
                          [cell.label for cell in todo])
   from experiments import image_table
-  print(image_table.text(RESULTS if FLAGS.record else root, table, FLAGS.scale))
+  source = RESULTS if FLAGS.record else root
+  print(image_table.text(source, table, FLAGS.scale))
+  if found := image_table.rows_of(source, table, FLAGS.scale):
+    image_table.write_csv(source / FLAGS.scale / f'{table}.csv', found)
   command.leave(ended)
 
 

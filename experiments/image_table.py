@@ -34,6 +34,12 @@ def rows(cells, arms=image_cells.ARMS):
   return sorted(found, key=lambda row: row.model)   # arms stay in their order
 
 
+def rows_of(root, table, scale):
+  """{data set: `rows`} of a table."""
+  return {dataset: rows([cell for cell, _ in found])
+          for dataset, found in read(root, table, scale).items()}
+
+
 def _paired(cells, arm):
   """Cells of vanilla training and of `arm`, called mollified, of seeds that both have."""
   seen = {(cell.model, cell.metric, cell.arm, cell.seed) for cell in cells}
@@ -110,6 +116,17 @@ def _by_one_command(folder):
   return (f' One command of {clock["workers"]} processes, {len(clock["cells"])} runs, took '
           f'{clock["seconds"] / 3600:.2f} hours by the clock and '
           f'{clock["core_seconds"] / 3600:.2f} of the processor.')
+
+
+CSV = ('data', 'model', 'arm', 'metric', 'seeds', 'vanilla', 'sem', 'difference', 'sem')
+
+
+def write_csv(path, found):
+  """Write {data set: [Row]} as `CSV`: differences of arms from vanilla training, by `rows`."""
+  comparison.write_csv(path, CSV, (
+    (dataset, image_runs.model_of(row), row.arm, row.metric, row.difference.count,
+     row.vanilla.mean, row.vanilla.sem, row.difference.mean, row.difference.sem)
+    for dataset, of_set in found.items() for row in of_set))
 
 
 def _folder(root, scale, dataset):

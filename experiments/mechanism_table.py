@@ -144,7 +144,8 @@ def report(root, names):
   root = pathlib.Path(root)
   print('\n' + markdown(root, names) + '\n\n' + '\n'.join(sentences(root, names)))
   comparison.write_csv(root / 'table.csv', ('density', 'metric', 'arm', 'seeds', 'mean', 'sem'), (
-    (name, metric, column, moments[column].count, moments[column].mean, moments[column].sem)
+    (name, f'log10_{metric}' if metric == 'score_error_low' else metric, column,
+     moments[column].count, moments[column].mean, moments[column].sem)
     for name, metric, moments, _ in table(root, names) for column in COLUMNS))
   draw(root, names, root / 'mechanism.png')
 

@@ -89,9 +89,7 @@ def _changes(rows):
 def _rows(table, scale):
   if scale not in image_cells.TABLES[table]:
     return {}
-  found = image_table.read(image_command.RESULTS, table, scale)
-  return {dataset: image_table.rows([cell for cell, _ in cells])
-          for dataset, cells in found.items()}
+  return image_table.rows_of(image_command.RESULTS, table, scale)
 
 
 def _others():

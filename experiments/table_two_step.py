@@ -56,7 +56,10 @@ def run(root):
     if cells.is_done(own):
       for done in (own.autoencoder, own):
         image_command.record(done, image_command.RESULTS / done.folder.relative_to(root))
-  print(text(image_command.RESULTS if FLAGS.record else root, FLAGS.scale))
+  source = image_command.RESULTS if FLAGS.record else root
+  print(text(source, FLAGS.scale))
+  if found := rows_of(source, FLAGS.scale):
+    image_table.write_csv(source / FLAGS.scale / 'table_two_step.csv', found)
   command.leave(ended)
 
 
@@ -127,12 +130,17 @@ def rows(root, scale, dataset):
     if key[:2] == of_run and key[2] in metrics], arms=ROWS)
 
 
+def rows_of(root, scale):
+  """{data set: `rows`} of those that have any."""
+  return {dataset: found for dataset in _grids(scale) if (found := rows(root, scale, dataset))}
+
+
 def markdown(root, scale):
   """The table for a page, a data set at a time."""
   return '\n\n'.join(
     f'**{names.DATASETS[dataset]}**\n\n{image_table.as_markdown(found)}'
     + _taken(pathlib.Path(root) / scale / dataset)
-    for dataset in _grids(scale) if (found := rows(root, scale, dataset)))
+    for dataset, found in rows_of(root, scale).items())
 
 
 def _taken(folder):
