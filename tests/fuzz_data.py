@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import struct
 import tempfile
 import zipfile
 from unittest import mock
@@ -69,9 +70,16 @@ def _image(kind, mode='RGB', **options):
   return stream.getvalue()
 
 
+def claiming(width, height):
+  """A bitmap of which there is but the header: 54 bytes that claim so many pixels."""
+  content = bytearray(_image('BMP')[:54])
+  content[18:26] = struct.pack('<ii', width, height)
+  return bytes(content)
+
+
 def _image_seeds():
   return [_image('PNG'), _image('PNG', 'P'), _image('PNG', 'L'), _image('JPEG'), _image('WEBP'),
-          _image('BMP')]
+          _image('BMP'), claiming(13_000, 13_000)]   # less than Pillow refuses by itself
 
 
 def _read_images(content, folder):
