@@ -21,6 +21,7 @@ import functools
 import pathlib
 import signal
 import sys
+import warnings
 
 try:
   from absl import app, flags, logging
@@ -74,6 +75,7 @@ _TAKES = {
 
 def main(argv):
   """Measure one checkpoint, or each as it appears, and print what was found."""
+  warnings.filterwarnings('ignore', module=r'PIL\.')   # of odd metadata, which is no matter here
   if len(argv) > 1 and argv[1] in _COMMANDS:
     logging.set_verbosity(logging.ERROR)
     with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):

@@ -59,14 +59,17 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
            'formats': source.formats, 'sizes': source.sizes, 'ddof': 1, 'seconds': done.seconds,
            'resumed_at': done.resumed_at,
            'versions': records.versions(), 'device': records.device()}
-  if parallel.is_first():
-    statistics_file.write(out, statistics, meta)
-    state.unlink(missing_ok=True)
+  parallel.by_first(_finish, out, statistics, meta, state)
   few = frechet.few_samples(statistics)
   if few:
     warnings.warn(few, frechet.FewSamples, stacklevel=2)
   since = f' since image {done.resumed_at:,}' if done.resumed_at else ''
   return f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s{since}'
+
+
+def _finish(out, statistics, meta, state):
+  statistics_file.write(out, statistics, meta)
+  state.unlink(missing_ok=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import resource
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
 
 from hypothesis import strategies as st
@@ -85,7 +86,7 @@ def check(target, content, folder):
   raised, late, done = None, [], []
   before = _peak(anew=True)
   try:
-    with _bound_memory(), _bound_time(late), _watch(folder, done):
+    with _only_warned(), _bound_memory(), _bound_time(late), _watch(folder, done):
       target.read(content, folder)
   except ValueError as error:
     raised = error
@@ -97,6 +98,14 @@ def check(target, content, folder):
   assert not _ran_out(raised), 'it made room for more than the file holds'
   assert _peak() - before < MEMORY / 10, 'it took memory for more than the file holds'
   return raised is None
+
+
+@contextlib.contextmanager
+def _only_warned():
+  """Warnings are shown (to nobody) as users see them: in tests they are errors, which stop much."""
+  with warnings.catch_warnings(record=True):
+    warnings.simplefilter('default')
+    yield
 
 
 @contextlib.contextmanager

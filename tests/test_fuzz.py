@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 
 import hypothesis
 import numpy as np
@@ -21,8 +22,6 @@ from hypothesis import HealthCheck
 
 from tests import fuzz_data, fuzz_evaluation, fuzz_runs, fuzzing
 
-# NumPy reads headers of Python 2, with a word on it.
-pytestmark = pytest.mark.filterwarnings('ignore:Reading `.npy` or `.npz` file:UserWarning')
 TARGETS = fuzz_data.TARGETS | fuzz_evaluation.TARGETS | fuzz_runs.TARGETS
 SECONDS = float(os.environ.get('MOLLIFICATION_FUZZ_SECONDS', '600'))
 
@@ -162,6 +161,11 @@ def test_what_readers_may_do(tmp_path):
     importlib.import_module('sched')   # which makes a namedtuple of text
 
   assert _checked(plant, tmp_path)
+
+
+def test_what_users_are_only_warned_of_stops_no_reader(tmp_path):
+  """As Pillow warns of an image that claims more pixels than its limit."""
+  assert _checked(lambda folder: warnings.warn('too large', RuntimeWarning, stacklevel=1), tmp_path)
 
 
 @pytest.mark.soak

@@ -53,7 +53,7 @@ from absl import flags
 import jax
 from jax.experimental import multihost_utils
 from mollification import processes, score
-from mollification.evaluation import scoring
+from mollification.evaluation import scoring, statistics_file
 from tests.evaluation.toy import Toy
 _, images, folder = flags.FLAGS(sys.argv)
 processes.join()
@@ -80,6 +80,15 @@ for where in (f'{folder}/truncated', images if jax.process_index() else 'digits'
     score.stats(where, f'{folder}/none.npz', Toy.extractor())
   except (ValueError, RuntimeError, FileNotFoundError) as error:
     print(error, file=sys.stderr)
+def full(*args):
+  raise OSError(28, 'No space left on device')
+
+write, statistics_file.write = statistics_file.write, full   # which the first alone calls
+try:
+  score.stats(images, f'{folder}/full.npz', Toy.extractor())
+except (OSError, RuntimeError) as error:
+  print('of a full disk:', error, file=sys.stderr)
+statistics_file.write = write
 if jax.process_index():   # as if it did not see the folder
   scoring._restored = lambda *args, old=scoring._restored: (old(*args)[0], 7, '')
 try:
@@ -116,7 +125,10 @@ def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
     assert 'nowhere is no folder' in lines   # where all are wrong each says so
   assert '1 of 40 images cannot be read: 35.png' in said[1]
   assert 'process 1 of 2 failed, and so the others stop; its own output says why' in said[0]
-  assert not list(tmp_path.glob('.*state*'))
+  assert 'of a full disk: [Errno 28] No space left' in said[0]
+  assert 'of a full disk: process 0 of 2 failed, and so the others stop' in said[1]
+  # What was computed stays for the run that goes on from it, and nothing else.
+  assert [path.name for path in tmp_path.glob('.*state*')] == ['.full.npz.state']
 
 
 # The binary, and then statistics of samples; how many rows each process takes is said.

@@ -15,6 +15,7 @@ them: `data.data_dir` is the folder `data` of it. Pickled files are not read; se
   miniboone/data.npy                 29,556    3,284       3,648  43
   BSDS300/BSDS300.hdf5            1,000,000   50,000     250,000  63
 """
+import math
 import pathlib
 import warnings
 
@@ -38,6 +39,7 @@ SEED = 42   # of np.random.RandomState, in the original code too
 POWER_NOISE = (.001, .01, 1., 1., 1., 0.)
 MAX_CORRELATION = .98
 MAX_REPEATS = 5
+MAX_COMPRESSION = 100   # of measured numbers in an HDF5 file; deflate packs zeros a thousandfold
 
 
 def _file(folder, name):
@@ -177,19 +179,53 @@ def miniboone(folder):
 def bsds300(folder):
   """8×8 patches of natural images without mean and last pixel, 63 values, as the file has them."""
   path = _file(folder, 'BSDS300/BSDS300.hdf5')
+  parts = _read_hdf5(path, SHAPES['bsds300'])
+  for split, rows in parts.items():
+    dataset.check_rows(rows, f'{path} ({split})')
+  return dataset.Dataset('bsds300', **{
+    split: dataset.Split(split, rows.astype(np.float32)) for split, rows in parts.items()})
+
+
+def _read_hdf5(path, shapes):
+  """{name: float [N, D]} of the tables of an HDF5 file that `shapes`, {name: (N, D)}, names.
+
+  They are read from this file alone, once all of them are known to be what is looked for.
+  """
   h5py = dataset.require('h5py', 'data')
   try:
     with h5py.File(path, 'r') as file:
-      parts = {split: np.asarray(file[split]) for split in dataset.SPLITS}
-  except (OSError, KeyError) as error:
-    raise ValueError(f'{path}: no HDF5 file with {", ".join(dataset.SPLITS)} ({error}); put the '
-                     'original in its place.') from error
-  for split, rows in parts.items():
-    source = f'{path} ({split})'
-    tabular.check_shape('bsds300', rows, SHAPES['bsds300'][split], source)
-    dataset.check_rows(rows, source)
-  return dataset.Dataset('bsds300', **{
-    split: dataset.Split(split, rows.astype(np.float32)) for split, rows in parts.items()})
+      found = {name: _hdf5_table(h5py, file, name, shape) for name, shape in shapes.items()}
+      return {name: table[()] for name, table in found.items()}
+  except Exception as error:   # its C library tells of damage by errors of many types
+    raise ValueError(f'{path}: no HDF5 file with {", ".join(shapes)} as published ({error}); put '
+                     'the original in its place.') from error
+
+
+def _hdf5_table(h5py, file, name, shape):
+  """The dataset `name` of an open HDF5 file, of which nothing is read; ValueError says what it is.
+
+  What it claims takes room before anything is read: chunks that were never written, or zeros that
+  are packed well, let a small file claim any size.
+  """
+  if not file.id.links.exists(name.encode()):
+    raise ValueError(f'there is no {name!r}')
+  # Of h5py itself, `get` and `in` open the file that an external link names.
+  if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+    raise ValueError(f'{name} must be in the file itself, not a link')
+  table = file[name]
+  if not isinstance(table, h5py.Dataset):
+    raise ValueError(f'{name} must be a table, not a {type(table).__name__}')
+  if table.external or table.is_virtual:
+    raise ValueError(f'{name} must be in the file itself, not in others that it names')
+  if table.shape != shape or table.dtype.kind != 'f':
+    raise ValueError(f'{name} must be float {shape}, got {table.dtype} {table.shape}')
+  claimed = max(table.size, math.prod(table.chunks or ())) * table.dtype.itemsize
+  held = min(table.id.get_storage_size(), file.id.get_filesize())
+  packed = table.id.get_create_plist().get_nfilters() > 0
+  if claimed > held * (MAX_COMPRESSION if packed else 1):
+    most = f'; more than {MAX_COMPRESSION} to 1 is not believed' if packed else ''
+    raise ValueError(f'{name} claims {claimed:,} bytes, and the file holds {held:,}{most}')
+  return table
 
 
 def _check_left(name, rows, expected, total, source):

@@ -216,11 +216,32 @@ def _listing(path):
   return sorted(found, key=lambda p: p.relative_to(path).as_posix())
 
 
+def open_image(file):
+  """The Pillow image of a path or an open file, of one of `FORMATS`, not yet decoded.
+
+  ValueError where its header claims more pixels than `PIL.Image.MAX_IMAGE_PIXELS` (89 million):
+  Pillow makes room for all of them before it reads any, and up to twice as many it only warns of.
+  """
+  pillow = dataset.require('PIL.Image', 'data')
+  way_out = ('shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS (None for no limit) in a program of '
+             'yours')
+  try:
+    image = pillow.open(file, formats=FORMATS)
+  except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
+    raise ValueError(f'{str(error).rstrip(".")}; {way_out}') from error
+  width, height = image.size
+  if pillow.MAX_IMAGE_PIXELS is not None and width * height > pillow.MAX_IMAGE_PIXELS:
+    image.close()
+    raise ValueError(f'Image size {width} × {height} ({width * height} pixels) exceeds limit of '
+                     f'{pillow.MAX_IMAGE_PIXELS} pixels; {way_out}')
+  return image
+
+
 def _read_image(path, size, channels):
   """uint8 [H, W, C] of one file; ValueError names it."""
-  pillow = dataset.require('PIL.Image', 'data')
+  dataset.require('PIL.Image', 'data')   # that it is missing is no fault of the file
   try:
-    with pillow.open(path, formats=FORMATS) as image:
+    with open_image(path) as image:
       mode = image.mode
       if channels and mode[0] not in 'IF':  # 16-bit and float pixels would be clipped
         image = image.convert('L' if channels == 1 else 'RGB')

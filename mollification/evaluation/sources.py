@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import sys
-import warnings
 import zipfile
 from collections.abc import Callable
 
@@ -188,12 +187,8 @@ def _files(where, names, opened, stamps, grey):
   if not names:
     raise ValueError(f'{where} holds no images ({", ".join(image_data.EXTENSIONS)}, any depth); '
                      'check the path.')
-  from PIL import Image
+  dataset.require('PIL.Image', 'train')   # else each image would be one that cannot be read
   names = sorted(names)
-  # Odd metadata is no matter here; more pixels than Pillow's limit (89 million) are, since it makes
-  # room for them before it reads any. Not `catch_warnings`, which is not for threads.
-  warnings.filterwarnings('ignore', module=r'PIL\.')
-  warnings.simplefilter('error', Image.DecompressionBombWarning)
   with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
     seen = list(zip(pool.map(functools.partial(_header, opened), names), names))
   if any(isinstance(header, Exception) for header, _ in seen):
@@ -235,9 +230,8 @@ def _header(opened, name):
   The mode is Pillow's, but 'RGB;16' for the 16-bit colours that it reads as 8, and 'PA' for a
   palette with transparency.
   """
-  from PIL import Image
   try:
-    with opened(name) as file, Image.open(file, formats=image_data.FORMATS) as image:
+    with opened(name) as file, image_data.open_image(file) as image:
       mode = image.mode
       if mode in ('RGB', 'RGBA') and image.format == 'PNG':
         file.seek(24)   # bits of a channel, which Pillow does not tell
@@ -256,9 +250,8 @@ def _decode(opened, name, mode='RGB'):
 
   Returns what reading raised: a file may have a sound header and break off later.
   """
-  from PIL import Image
   try:
-    with opened(name) as file, Image.open(file, formats=image_data.FORMATS) as image:
+    with opened(name) as file, image_data.open_image(file) as image:
       pixels = np.asarray(image.convert(mode))
       return pixels[..., None] if mode == 'L' else pixels
   except Exception as error:
