@@ -272,10 +272,11 @@ import shlex, sys
 from absl import flags
 from absl.testing import flagsaver
 from mollification import cli, evaluate
+from mollification.training import preemption
 for line in sys.stdin.read().splitlines():
   with flagsaver.flagsaver():
     try:
-      evaluate.main(cli.parse_flags(['evaluate', *shlex.split(line)]))
+      evaluate.main(cli.parse_flags(['evaluate', *shlex.split(line)]), preemption.Stop())
       sys.stderr.write('none\\n')
     except SystemExit:
       pass
