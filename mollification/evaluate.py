@@ -27,6 +27,7 @@ try:
   from absl import app, flags, logging
 
   from mollification import allocator, cli, deterministic, processes
+  from mollification.training import preemption
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
                    "pip install 'mollification[train]'.") from None
@@ -43,7 +44,8 @@ _NUM_SAMPLES = flags.DEFINE_integer('num_samples', 0, 'Samples drawn; 0: as many
 _PARAMS = flags.DEFINE_enum('params', '', ['', 'raw', 'ema'], 'Parameters; empty: as the config.')
 _QUANTIZE = flags.DEFINE_enum('quantize', '', ['', 'floor', 'round'],
                               'How samples become uint8; empty: as the config (eval.quantize).')
-_WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the end.')
+_WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the run '
+                           'is over; one that was pre-empted is waited for, until SIGTERM.')
 _NONFINITE = flags.DEFINE_bool('allow_nonfinite', False, 'Measure samples of which some are not '
                                'finite, and count them; else they are an error.')
 _SMOKE = flags.DEFINE_bool('smoke', False, 'Of --workdir: at most 40 samples, no records.')
@@ -73,17 +75,28 @@ _TAKES = {
   'convert-weights': ('out', 'allow_unverified_weights')}
 
 
-def main(argv):
-  """Measure one checkpoint, or each as it appears, and print what was found."""
+def run():
+  """The binary. SIGTERM is heard from before its flags are read, and ends the process.
+
+  What has been written stays. At once, but one of several waits until the others have heard theirs.
+  """
+  allocator.keep_freed()
+  with preemption.Preemption((signal.SIGTERM,), 'stopped; the same command goes on') as stop:
+    app.run(functools.partial(main, stop=stop), flags_parser=cli.parse_flags)
+
+
+def main(argv, stop):
+  """Measure one checkpoint, or each as it appears, and print what was found.
+
+  `stop` (a preemption.Stop) is told of other processes.
+  """
   warnings.filterwarnings('ignore', module=r'PIL\.')   # of odd metadata, which is no matter here
   if len(argv) > 1 and argv[1] in _COMMANDS:
     logging.set_verbosity(logging.ERROR)
     with processes.not_waited_for(), cli.one_line_errors(_DEBUG.value):
       _check_options(argv[1], argv[2:])
       deterministic.apply()
-      with _stoppable() as stop:
-        stop.among(*processes.told())
-        _COMMANDS[argv[1]](*argv[2:])
+      _COMMANDS[argv[1]](stop, *argv[2:])
     return
   if len(argv) > 1:
     cli.fail(f'unexpected argument {argv[1]!r}; flags read --name=value.')
@@ -100,19 +113,8 @@ def main(argv):
       processes.check_alone('checkpoints are watched for')   # each process finds them at its time
       _watch()
     else:
-      with _stoppable() as stop:
-        stop.among(*processes.told())
-        processes.join()
-        _measure(step or None)
-
-
-def _stoppable():
-  """Context in which SIGTERM ends the process; what has been written stays.
-
-  At once, but one of several waits until the others have heard theirs.
-  """
-  from mollification.training import preemption
-  return preemption.Preemption((signal.SIGTERM,), 'stopped; the same command goes on')
+      processes.join(stop)
+      _measure(step or None)
 
 
 def _check_options(command, sides=()):
@@ -238,7 +240,8 @@ def _origin():
           'allow_nonfinite': _NONFINITE.value}
 
 
-def _convert_weights(*args):
+def _convert_weights(stop, *args):
+  del stop   # one process alone
   from mollification import score
   processes.check_alone('weights are converted')
   source, = _positional(args, ['FILE'])
@@ -251,22 +254,22 @@ def _wanted_out():
   return _OUT.value
 
 
-def _stats(*args):
+def _stats(stop, *args):
   from mollification import parallel, score
   where, = _positional(args, ['A'])
   out = _wanted_out()   # before the weights are read
-  processes.join()
+  processes.join(stop)
   said = score.stats(where, out, _extractor(), **_origin())
   if parallel.is_first():
     print(said)
 
 
-def _score(*args):
+def _score(stop, *args):
   from mollification import files, parallel, score
   from mollification.evaluation import statistics_file
   a, b = _positional(args, ['A', 'B'])
   out = _OUT.value and files.checked_output(_OUT.value, '.json', inputs=(a, b))
-  processes.join()
+  processes.join(stop)
   names = _METRICS.value if flags.FLAGS['metrics'].present else ['fid']
   if (names == ['fid'] and not flags.FLAGS['features'].present
       and all(map(statistics_file.is_statistics, (a, b)))):
@@ -280,12 +283,6 @@ def _score(*args):
 
 
 _COMMANDS = {'convert-weights': _convert_weights, 'stats': _stats, 'score': _score}
-
-
-def run():
-  """The binary."""
-  allocator.keep_freed()
-  app.run(main, flags_parser=cli.parse_flags)
 
 
 if __name__ == '__main__':

@@ -60,9 +60,7 @@ def _train(config, folder, stop):
       deterministic.apply()   # before anything starts a device
       from mollification import build, check, parallel
       from mollification.training import loop, workdir
-      stop.among(*processes.told())
-      processes.join()
-      stop.among(parallel.several(), parallel.is_first())
+      processes.join(stop)
       config = build.smoke(config) if _SMOKE.value else config
       check.check_same(config)
       with parallel.together():

@@ -234,11 +234,7 @@ def drawn(run, name, *, step=None, num_samples=0, allow_nonfinite=False):
 
 def steps(folder):
   """Steps of the checkpoints that a workdir holds at present, ascending."""
-  path = pathlib.Path(folder) / 'checkpoints'
-  if not path.is_dir():
-    return []
-  with checkpoint.manager(path, read_only=True) as manager:
-    return sorted(manager.all_steps())
+  return checkpoint.steps(pathlib.Path(folder) / 'checkpoints')
 
 
 def check_names(metrics, split):

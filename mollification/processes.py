@@ -28,8 +28,11 @@ _LAUNCHED = {
                            "pip install 'jax[k8s]'")}
 
 
-def join():
+def join(stop):
   """Join the other processes as the flags say, before anything runs on a device.
+
+  `stop` (a preemption.Stop) is told whether this is one of several, and the first: by the flags
+  until they have met, when any may be the first that is not told its number, then what it is.
 
   Afterwards `jax.devices()` are those of all. Nothing is joined with `--distributed=off` and no
   coordinator, nor, with a warning, where `auto` finds no cluster. Where all three values are given
@@ -50,6 +53,8 @@ def join():
   if given.get('process_id', 0) >= given.get('num_processes', float('inf')):
     raise ValueError(f'process_id must lie below num_processes {given["num_processes"]}, got '
                      f'{given["process_id"]}; they count from 0.')
+  several = automatic or given.get('num_processes', 1) > 1
+  stop.among(several, several and given.get('process_id', 0) == 0)
   import jax
 
   from mollification import parallel
@@ -68,18 +73,9 @@ def join():
   finally:
     if heard is not signal.SIG_DFL:
       signal.signal(signal.SIGTERM, heard)
+  stop.among(parallel.several(), parallel.is_first())
   # Evaluations round batches up to the devices of a process: their numbers would differ.
   parallel.check_same('number of devices', jax.local_device_count())
-
-
-def told():
-  """(whether this is to be one of several processes, whether it may be their first) by the flags.
-
-  Before they are joined, when nobody knows more.
-  """
-  given = _given()
-  several = _DISTRIBUTED.value == 'auto' or given.get('num_processes', 1) > 1
-  return several, several and given.get('process_id', 0) == 0
 
 
 @contextlib.contextmanager

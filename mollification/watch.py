@@ -1,44 +1,31 @@
-"""Every checkpoint of a run as it appears: measured, or named and counted, until training ends."""
-import signal
+"""Every checkpoint of a run as it appears: measured, or named and counted, until it is over."""
 import sys
 import time
 
 from mollification import measure
-from mollification.training import preemption, workdir
+from mollification.training import workdir
 
 EXIT_FAILURES = 4        # some checkpoints could not be measured
 EXIT_INTERRUPTED = 130   # SIGINT
 
 
-class _Terminated(BaseException):
-  """SIGTERM came; no `except Exception` about a checkpoint may take it for one of its errors."""
-
-
 def until_the_end(folder, measure_step, check=None):
   """`checkpoints` as the binary runs it: returns an exit status, 0 where all were measured.
 
-  SIGTERM and SIGINT stop it at once: records are written whole or not at all, and the same command
-  goes on where it was. What could not be measured is counted on stderr.
+  SIGINT stops it at once, and so does SIGTERM, which the binary hears all along: records are
+  written whole or not at all, and the same command goes on where it was. What could not be measured
+  is counted on stderr.
   """
-  before = signal.signal(signal.SIGTERM, _terminate)
   try:
     failures = checkpoints(folder, measure_step, check)
-  except (KeyboardInterrupt, _Terminated) as stop:
+  except KeyboardInterrupt:
     print('stopped; the same command goes on', flush=True)
-    return preemption.EXIT_STATUS if isinstance(stop, _Terminated) else EXIT_INTERRUPTED
-  finally:
-    signal.signal(signal.SIGTERM, before)
+    return EXIT_INTERRUPTED
   if failures:
     sys.stderr.write(f'error: {len(failures)} of the checkpoints could not be measured: '
                      f'{", ".join(f"step {step:,}" for step in failures)}.\n')
     return EXIT_FAILURES
   return 0
-
-
-def _terminate(number, frame):
-  del frame
-  signal.signal(number, signal.SIG_DFL)   # a second one ends the process as it always does
-  raise _Terminated
 
 
 def checkpoints(folder, measure_step, check=None, *, poll_seconds=2.):
@@ -47,19 +34,23 @@ def checkpoints(folder, measure_step, check=None, *, poll_seconds=2.):
   `check()` is called once, as soon as there is a run: what it raises every checkpoint would repeat,
   and it ends the watch.
 
-  Returns once nothing trains in `folder` and none is left. Training keeps the newest few only: a
-  checkpoint that is deleted while it is read is skipped with one line. So is one that cannot be
-  measured, damaged or diverged: those to come may be sound.
+  Returns once the run is over (all updates are done, it stopped early, or it diverged), nothing
+  trains in `folder`, and none is left. A run that ended otherwise, pre-empted say, is waited for,
+  however long; one line says so. Training keeps the newest few only: a checkpoint that is deleted
+  while it is read is skipped with one line. So is one that cannot be measured, damaged or diverged:
+  those to come may be sound.
   """
-  done, failures = set(), []
+  done, failures, waiting = set(), [], False
   if workdir.read_config(folder) is None and not workdir.in_use(folder):
     raise FileNotFoundError(f'{folder} holds no run, and nothing trains there; check --workdir.')
   while True:
     if check and workdir.read_config(folder) is not None:
       check()
       check = None
-    training = workdir.in_use(folder)   # before the look, so that a last one is not missed
-    fresh = [step for step in measure.steps(folder) if step not in done]
+    # In this order: of a run that was over and is not trained, the last one is there.
+    ended, training = workdir.has_ended(folder), workdir.in_use(folder)
+    present = measure.steps(folder)
+    fresh = [step for step in present if step not in done]
     for step in fresh:
       try:
         measure_step(step)
@@ -71,6 +62,17 @@ def checkpoints(folder, measure_step, check=None, *, poll_seconds=2.):
         else:
           print(f'step {step:,} is gone, skipped ({reason[:100]})', flush=True)
       done.add(step)
-    if not fresh and not training:
+    idle = not fresh and not training
+    if idle and (ended or _is_done(folder, present)):
       return failures
+    if idle and not waiting:
+      print(f'nothing trains in {folder}, whose run is not over: waiting for it to go on',
+            flush=True)
+    waiting = idle
     time.sleep(poll_seconds)
+
+
+def _is_done(folder, steps):
+  """Whether the last update of the run is among the `steps` of its checkpoints."""
+  config = workdir.read_config(folder)
+  return config is not None and max(steps, default=0) >= config['total_steps']

@@ -10,6 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from mollification import parallel, processes
+from mollification.training import preemption
 from tests import several
 
 LAUNCHERS = ('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES',
@@ -24,8 +25,9 @@ JOINED = """
 import json, jax
 from absl import app
 from mollification import processes
+from mollification.training import preemption
 def main(argv):
-  processes.join()
+  processes.join(preemption.Stop())
   print('found', json.dumps([jax.process_index(), jax.process_count(), jax.device_count(),
                              jax.config._read('jax_cuda_visible_devices')]), flush=True)
 app.run(main)
@@ -63,7 +65,7 @@ def join(monkeypatch):
 
   monkeypatch.setattr(jax.distributed, 'initialize', initialize)
   with _flags(distributed='auto'):
-    yield processes.join
+    yield lambda: processes.join(preemption.Stop())
 
 
 @pytest.mark.parametrize('environment, way_out', [
@@ -104,8 +106,25 @@ def test_a_part_of_the_addresses_is_not_enough_where_no_cluster_has_the_rest(joi
 ])
 def test_flags_that_do_not_go_together_join_nothing(passed, given, message):
   with _flags(**given), pytest.raises(ValueError, match=message):
-    processes.join()
+    processes.join(preemption.Stop())
   assert not passed
+
+
+@pytest.mark.parametrize('given, index, before', [
+  ({'distributed': 'auto'}, 0, True), ({'distributed': 'auto'}, 1, True),
+  (GIVEN, 1, False), ({**GIVEN, 'process_id': 0}, 0, True)])
+def test_a_process_that_is_not_told_its_number_takes_itself_for_the_first_until_it_has_joined(
+    monkeypatch, given, index, before):
+  """The first goes on for twice as long after a signal: of all that do none would be the last."""
+  said, stop = [], preemption.Stop()
+  stop.among = lambda several, first: said.append((several, first))
+  monkeypatch.setattr(jax.distributed, 'initialize', lambda **given: said.append('joined'))
+  monkeypatch.setattr(parallel, 'check_same', lambda *args: None)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  monkeypatch.setattr(jax, 'process_index', lambda: index)
+  with _flags(**given):
+    processes.join(stop)
+  assert said == [(True, before), 'joined', (True, index == 0)]
 
 
 @pytest.mark.parametrize('name', ['NUM_PROCESSES', 'PROCESS_ID'])
@@ -113,14 +132,14 @@ def test_a_variable_that_is_no_number_is_named(passed, monkeypatch, name):
   monkeypatch.setenv(f'JAX_{name}', '-1')
   with _flags(distributed='auto'), pytest.raises(
       ValueError, match=f"JAX_{name} must be a whole number, got '-1'.* --{name.lower()}"):
-    processes.join()
+    processes.join(preemption.Stop())
   assert not passed
 
 
 def test_nothing_is_joined_unless_a_flag_says_so(passed, monkeypatch):
   monkeypatch.setenv('JAX_NUM_PROCESSES', '2')
   with _flags():
-    processes.join()
+    processes.join(preemption.Stop())
   assert not passed
 
 
@@ -136,14 +155,14 @@ def test_whoever_is_given_all_asks_no_cluster(passed, monkeypatch, by):
   if by == 'variables':
     _set_jax(monkeypatch, 'a:1', 1)
   with _flags(**(GIVEN if by == 'flags' else {'distributed': 'auto'})):
-    processes.join()
+    processes.join(preemption.Stop())
   assert passed == [{**PASSED, 'cluster_detection_method': 'deactivate'}]
 
 
 def test_the_cluster_is_asked_for_what_is_not_given_and_flags_go_first(passed, monkeypatch):
   monkeypatch.setenv('JAX_NUM_PROCESSES', '4')
   with _flags(distributed='auto', num_processes=2):
-    processes.join()
+    processes.join(preemption.Stop())
   assert passed == [{'num_processes': 2}]
 
 
@@ -151,7 +170,7 @@ def test_processes_of_unequal_numbers_of_devices_are_refused(passed, monkeypatch
   monkeypatch.setattr(parallel, 'all_processes', lambda own: [own, {'digest': own['digest'] + 1}])
   with _flags(**GIVEN), pytest.raises(
       ValueError, match=f'must have the same number of devices, got {jax.local_device_count()} in'):
-    processes.join()
+    processes.join(preemption.Stop())
 
 
 @pytest.mark.slow

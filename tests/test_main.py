@@ -26,8 +26,7 @@ def train_in_process(monkeypatch):
   """The binary's (config, workdir) -> None, without its flags."""
   monkeypatch.setattr(main, '_SMOKE', types.SimpleNamespace(value=False))
   monkeypatch.setattr(main, '_DEBUG', types.SimpleNamespace(value=True))
-  monkeypatch.setattr(main.processes, 'join', lambda: None)
-  monkeypatch.setattr(main.processes, 'told', lambda: (False, False))
+  monkeypatch.setattr(main.processes, 'join', lambda stop: None)
   monkeypatch.setattr(main.deterministic, 'apply', lambda: None)
   return functools.partial(main._train, stop=preemption.Stop())
 

@@ -65,8 +65,9 @@ ASKED = """
 import sys
 from mollification import cli, evaluate
 from mollification.evaluation import features
+from mollification.training import preemption
 features.load = lambda name, **options: sys.exit(f'{name} {options}')
-evaluate.main(cli.parse_flags(['evaluate', *sys.argv[1:]]))
+evaluate.main(cli.parse_flags(['evaluate', *sys.argv[1:]]), preemption.Stop())
 """
 
 

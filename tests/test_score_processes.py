@@ -1,8 +1,10 @@
 """`stats`, `score` and workdirs over several processes and devices: the same bits, together."""
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from mollification.training import loop, preemption, workdir
 from tests import several
 from tests.evaluation.toy import Toy
 from tests.flags import xla_flags
+from tests.test_joining import SLURM
 from tests.training import tiny
 
 
@@ -54,9 +57,10 @@ import jax
 from jax.experimental import multihost_utils
 from mollification import processes, score
 from mollification.evaluation import scoring, statistics_file
+from mollification.training import preemption
 from tests.evaluation.toy import Toy
 _, images, folder = flags.FLAGS(sys.argv)
-processes.join()
+processes.join(preemption.Stop())
 for precision in ('float32', 'float64'):
   result = score.score(images, 'digits', list(scoring.METRICS), Toy.extractor(precision=precision))
   score.write_json(result, f'{folder}/{precision}-{jax.process_index()}.json')
@@ -136,6 +140,7 @@ OF_A_WORKDIR = """
 import sys
 from mollification import cli, evaluate, score
 from mollification.evaluation import batching, features, records
+from mollification.training import preemption
 map_rows, write = batching.map_rows, records.write
 
 def told(mapped, context, count, *args, **options):
@@ -144,7 +149,7 @@ def told(mapped, context, count, *args, **options):
 
 batching.map_rows = told
 records.write = lambda *args: (print('a record', file=sys.stderr), write(*args))[1]
-evaluate.main(cli.parse_flags(sys.argv))
+evaluate.main(cli.parse_flags(sys.argv), preemption.Stop())
 folder = evaluate._WORKDIR.value
 score.stats(folder, f'{folder}/samples.npz', features.load('digits_cnn_8x8'), num_samples=75)
 """
@@ -194,6 +199,7 @@ BROKEN_IN_ONE = """
 import sys
 import jax
 from mollification import cli, evaluate, measurements
+from mollification.training import preemption
 
 def broken(*args):
   if jax.process_index() == 1:
@@ -201,7 +207,7 @@ def broken(*args):
   return measure(*args)
 
 measure, measurements.MEASURES['latents'] = measurements.MEASURES['latents'], broken
-evaluate.main(cli.parse_flags(sys.argv))
+evaluate.main(cli.parse_flags(sys.argv), preemption.Stop())
 """
 
 
@@ -218,12 +224,33 @@ def test_an_error_in_the_midst_of_what_one_process_does_ends_all(trained):
   assert all('error: no checkpoint of step 5' in errors for *_, errors in both)
 
 
+@contextlib.contextmanager
+def _under_slurm(command, monkeypatch):
+  """Two processes that are told of each other by SLURM's variables alone."""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    monkeypatch.setenv('JAX_COORDINATOR_PORT', str(free.getsockname()[1]))
+  for name, value in SLURM.items():
+    monkeypatch.setenv(name, value)
+  with contextlib.ExitStack() as running:
+    started = []
+    for i in range(2):
+      for name in ('SLURM_PROCID', 'SLURM_LOCALID'):
+        monkeypatch.setenv(name, str(i))
+      started += running.enter_context(several.running([*command, '--distributed=auto'], 1))
+    yield started
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('pause', [0., 1.])
-def test_sigterm_ends_all_that_it_is_sent_to(trained, pause):
-  """JAX's pre-emption service would swallow it, for hours; they may come one after another."""
+@pytest.mark.parametrize('pause, by', [(0., 'flags'), (1., 'flags'), (1., 'SLURM')])
+def test_sigterm_ends_all_that_it_is_sent_to(trained, pause, by, monkeypatch):
+  """JAX's pre-emption service would swallow it, for hours; they may come one after another.
+
+  The first goes last, also where nothing but the cluster says which of them that is.
+  """
   command = ['-m', 'mollification.evaluate', f'--workdir={trained[0]}', '--metrics=importance']
-  with several.running(command, 2) as started:
+  with (several.running(command, 2) if by == 'flags' else
+        _under_slurm(command, monkeypatch)) as started:
     for process in started:   # they have met
       several.wait_for(lambda process=process: 'Gloo' in several.said(process)[0], started)
     for process in started:

@@ -18,8 +18,8 @@ _COLD_DISK = ('import pathlib, sys, time\n'
               "    if name == {!r}:\n"
               '      pathlib.Path({!r}).touch()\n'
               '      time.sleep(100)\n'
-              'sys.meta_path.insert(0, Cold())\n'
-              f'{disk.TRAIN}')
+              'sys.meta_path.insert(0, Cold())\n')
+_EVALUATE = 'from mollification import evaluate\nevaluate.run()\n'
 # What follows a long lowering is XLA's work, which nothing cuts short; each leaves a mark.
 _COMPILING = ('import pathlib, jax\n'
               "jax.config.update('jax_enable_compilation_cache', False)\n"
@@ -55,7 +55,7 @@ def test_sigterm_saves_and_the_same_command_resumes(tmp_path):
   (signal.SIGTERM, 'mollification.build')])
 def test_a_signal_is_heard_while_the_binary_imports(number, module, tmp_path):
   """From a cold disk that takes a minute; SLURM requeues by the status."""
-  command = ['-c', _COLD_DISK.format(module, str(tmp_path / 'begun')),
+  command = ['-c', _COLD_DISK.format(module, str(tmp_path / 'begun')) + disk.TRAIN,
              *several.long_run(tmp_path)[2:]]
   with several.running(command, 1) as started:
     several.wait_for((tmp_path / 'begun').exists, started)
@@ -63,6 +63,19 @@ def test_a_signal_is_heard_while_the_binary_imports(number, module, tmp_path):
     ((status, _, errors),) = several.ended(started)
   assert (status, errors) == (75, 'stopped; there was nothing new to save\n')
   assert not (tmp_path / 'lock').exists()
+
+
+@pytest.mark.parametrize('module, options', [
+  ('jax', ['--watch']), ('mollification.measurements', ['--metrics=mmd', '--num_samples=10'])])
+def test_sigterm_is_heard_while_the_evaluation_imports(module, options, tmp_path):
+  """Also what only a look at its flags takes."""
+  command = ['-c', _COLD_DISK.format(module, str(tmp_path / 'begun')) + _EVALUATE,
+             f'--workdir={tmp_path}', *options]
+  with several.running(command, 1) as started:
+    several.wait_for((tmp_path / 'begun').exists, started)
+    started[0].send_signal(signal.SIGTERM)
+    ((status, _, errors),) = several.ended(started)
+  assert (status, errors) == (75, 'stopped; the same command goes on\n')
 
 
 def test_a_signal_while_there_is_nothing_to_save_ends_the_process(tmp_path):

@@ -13,13 +13,14 @@ from mollification import measure, measurements, watch
 from mollification.data.dataset import Split
 from mollification.evaluation import features, frechet, records, scoring, sources
 from mollification.training import loop, workdir
+from tests import several
 from tests.test_score import binary
 from tests.training import tiny
 
 
 def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, monkeypatch, capsys):
   # One look per poll, and one more where a checkpoint was not there any more.
-  (tmp_path / 'config.json').write_text('{}')
+  (tmp_path / 'config.json').write_text('{"total_steps": 8}')
   looks = iter([[], [2], [2, 4], [2, 6], [2, 6, 8], [6, 8]])
   training = iter([True, True, True, False, False])
   monkeypatch.setattr(measure, 'steps', lambda folder: next(looks))
@@ -36,10 +37,37 @@ def test_watch_measures_each_checkpoint_once_and_skips_deleted_ones(tmp_path, mo
   assert 'step 4 is gone, skipped (NOT_FOUND' in capsys.readouterr().out
 
 
+def test_a_run_that_was_pre_empted_is_waited_for(tmp_path, monkeypatch, capsys):
+  """Until it is requeued, which takes a scheduler minutes; each time one line says so."""
+  (tmp_path / 'config.json').write_text('{"total_steps": 6}')
+  looks = iter([[2], [2], [2], [2, 4], [2, 4], [4, 6], [4, 6]])
+  training = iter([True, False, False, True, False, True, False])
+  monkeypatch.setattr(measure, 'steps', lambda folder: next(looks))
+  monkeypatch.setattr(watch.workdir, 'in_use', lambda folder: next(training))
+  seen = []
+  assert watch.checkpoints(tmp_path, seen.append, poll_seconds=0.) == []
+  assert seen == [2, 4, 6]
+  assert capsys.readouterr().out.count('not over: waiting for it to go on') == 2
+
+
+@pytest.mark.parametrize('steps', [[], [2, 4]])
+def test_a_run_that_is_over_before_its_last_update_is_not_waited_for(tmp_path, monkeypatch, steps):
+  """It stopped early, or diverged, be it before its first checkpoint."""
+  (tmp_path / 'config.json').write_text('{"total_steps": 6}')
+  for step in steps:
+    (tmp_path / 'checkpoints' / str(step)).mkdir(parents=True)
+  workdir.end(tmp_path, 'early')
+  pauses = iter(steps[:1])   # one, where there was something to measure
+  monkeypatch.setattr(watch.time, 'sleep', lambda seconds: next(pauses))
+  seen = []
+  assert watch.checkpoints(tmp_path, seen.append) == []
+  assert seen == steps
+
+
 @pytest.fixture
 def three(monkeypatch, tmp_path):
-  """A folder with checkpoints 2, 4, 6, in which nothing trains."""
-  (tmp_path / 'config.json').write_text('{}')
+  """A folder with checkpoints 2, 4, 6, in which nothing trains, of 6 updates."""
+  (tmp_path / 'config.json').write_text('{"total_steps": 6}')
   monkeypatch.setattr(measure, 'steps', lambda folder: [2, 4, 6])
   monkeypatch.setattr(watch.time, 'sleep', lambda seconds: None)
   return tmp_path
@@ -62,22 +90,37 @@ def test_a_broken_checkpoint_does_not_end_a_watch(three, capsys):
   assert err == 'error: 2 of the checkpoints could not be measured: step 2, step 4.\n'
 
 
-@pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_signal_stops_a_watch_cleanly(three, capsys, number, status):
-  # A shell that starts tests in the background has them ignore it.
-  signal.signal(signal.SIGINT, signal.default_int_handler)
-  seen, before = [], signal.getsignal(signal.SIGTERM)
+@pytest.mark.usefixtures('sigint_is_heard')
+def test_ctrl_c_stops_a_watch_cleanly(three, capsys):
+  seen = []
 
   def measure_step(step):
     seen.append(step)
     if step == 4:
-      os.kill(os.getpid(), number)
+      os.kill(os.getpid(), signal.SIGINT)
       signal.pause()
 
-  assert watch.until_the_end(three, measure_step) == status
+  assert watch.until_the_end(three, measure_step) == 130
   assert seen == [2, 4]
   assert capsys.readouterr() == ('stopped; the same command goes on\n', '')
-  assert signal.getsignal(signal.SIGTERM) is before
+
+
+# The binary, of a folder that has no more of a run than it looks at.
+WATCHING = """
+from mollification import evaluate, measure
+measure.open_run = measure.checked = lambda *args: None
+evaluate.run()
+"""
+
+
+def test_a_watch_of_a_run_that_never_comes_back_ends_by_sigterm(tmp_path):
+  (tmp_path / 'config.json').write_text('{"total_steps": 6}')
+  with several.running(['-c', WATCHING, f'--workdir={tmp_path}', '--watch'], 1) as started:
+    several.wait_for(lambda: 'waiting' in several.said(started[0])[0], started)
+    started[0].send_signal(signal.SIGTERM)
+    ended, = several.ended(started)
+  assert ended == (75, f'nothing trains in {tmp_path}, whose run is not over: waiting for it to go '
+                   'on\n', 'stopped; the same command goes on\n')
 
 
 def test_a_watch_of_no_run(tmp_path):
@@ -272,10 +315,11 @@ import shlex, sys
 from absl import flags
 from absl.testing import flagsaver
 from mollification import cli, evaluate
+from mollification.training import preemption
 for line in sys.stdin.read().splitlines():
   with flagsaver.flagsaver():
     try:
-      evaluate.main(cli.parse_flags(['evaluate', *shlex.split(line)]))
+      evaluate.main(cli.parse_flags(['evaluate', *shlex.split(line)]), preemption.Stop())
       sys.stderr.write('none\\n')
     except SystemExit:
       pass
@@ -364,8 +408,8 @@ def test_a_watch_that_was_stopped_goes_on_where_it_was(tmp_path):
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
   first = process.stdout.readline()
   process.send_signal(signal.SIGTERM)
-  out, err = process.communicate()
-  assert (process.returncode, 'the same command goes on' in out) == (75, True), err
+  _, err = process.communicate()
+  assert (process.returncode, 'the same command goes on' in err) == (75, True), err
   assert first.startswith('step 4 ')
   kept = {p.name: p.stat().st_mtime_ns for p in (folder / 'records').iterdir()}
   assert kept

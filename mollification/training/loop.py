@@ -47,9 +47,12 @@ def train(run, workdir, *, stop=None, label=''):
       journal = _Journal(run, outputs, progress, first)
       training = _Training(run, outputs, journal, stop, watchdog)
       outcome = training.until_end(state)
+      if outcome.reason == 'early':
+        outputs.end(outcome.reason)
       return dataclasses.replace(outcome, evaluating=training.evaluating)
     except Diverged:   # in all processes: a save under way is to count
       outputs.wait()
+      outputs.end('diverged')
       raise
     finally:
       progress.close()

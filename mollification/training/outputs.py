@@ -7,6 +7,7 @@ import jax
 from mollification import metrics, parallel
 from mollification.evaluation import sampling
 from mollification.training import checkpoint
+from mollification.training import workdir as run_folder
 
 
 class Outputs:
@@ -71,6 +72,7 @@ class Outputs:
     return parallel.of_first(rows)
 
   def _open_writers(self, keep):
+    run_folder.go_on(self._workdir)
     path = self._workdir / 'metrics.jsonl'
     rows = metrics.cut_rows(path, keep)
     self._rows = metrics.JsonlWriter(path)
@@ -79,6 +81,11 @@ class Outputs:
       self._events = metrics.TensorBoardWriter(self._workdir / 'tensorboard')
       self._stack.callback(self._events.close)
     return rows
+
+  def end(self, reason):
+    """Leave a word that the run is over before its last update."""
+    if self.writes:
+      run_folder.end(self._workdir, reason)
 
   def row(self, step, values):
     """Write one row of numbers."""

@@ -2,6 +2,7 @@
 
     config.json  data.json  checkpoints/  best/  metrics.jsonl  tensorboard/
     records/*.json  samples/*.png, and for VAEs reconstructions/*.png  interpolations/*.png
+    ended, where the run is over before its last update
 
 Of several processes that train together the first alone locks, checks and claims it.
 """
@@ -107,15 +108,30 @@ def _lock(file):
 
 def in_use(workdir):
   """Whether a process trains in `workdir` at present."""
-  path = pathlib.Path(workdir) / 'lock'
-  if not path.exists():
-    return False
-  with path.open() as file:
-    try:
+  try:   # at once: a refused run takes its lock file away
+    with (pathlib.Path(workdir) / 'lock').open() as file:
       fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-      return True
+  except BlockingIOError:
+    return True
+  except (FileNotFoundError, NotADirectoryError):
+    return False
   return False
+
+
+def end(workdir, reason):
+  """Leave a word that the run is over before its last update, and why: nobody need wait for it."""
+  with contextlib.suppress(OSError):   # of a full disk, say: then somebody waits, and no more
+    (pathlib.Path(workdir) / 'ended').write_text(f'{reason}\n')
+
+
+def go_on(workdir):
+  """Take that word away: the run goes on, with more patience, say."""
+  (pathlib.Path(workdir) / 'ended').unlink(missing_ok=True)
+
+
+def has_ended(workdir):
+  """Whether the run is over before its last update."""
+  return (pathlib.Path(workdir) / 'ended').exists()
 
 
 def identity(config):

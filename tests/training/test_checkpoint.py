@@ -264,6 +264,7 @@ def test_killed_between_state_and_digest_there_is_no_checkpoint(tmp_path, monkey
     finally:
       proceed.set()
   for folder, steps in ((killed, [1]), (written, [1, 2])):
+    assert checkpoint.steps(folder) == steps
     with checkpoint.manager(folder) as manager:
       assert sorted(manager.all_steps()) == steps
       assert checkpoint.restore(manager, state)[0] == steps[-1]

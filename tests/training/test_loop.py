@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mollification import metrics
-from mollification.training import checkpoint, loop, preemption
+from mollification.training import checkpoint, loop, preemption, workdir
 from mollification.training.outputs import Outputs
 from mollification.training.state import is_finite
 from tests.training import tiny
@@ -152,6 +152,10 @@ def test_best_and_early_stopping_wait_for_the_end_of_the_mollified_phase(tmp_pat
   again = loop.train(_with_scores(run, []), tmp_path)
   assert again.reason == 'early'
   assert int(again.state.step) == 7
+  assert workdir.has_ended(tmp_path)   # nobody waits for update 8, until patience is more
+  patient = dataclasses.replace(run, patience=3)
+  assert loop.train(_with_scores(patient, [-4.]), tmp_path).reason == 'finished'
+  assert not workdir.has_ended(tmp_path)
 
 
 def test_the_best_is_on_disk_before_rows_that_name_it_are_final(tmp_path):
@@ -217,6 +221,7 @@ def test_non_finite_updates_stop_the_run(tmp_path):
   run = tiny.run(max_nonfinite=3, optimizer__learning_rate=1e30, total_steps=8)
   with pytest.raises(loop.Diverged, match=r'3 updates in a row up to update \d.*clip_norm'):
     loop.train(run, tmp_path)
+  assert workdir.has_ended(tmp_path)
   rows = tiny.rows(tmp_path)
   assert max(row['train/skipped_in_row'] for row in rows) <= 3
   assert all(row['train/skipped_in_row'] <= row['step'] for row in rows)

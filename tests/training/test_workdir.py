@@ -28,6 +28,17 @@ def test_a_second_process_is_refused(tmp_path):
   assert attempt() == ''
 
 
+def test_a_lock_file_that_goes_while_it_is_looked_for_is_nobodys(tmp_path, monkeypatch):
+  monkeypatch.setattr(pathlib.Path, 'exists', lambda path: True)   # a moment ago
+  assert not workdir.in_use(tmp_path)
+
+
+def test_a_word_that_cannot_be_left_is_no_error(tmp_path):
+  """That of a run which diverged, say, on a disk that is full: its own error tells more."""
+  workdir.end(tmp_path / 'none', 'diverged')
+  assert not workdir.has_ended(tmp_path / 'none')
+
+
 def test_a_watcher_that_looks_does_not_keep_a_trainer_out(tmp_path):
   """`in_use` holds the lock for a moment."""
   (tmp_path / 'lock').touch()

@@ -301,7 +301,7 @@ def main(argv):
   """Run the task; the first process leaves the final state in `folder`/TASK.npz."""
   del argv
   logging.set_verbosity(logging.ERROR)
-  processes.join()
+  processes.join(preemption.Stop())
   folder = pathlib.Path(_FOLDER.value)
   outcome = globals()[_TASK.value](folder, _FAMILY.value)
   if parallel.is_first():
