@@ -1,14 +1,18 @@
 """Files that are there completely or not at all, whatever happens to the process."""
 import contextlib
+import fcntl
+import glob
 import os
 import pathlib
 import shutil
 import socket
+import time
 import uuid
 
 import numpy as np
 
 LOOKS = 90   # a second apart, at what another host writes: NFS shows a change within 60 s
+_STALE = 3600   # seconds after which a file that another host writes, and did not go on with, goes
 
 
 def checked_output(path, suffix, inputs=()):
@@ -64,18 +68,56 @@ def replacing(path):
   """Context with the path of a file that takes the place of `path` in one move at its end.
 
   An error inside, or a crash, of the machine too, leaves what was there or all of what is new; a
-  crash may leave a hidden `.part` beside it.
+  crash may leave a hidden `.part` beside it, which goes when `path` is written the next time.
   No two share one, on whatever hosts: in containers the ids of processes are often equal.
   """
+  _remove_leftovers(pathlib.Path(path))
   part = _beside(path)
   try:
-    yield part
-    to_disk(part)   # else the move may be there after a crash of the machine, and the bytes not
-    os.replace(part, path)
+    with _held(part):
+      yield part
+      to_disk(part)   # else the move may be there after a crash of the machine, and the bytes not
+      os.replace(part, path)
     with contextlib.suppress(OSError):   # of file systems that know no such thing of a folder
       to_disk(part.parent)
   finally:
     part.unlink(missing_ok=True)
+
+
+def _held(path):
+  """A new file, open, which no other process takes for a leftover while this one lives.
+
+  The lock is the kernel's (flock): it dies with the process, whatever kills it.
+  """
+  while True:
+    file = path.open('ab')
+    with contextlib.suppress(OSError):   # of file systems without locks: there nothing is removed
+      fcntl.flock(file, fcntl.LOCK_EX)
+    if is_at(file, path):
+      return file
+    file.close()   # it was taken for one before it was locked
+
+
+def is_at(file, path):
+  """Whether the open `file` is still what `path` names."""
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
+  except FileNotFoundError:
+    return False
+
+
+def _remove_leftovers(path):
+  """Remove what killed processes have left of `replacing(path)`.
+
+  Locks may mean nothing from one host to another: what those left is to be old, too.
+  """
+  own = f'.{path.name}.{socket.gethostname()}-'
+  for part in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
+    # It may be locked, a folder, or gone meanwhile. NFS locks alone what is open to be written.
+    with contextlib.suppress(OSError), part.open('rb+') as file:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      if part.name.startswith(own) or time.time() - part.stat().st_mtime > _STALE:
+        part.unlink()
 
 
 @contextlib.contextmanager

@@ -84,15 +84,15 @@ def read_rows(path):
   return rows
 
 
-def cut_rows(path, keep):
-  """Drop the rows whose step `keep(step)` refuses, so that a resumed run has one per logged step.
+def cut_rows(path, cut):
+  """Leave `cut(rows)` of the rows in a file, so that a resumed run has one per logged step.
 
   The file is replaced in one move: a crash here leaves either the old or the new one.
   """
   path = pathlib.Path(path)
   if not path.exists():
     return []
-  rows = [row for row in read_rows(path) if keep(row['step'])]
+  rows = cut(read_rows(path))
   _rewrite(path, rows)
   return rows
 

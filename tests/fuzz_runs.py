@@ -61,7 +61,7 @@ def _read_rows(content, folder):
   path = folder / 'metrics.jsonl'
   path.write_bytes(content)
   rows = metrics.read_rows(path)
-  assert metrics.cut_rows(path, lambda step: step != 2) == [r for r in rows if r['step'] != 2]
+  assert metrics.cut_rows(path, lambda rows: rows[:1]) == rows[:1]
   metrics.read_rows(path)
 
 

@@ -3,6 +3,9 @@ import errno
 import os
 import pathlib
 import resource
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -98,6 +101,65 @@ def test_two_writers_never_share_a_part(tmp_path, monkeypatch):
     with files.replacing(path) as second:
       second.write_text('ha')
   assert path.read_text() == 'whole'
+  assert [p.name for p in tmp_path.iterdir()] == ['a.json']
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path):
+  """What one writes that still lives stays, and takes its place."""
+  path = tmp_path / 'a.json'
+  code = ('import pathlib, runpy, sys\n'
+          'with runpy.run_path(sys.argv[1])["replacing"](pathlib.Path(sys.argv[2])) as part:\n'
+          '  part.write_text("half")\n'
+          '  print(part.name, flush=True)\n'
+          '  sys.stdin.read()\n')
+  start = lambda: subprocess.Popen([sys.executable, '-c', code, files.__file__, str(path)],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+  with start() as killed, start() as living:
+    parts = [process.stdout.readline().strip() for process in (killed, living)]
+    with files.replacing(path) as part:
+      part.write_text('new')
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*parts, 'a.json'])
+    killed.kill()
+    killed.wait()
+    with files.replacing(path) as part:
+      part.write_text('new')
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([parts[1], 'a.json'])
+  assert living.returncode == 0
+  assert [p.name for p in tmp_path.iterdir()] == ['a.json']
+  assert path.read_text() == 'half'
+
+
+def test_only_leftovers_of_the_file_go_and_of_another_host_when_they_are_old(tmp_path):
+  """Its locks may mean nothing here. A whole folder that was moved aside is no leftover."""
+  here = socket.gethostname()
+  names = {f'.a.json.{here}-0.part': 0, '.a.json.elsewhere-0.part': 7200,
+           '.a.json.elsewhere-1.part': 60, f'.b.json.{here}-0.part': 7200}
+  for name, age in names.items():
+    (tmp_path / name).touch()
+    seconds = (tmp_path / name).stat().st_mtime - age
+    os.utime(tmp_path / name, (seconds, seconds))
+  (tmp_path / f'.a.json.{here}-1.part').mkdir()
+  with files.replacing(tmp_path / 'a.json') as part:
+    part.write_text('new')
+  assert sorted(p.name for p in tmp_path.iterdir()) == sorted([
+    'a.json', '.a.json.elsewhere-1.part', f'.b.json.{here}-0.part', f'.a.json.{here}-1.part'])
+
+
+def test_a_part_that_is_taken_for_a_leftover_before_it_is_locked_is_made_again(
+    tmp_path, monkeypatch):
+  lock, taken = files.fcntl.flock, []
+
+  def removed_first(file, how):
+    if not taken:
+      taken.append(os.unlink(file.name))
+    lock(file, how)
+  monkeypatch.setattr(files.fcntl, 'flock', removed_first)
+  with files.replacing(tmp_path / 'a.json') as part:
+    part.write_text('first')
+    with files.replacing(tmp_path / 'a.json') as other:   # lets it be
+      other.write_text('second')
+  assert taken
+  assert (tmp_path / 'a.json').read_text() == 'first'
   assert [p.name for p in tmp_path.iterdir()] == ['a.json']
 
 

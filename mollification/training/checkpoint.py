@@ -237,17 +237,10 @@ def _state_and_digest(manager, step, wanted):
   """(state, hex sha256) as they are found."""
   alone = ocp.options.MultiprocessingOptions(
     primary_host=jax.process_index(), active_processes={jax.process_index()})
-  whole = manager.directory / str(step) / 'default'
-  if whole.exists():
-    # Of a development version: one item, whose digest uint8 [32] is a leaf beside the state.
-    digest = parallel.abstract(jax.ShapeDtypeStruct((32,), np.uint8))
-    with ocp.StandardCheckpointer(multiprocessing_options=alone) as reader:
-      found = reader.restore(whole, {'state': wanted, 'sha256': digest})
-    return found['state'], bytes(jax.device_get(found['sha256'])).hex()
   handler = ocp.CompositeCheckpointHandler(
     composite_options=ocp.CompositeOptions(multiprocessing_options=alone))
   with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
-    found = reader.restore(whole.parent, args=ocp.args.Composite(
+    found = reader.restore(manager.directory / str(step), args=ocp.args.Composite(
       state=ocp.args.StandardRestore(wanted), sha256=_Digest()))
   return found['state'], found['sha256']
 

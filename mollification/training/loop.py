@@ -198,8 +198,7 @@ class _Journal:
 
   def __init__(self, run, outputs, progress, first):
     self._run, self._outputs, self.progress = run, outputs, progress
-    # The last row of a shorter run may be off every interval: one of this length never has it.
-    rows = outputs.start(lambda step: step < first or (step == first and _row_due(run, step)))
+    rows = outputs.start(functools.partial(_rows_of, run, first, outputs.best_steps))
     self._row = rows[-1] if rows else {}
     # Whether the evaluation after the last update was cut short, and whether its pictures were not
     # drawn, which come after its checkpoint: the row has no part of either then.
@@ -207,7 +206,9 @@ class _Journal:
     lacks = lambda part: self._row.get('step') == first and not any(
       name.startswith(part) for name in self._row)
     self.owed, self.undrawn = evaluate and lacks('valid/'), sample and lacks('sample/')
-    self.scores = [score for row in rows for score in self._score(row)]
+    self.scores = _scores(run, rows)
+    if _is_off(run, first, run.eval_every) and first not in dict(self.scores):
+      outputs.drop_best(first)
 
   def take(self, step, values, evaluated=None):
     """Fetch the metrics of the call that ended with `step`; `evaluated` goes into its row.
@@ -228,14 +229,14 @@ class _Journal:
               metrics.peak_memory().items()}
       self._outputs.row(step, row)
       self._row = {'step': step, **row}
-      self.scores += self._score(self._row)
+      self.scores += _scores(self._run, [self._row])
       self._print(step, row)
     if self._outputs.writes:
       self.progress.show(step, _note(self._row), force=step == self._run.total_steps)
 
   def scores_with(self, evaluated):
     """`scores` as `complete` would leave them."""
-    return self.scores + self._score(self._row | _of_evaluation(evaluated))
+    return self.scores + _scores(self._run, [self._row | _of_evaluation(evaluated)])
 
   def complete(self, evaluated, figures):
     """Put into the last row what it lacks: of an evaluation, if it is not None, and of samples."""
@@ -250,20 +251,42 @@ class _Journal:
     if self._run.log_stdout and self._outputs.writes:   # of several processes one speaks
       self.progress.print(f'{step:,}  ' + '  '.join(f'{k} {v:.4g}' for k, v in values.items()))
 
-  def _score(self, row):
-    """[(step, score)] of a row's evaluation; [] before the mollified phase has ended."""
-    name = f'valid/{self._run.best_metric}'
-    if name not in row or row['step'] < self._run.mollified_steps:
-      return []
-    score = float(row[name])
-    return [(row['step'], -math.inf if math.isnan(score) else score)]
-
   def _check(self, step, skipped_in_row):
     if skipped_in_row >= self._run.max_nonfinite:
       raise Diverged(
         f'{skipped_in_row} updates in a row up to update {step} had a non-finite loss or gradient '
         f'(max_nonfinite {self._run.max_nonfinite}) and were not applied; lower the learning '
         'rate, set optimizer.clip_norm, or go on from an earlier checkpoint.')
+
+
+def _rows_of(run, first, kept, rows):
+  """`rows` as this run has them after `first` updates; `kept` are the steps of the states in best/.
+
+  What a shorter run found at its end, off the intervals, one of this length never has: it goes,
+  unless it is the best that was found and all of it that is on disk, as where intervals change.
+  """
+  before = [row for row in rows if row['step'] < first]
+  ranked = [(score, -step) for step, score in _scores(run, before) if math.isfinite(score)]
+  needed = first in kept and bool(ranked) and -max(ranked)[1] not in kept
+  undue = (*(['valid/'] if _is_off(run, first, run.eval_every) and not needed else []),
+           *(['sample/'] if _is_off(run, first, run.sample_every) else []))
+  last = [{name: value for name, value in row.items() if not name.startswith(undue)}
+          for row in rows if row['step'] == first]
+  return before + [row for row in last if _row_due(run, first) or any(
+    name.startswith(('valid/', 'sample/')) for name in row)]
+
+
+def _is_off(run, step, every):
+  """Whether a run that goes on after `step` has nothing there of what it does at all `every`."""
+  return bool(every) and step < run.total_steps and step % every != 0
+
+
+def _scores(run, rows):
+  """[(step, score)] of the evaluations in `rows` since the mollified phase ended."""
+  name = f'valid/{run.best_metric}'
+  found = [(row['step'], float(row[name])) for row in rows
+           if name in row and row['step'] >= run.mollified_steps]
+  return [(step, -math.inf if math.isnan(score) else score) for step, score in found]
 
 
 def _check_finite(done, state):

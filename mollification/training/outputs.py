@@ -13,15 +13,16 @@ from mollification.training import workdir as run_folder
 class Outputs:
   """The open files of one run, as a context; on leaving it, saves under way are waited for.
 
-  `best/` holds one state between two runs; while one trains, every state that was the best since
-  the checkpoint before the last, since a crash may set the run back there.
+  `best/` holds one state between two runs, or two, where one ended off `eval.every`; while one
+  trains, every state that was the best since the checkpoint before the last, since a crash may set
+  the run back there.
 
   Of several processes all save and restore; the first alone writes the rest (`writes`).
   """
 
   def __init__(self, run, workdir):
     self._workdir = pathlib.Path(workdir)
-    self._tensorboard = run.tensorboard
+    self._tensorboard, self._eval_every = run.tensorboard, run.eval_every
     self.writes = parallel.is_first()
     self._rows = self._events = None
     with contextlib.ExitStack() as stack:
@@ -56,25 +57,30 @@ class Outputs:
     self._drop_best(lambda step: step > int(state.step))
     return state
 
+  @property
+  def best_steps(self):
+    """Steps of the states in `best/`."""
+    return list(self._best.all_steps()) if self._best else []
+
+  def drop_best(self, step):
+    """Delete the best state of `step`, if there is one."""
+    self._drop_best(lambda one: one == step)
+
   def _drop_best(self, unwanted):
-    for step in list(self._best.all_steps()) if self._best else ():
+    for step in self.best_steps:
       if unwanted(step):
         self._best.delete(step)
 
-  def start(self, keep):
-    """Open the writers; rows whose step `keep` refuses are cut, and best states of such a step.
-
-    Returns the rows that stay.
-    """
+  def start(self, cut):
+    """Open the writers; of the rows that are there `cut(rows)` stay, and are returned."""
     with parallel.together():
-      rows = self._open_writers(keep) if self.writes else []
-    self._drop_best(lambda step: not keep(step))
+      rows = self._open_writers(cut) if self.writes else []
     return parallel.of_first(rows)
 
-  def _open_writers(self, keep):
+  def _open_writers(self, cut):
     run_folder.go_on(self._workdir)
     path = self._workdir / 'metrics.jsonl'
-    rows = metrics.cut_rows(path, keep)
+    rows = metrics.cut_rows(path, cut)
     self._rows = metrics.JsonlWriter(path)
     self._stack.callback(self._rows.close)
     if self._tensorboard:
@@ -130,10 +136,16 @@ class Outputs:
     checkpoint.save(self._checkpoints, step, state)
 
   def _thin_out_best(self):
-    """Of the best states up to the newest complete checkpoint, leave the last."""
+    """Of the best states up to the newest complete checkpoint, leave the last.
+
+    And the last at a multiple of `eval.every`, where that is another: the longer run that may come
+    never has what this one found at its end.
+    """
     newest = max(self._checkpoints.all_steps(), default=0)
-    final = [step for step in self._best.all_steps() if step <= newest] if self._best else []
-    self._drop_best(lambda step: step in final and step < max(final))
+    final = [step for step in self.best_steps if step <= newest]
+    regular = [step for step in final if self._eval_every and step % self._eval_every == 0]
+    left = final and {max(final), max(regular, default=0)}
+    self._drop_best(lambda step: step in final and step not in left)
 
   @property
   def failed(self):

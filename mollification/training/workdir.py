@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import math
-import os
 import pathlib
 import time
 import uuid
@@ -79,21 +78,11 @@ def _acquired(path):
   for _ in range(5):
     path.mkdir(parents=True, exist_ok=True)
     file = (path / 'lock').open('a')
-    if _lock(file) and _is_at(file, path / 'lock'):
+    # A refused run takes its lock file away: nobody else would find the one that is held then.
+    if _lock(file) and files.is_at(file, path / 'lock'):
       return file
     file.close()
   return None
-
-
-def _is_at(file, path):
-  """Whether the open `file` is still what `path` names: a refused run takes its lock file away.
-
-  Whoever had opened it before then holds the lock of a file that nobody else will find.
-  """
-  try:
-    return os.path.samestat(os.fstat(file.fileno()), path.stat())
-  except FileNotFoundError:
-    return False
 
 
 def _lock(file):

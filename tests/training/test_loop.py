@@ -78,21 +78,44 @@ def test_a_cut_run_equals_the_straight_one(tmp_path, family, crash, changes):
   assert tiny.rows(tmp_path / 'straight') == tiny.rows(tmp_path / 'cut')
 
 
-def test_a_run_that_was_made_longer_equals_the_long_one(tmp_path):
-  """Also where the shorter one ended between two rows, and had its best there."""
-  changes = dict(mollify__steps=2, log__every=4, eval__every=4, checkpoint__every=4,
+@pytest.mark.parametrize('scores, best, log_every', [
+  ((-3., -2., -4.), 8, 4), ((-3., -4., -5.), 4, 2)], ids=['later', 'earlier'])
+def test_a_run_that_was_made_longer_equals_the_long_one(tmp_path, scores, best, log_every):
+  """Also where the shorter one ended between two evaluations, or rows, and had its best there."""
+  changes = dict(mollify__steps=2, log__every=log_every, eval__every=4, checkpoint__every=4,
                  eval__best_metric='log_likelihood')
-  scores = [-3., 0., -2.], [-3., -2., -4.]   # at 4, 6 and 8; and at 4, 8 and 12
-  short, long = (tiny.run(total_steps=steps, **changes) for steps in (6, 12))
-  loop.train(_with_scores(short, scores[0][:2]), tmp_path / 'grown')
-  assert [row['step'] for row in tiny.rows(tmp_path / 'grown')] == [4, 6]
-  grown = loop.train(_with_scores(long, scores[1][1:]), tmp_path / 'grown')
-  straight = loop.train(_with_scores(long, scores[1]), tmp_path / 'straight')
+  short, long = (dataclasses.replace(
+    tiny.run(total_steps=steps, **changes), sample_every=4,
+    sample=lambda state: ({}, {'nonfinite_share': 0.})) for steps in (6, 12))
+  loop.train(_with_scores(short, [scores[0], 0.]), tmp_path / 'grown')
+  assert [row['step'] for row in tiny.rows(tmp_path / 'grown') if 'valid/log_likelihood' in row
+          and 'sample/nonfinite_share' in row] == [4, 6]
+  assert max(_best(tmp_path / 'grown')) == 6
+  grown = loop.train(_with_scores(long, scores[1:]), tmp_path / 'grown')
+  straight = loop.train(_with_scores(long, scores), tmp_path / 'straight')
   _assert_same(straight.state, grown.state)
   assert tiny.rows(tmp_path / 'straight') == tiny.rows(tmp_path / 'grown')
-  for folder in ('straight', 'grown'):
-    with checkpoint.manager(tmp_path / folder / 'best', read_only=True) as manager:
-      assert manager.all_steps() == [8]
+  assert _best(tmp_path / 'straight') == _best(tmp_path / 'grown') == [best]
+
+
+@pytest.mark.parametrize('every, scored', [(4, [3, 6, 8, 12]), (0, [3, 6])])
+def test_the_best_state_stays_where_intervals_are_changed(tmp_path, every, scored):
+  """Evaluated every 3 updates, then every 4, or never, from 6 on, which had the best there is."""
+  changes = dict(total_steps=12, mollify__steps=2, eval__best_metric='log_likelihood')
+  before = tiny.run(log__every=3, eval__every=3, checkpoint__every=3, **changes)
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(_crash_at(_with_scores(before, [-3., 0.]), 6), tmp_path)
+  assert _best(tmp_path) == [6]
+  after = tiny.run(log__every=4, eval__every=every, **changes)
+  loop.train(_with_scores(after, [-1., -2.]), tmp_path)
+  assert _best(tmp_path) == [6]
+  assert [row['step'] for row in tiny.rows(tmp_path) if 'valid/log_likelihood' in row] == scored
+
+
+def _best(folder):
+  """Steps of the best states in a workdir."""
+  with checkpoint.manager(folder / 'best', read_only=True) as manager:
+    return sorted(manager.all_steps())
 
 
 def test_the_device_has_its_next_call_before_the_metrics_of_the_last_are_fetched(

@@ -133,11 +133,11 @@ def test_a_lock_file_that_was_taken_away_locks_nothing(tmp_path):
   """Opened before a refused run unlinked it, held after: the next process must not share it."""
   stale = (tmp_path / 'lock').open('a')
   (tmp_path / 'lock').unlink()
-  assert not workdir._is_at(stale, tmp_path / 'lock')
+  assert not files.is_at(stale, tmp_path / 'lock')
   with workdir.lock(tmp_path) as path:
-    assert not workdir._is_at(stale, path / 'lock')
+    assert not files.is_at(stale, path / 'lock')
     with (path / 'lock').open() as file:
-      assert workdir._is_at(file, path / 'lock')
+      assert files.is_at(file, path / 'lock')
   stale.close()
 
 
