@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from experiments import report
 from experiments.bench import rows, small
 
 
@@ -26,6 +27,14 @@ def test_all_arms_are_called_as_often_and_in_turn(monkeypatch):
   assert {called.count(name) for name in called} == {1 + small.ROUNDS}
   arms = ['vanilla', 'gaussian', 'blur']
   assert called[4:12] == [small.REFERENCE, *arms, *arms, small.REFERENCE]
+
+
+def test_the_record_has_every_model_and_arm():
+  """Tables of images leave the cost of others out without a word."""
+  lines = (report.RESULTS / 'bench' / 'small.jsonl').read_text().splitlines()
+  assert {json.loads(line)['name'] for line in lines} == {
+    f'{name}_{arm}{more}' for name in small.MEASURES
+    for arm in small.GRIDS[name.split('/')[0]].arms for more in ('', '_more')}
 
 
 @pytest.mark.slow
