@@ -10,7 +10,6 @@ import zipfile
 from unittest import mock
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from mollification import files, npz
@@ -128,26 +127,6 @@ def _read_own_image(path):
     assert images._read_image(path, 4, channels).shape == (4, 4, channels)
 
 
-_HDF5 = {'train': (6, 3), 'test': (4, 3)}
-
-
-def _hdf5_seeds():
-  """Plain, in packed chunks, in chunks that were never written, and a link to another file."""
-  h5py, seeds = pytest.importorskip('h5py'), []
-  x = np.random.default_rng(0).normal(size=(6, 3))
-  for options in ({'data': x[:4]}, {'data': x[:4], 'compression': 'gzip', 'chunks': (2, 3)},
-                  {'shape': (4, 3), 'dtype': 'f8', 'chunks': (2, 3)}, None):
-    stream = io.BytesIO()
-    with h5py.File(stream, 'w') as file:
-      file['train'] = x
-      if options:
-        file.create_dataset('test', **options)
-      else:
-        file['test'] = h5py.ExternalLink('x.hdf5', '/train')
-    seeds.append(stream.getvalue())
-  return seeds
-
-
 _CACHED = np.arange(80, dtype=np.uint8).reshape(20, 2, 2, 1)
 
 
@@ -217,8 +196,6 @@ TARGETS = {
     'x.csv', lambda path: density_tables._read_text(path, 3, ','))),
   'csv': Target(lambda: [b'"a";"b";"c"\n1;2;3\n4.5;"1e3";-7\n', b'\xef\xbb\xbfa;x;b\r\n1;;nan\r\n'],
                 to_file('x.csv', lambda path: tabular.read_csv(path, ('b', 'a'), ';'))),
-  'hdf5': Target(_hdf5_seeds, to_file(
-    'x.hdf5', lambda path: density_tables._read_hdf5(path, _HDF5))),
   'images': Target(_image_seeds, _read_images),
   'archive': Target(_archive_seeds, _read_archive),
   'own_image': Target(_image_seeds, to_file('x.png', _read_own_image)),
