@@ -62,12 +62,17 @@ def _newest(folder):
   return (metrics.read_rows(folder / 'metrics.jsonl') or [{'step': 0}])[-1]
 
 
+def _call(row):
+  """Seconds of ten updates."""
+  return 10 * row.get('time/seconds_per_step', math.inf)
+
+
 def _evaluates_next(row):
   return (row['step'] + 10) % SHORT['eval.every'] == 0
 
 
 def _wait(process, folder, due, seconds, at_most=math.inf):
-  """Until so many `seconds` after a new row that is `due`, and `at_most` so many in all.
+  """Until `seconds(row)` after a new row that is `due`, and `at_most` so many in all.
 
   Returns whether the run evaluates then: the row that comes next is of an evaluation, and has been
   due for two calls and more.
@@ -81,9 +86,9 @@ def _wait(process, folder, due, seconds, at_most=math.inf):
     if newest['step'] != row['step']:
       row, seen = newest, now
       if row['step'] > old and due(row):
-        until = min(until, now + seconds)
+        until = min(until, now + seconds(row))
     time.sleep(.005)
-  calls = (now - seen) / (10 * row.get('time/seconds_per_step', math.inf))
+  calls = (now - seen) / _call(row)
   return row['step'] > old and _evaluates_next(row) and calls > 2
 
 
@@ -105,15 +110,17 @@ def test_killed_runs_end_like_the_straight_one(tmp_path, record_property):
   found, resumes = collections.Counter(), 1   # the last start is one
   for kill in range(KILLS):
     before, goal = _half_saved(killed), STEPS * (kill + chance.random()) / (KILLS + 2)
-    kind, seconds, soon = chance.randrange(5), chance.uniform(0, .15), chance.uniform(0, 6)
+    kind, later, soon = chance.randrange(5), chance.uniform(0, .15), chance.uniform(0, 6)
     due = lambda row, kind=kind, goal=goal: row['step'] >= goal and (
       kind > 1 or _evaluates_next(row))
     resumes += any(path.name.isdecimal() for path in killed.glob('checkpoints/*'))
+    # An evaluation may take less than most of what is drawn: those are killed as it has begun.
+    seconds = lambda row, kind=kind, later=later: 2.2 * _call(row) if kind == 1 else later
     with run(killed) as process:
       if kind:
         found['in an evaluation'] += _wait(process, killed, due, seconds)
       else:   # it may come to its first row
-        _wait(process, killed, lambda row: True, 0., soon)
+        _wait(process, killed, lambda row: True, lambda row: 0., soon)
     found['during a save'] += bool(_half_saved(killed) - before)
     found['with a best state'] += any(killed.glob('best/[0-9]*'))
     found[f'in quarter {1 + 4 * _newest(killed)["step"] // STEPS}'] += 1
