@@ -142,6 +142,7 @@ def test_a_signal_during_a_save_of_several_processes_loses_nothing(asked, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('sigint_is_heard')
 def test_a_second_signal_ends_several_processes_at_once_and_leaves_what_was_saved(tmp_path):
   """While they save to a disk that never ends to write, so that neither has left before it."""
   command = several.long_run(tmp_path, '--config.checkpoint.every=5')

@@ -155,6 +155,7 @@ def test_what_is_wrong_with_one_host_is_no_damage_to_the_others(two):
                       r'processes: process 1 of 2 failed, and so the others stop; .*', there)
 
 
+@pytest.mark.usefixtures('sigint_is_heard')
 @pytest.mark.parametrize('number', [
   signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_main_of_several_processes(number, tmp_path):
