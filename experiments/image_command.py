@@ -171,7 +171,7 @@ def record(cell, place):
   """
   with cell_records.replacing(cell.folder, place) as part:
     write_curve(cell.folder, part / 'curve.jsonl')
-    if cell.folder.name == image_cells.WATCHED:
+    if str(cell.config.seed) == image_cells.WATCHED:
       _copy_pictures(cell.folder, part / 'samples')
 
 

@@ -14,6 +14,7 @@ import pytest
 from experiments import (
   cell_records,
   cells,
+  command,
   dry_run,
   fig_fid_over_training,
   image_cells,
@@ -165,7 +166,7 @@ def test_the_figure_measures_what_is_trained_and_says_what_failed(monkeypatch, t
 
   def run_all(todo, root, work):
     begun.extend(own.label for own in todo)
-    return {begun[0]: 'no'}
+    return command.Ended({begun[0]: 'no'}, [])
   monkeypatch.setattr(looks, 'of_scale', lambda *_, **options: list(made.values()))
   monkeypatch.setattr(fig_fid_over_training.command, 'run_all', run_all)
   flags = types.SimpleNamespace(scale='cpu', smoke=False, record=False, data_dir='', dry_run=False,
@@ -187,11 +188,11 @@ def test_a_table_and_then_its_figure_run(tmp_path):
   """The two commands that a user gives, small."""
   if not (TFDS / 'fashion_mnist').is_dir():
     pytest.skip(f'no Fashion-MNIST in {TFDS}')
-  for command in ('table1', 'fig_fid_over_training', 'fig_intermediate_samples'):
-    flags = [] if command.endswith('samples') else [
+  for name in ('table1', 'fig_fid_over_training', 'fig_intermediate_samples'):
+    flags = [] if name.endswith('samples') else [
       f'--data_dir={TFDS}', '--cells=fashion_mnist/vae/vanilla/0']
     done = subprocess.run(
-      [sys.executable, '-m', f'experiments.{command}', '--scale=cpu', '--smoke',
+      [sys.executable, '-m', f'experiments.{name}', '--scale=cpu', '--smoke',
        f'--workdir={tmp_path}', *flags], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
   place = tmp_path / 'smoke' / 'cpu' / 'fashion_mnist' / 'vae' / 'vanilla' / '0'

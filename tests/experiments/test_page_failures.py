@@ -24,7 +24,8 @@ def test_each_sign_shows_where_it_is(tmp_path):
   assert page_failures.rows(found, tmp_path) == [
     ('model', 'arm', 'verdict', 'signs'),
     ('VAE', 'gaussian', 'better', 'fewer modes (recall -0.100 ± 0.025)'),
-    ('VAE', 'blur', 'worse', 'no gain; late; 30 % of the samples not finite (vanilla 10 %)')]
+    ('VAE', 'blur', 'worse', 'no gain; late; 30 % of the samples not finite (vanilla 10 %, '
+                             '+20.000 ± 0.000 points)')]
 
 
 def test_nothing_recorded_is_no_table(tmp_path):
