@@ -118,10 +118,10 @@ def _cost(folder):
   found = [own for (_, arm), own in image_verdicts.added(folder).items() if arm != 'vanilla']
   if not found:
     return ''
-  decided = [ms / update for update, ms, half in found if abs(ms) > half]
-  most = f', by up to {max(decided):.1%} of it' if decided else ''
-  return (f' Mollifying makes an update decidedly longer in {sum(share > 0 for share in decided)} '
-          f'of {len(found)} such lines{most}.')
+  longer = [ms / update for update, ms, half in found if ms > half]
+  most = f', by up to {max(longer):.1%} of it' if longer else ''
+  return (f' Mollifying makes an update decidedly longer in {len(longer)} of {len(found)} such '
+          f'lines{most}.')
 
 
 def _with_unit(row, judged):

@@ -118,7 +118,8 @@ def _by_one_command(folder):
           f'{clock["core_seconds"] / 3600:.2f} of the processor.')
 
 
-CSV = ('data', 'model', 'arm', 'metric', 'seeds', 'vanilla', 'sem', 'difference', 'sem')
+CSV = ('data', 'model', 'arm', 'metric', 'seeds', 'vanilla', 'vanilla_sem', 'difference',
+       'difference_sem')
 
 
 def write_csv(path, found):

@@ -116,7 +116,7 @@ def report(root, names):
   """Print the table, write table.csv, draw."""
   root = pathlib.Path(root)
   print('\n' + markdown(root, names) + '\n\n' + '\n'.join(sentences(root, names)))
-  header = 'cell', 'metric', 'arm', 'seeds', 'mean', 'sem', 'difference', 'sem'
+  header = ('cell', 'metric', 'arm', 'seeds', 'mean', 'mean_sem', 'difference', 'difference_sem')
   comparison.write_csv(root / 'table.csv', header, (
     (name, metric, arm, r.vanilla.count, r.mollified.mean, r.mollified.sem, r.difference.mean,
      r.difference.sem) for name, metric, compared in rows(root, names)

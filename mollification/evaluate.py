@@ -45,7 +45,8 @@ _PARAMS = flags.DEFINE_enum('params', '', ['', 'raw', 'ema'], 'Parameters; empty
 _QUANTIZE = flags.DEFINE_enum('quantize', '', ['', 'floor', 'round'],
                               'How samples become uint8; empty: as the config (eval.quantize).')
 _WATCH = flags.DEFINE_bool('watch', False, 'Measure every checkpoint as it appears, until the run '
-                           'is over; one that was pre-empted is waited for, until SIGTERM.')
+                           'is over. One that was pre-empted or failed is waited for, until '
+                           'SIGTERM.')
 _NONFINITE = flags.DEFINE_bool('allow_nonfinite', False, 'Measure samples of which some are not '
                                'finite, and count them; else they are an error.')
 _SMOKE = flags.DEFINE_bool('smoke', False, 'Of --workdir: at most 40 samples, no records.')

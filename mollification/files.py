@@ -111,12 +111,12 @@ def _remove_leftovers(path):
 
   Locks may mean nothing from one host to another: what those left is to be old, too.
   """
-  own = f'.{path.name}.{socket.gethostname()}-'
+  own = f'.{path.name}.{socket.gethostname()}'   # and a hyphen and a word without one
   for part in path.parent.glob(f'.{glob.escape(path.name)}.*.part'):
     # It may be locked, a folder, or gone meanwhile. NFS locks alone what is open to be written.
     with contextlib.suppress(OSError), part.open('rb+') as file:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      if part.name.startswith(own) or time.time() - part.stat().st_mtime > _STALE:
+      if part.name.rpartition('-')[0] == own or time.time() - part.stat().st_mtime > _STALE:
         part.unlink()
 
 

@@ -133,7 +133,8 @@ def test_only_leftovers_of_the_file_go_and_of_another_host_when_they_are_old(tmp
   """Its locks may mean nothing here. A whole folder that was moved aside is no leftover."""
   here = socket.gethostname()
   names = {f'.a.json.{here}-0.part': 0, '.a.json.elsewhere-0.part': 7200,
-           '.a.json.elsewhere-1.part': 60, f'.b.json.{here}-0.part': 7200}
+           '.a.json.elsewhere-1.part': 60, f'.a.json.{here}-2-0.part': 60,
+           f'.b.json.{here}-0.part': 7200}
   for name, age in names.items():
     (tmp_path / name).touch()
     seconds = (tmp_path / name).stat().st_mtime - age
@@ -142,7 +143,8 @@ def test_only_leftovers_of_the_file_go_and_of_another_host_when_they_are_old(tmp
   with files.replacing(tmp_path / 'a.json') as part:
     part.write_text('new')
   assert sorted(p.name for p in tmp_path.iterdir()) == sorted([
-    'a.json', '.a.json.elsewhere-1.part', f'.b.json.{here}-0.part', f'.a.json.{here}-1.part'])
+    'a.json', '.a.json.elsewhere-1.part', f'.a.json.{here}-2-0.part', f'.b.json.{here}-0.part',
+    f'.a.json.{here}-1.part'])
 
 
 def test_a_part_that_is_taken_for_a_leftover_before_it_is_locked_is_made_again(

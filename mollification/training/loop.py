@@ -48,6 +48,7 @@ def train(run, workdir, *, stop=None, label=''):
       training = _Training(run, outputs, journal, stop, watchdog)
       outcome = training.until_end(state)
       if outcome.reason == 'early':
+        outputs.wait()   # the word counts on the last checkpoint
         outputs.end(outcome.reason)
       return dataclasses.replace(outcome, evaluating=training.evaluating)
     except Diverged:   # in all processes: a save under way is to count
@@ -263,7 +264,7 @@ def _rows_of(run, first, kept, rows):
   """`rows` as this run has them after `first` updates; `kept` are the steps of the states in best/.
 
   What a shorter run found at its end, off the intervals, one of this length never has: it goes,
-  unless it is the best that was found and all of it that is on disk, as where intervals change.
+  unless what was best before is on disk no more, as where intervals change.
   """
   before = [row for row in rows if row['step'] < first]
   ranked = [(score, -step) for step, score in _scores(run, before) if math.isfinite(score)]
