@@ -129,9 +129,14 @@ def looks_beside(folder, place):
   from mollification.evaluation import records
   from mollification.training import workdir
   end = (workdir.read_config(place) or {}).get('total_steps')
-  early = {path.name for path in (place / 'records').glob('*.json')
-           if records.read(path).step != end}
-  return sorted(early - {path.name for path in (folder / 'records').glob('*.json')})
+  return [name for name in _lacking(folder, place)
+          if records.read(place / 'records' / name).step != end]
+
+
+def _lacking(folder, place):
+  """Names of records in `place` that the run in `folder` has not, sorted."""
+  there, here = ({path.name for path in (of / 'records').glob('*.json')} for of in (place, folder))
+  return sorted(there - here)
 
 
 @contextlib.contextmanager
@@ -145,8 +150,7 @@ def replacing(folder, place):
   from mollification.training import workdir
   check_config(folder)
   check_recorded(place, workdir.read_config(folder))
-  lacks = sorted({path.name for path in (place / 'records').glob('*.json')}
-                 - {path.name for path in (folder / 'records').glob('*.json')})
+  lacks = _lacking(folder, place)
   if lacks:
     raise ValueError(f'{place} has {len(lacks)} records that {folder} lacks, like {lacks[0]}, '
                      'which would be lost; measure them there too (those of earlier updates: '
