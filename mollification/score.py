@@ -39,18 +39,17 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
   sources.state_notes(source.notes)
   meta = {'features': scoring.identity(extractor), 'name': source.name, 'split': source.split,
           'n': source.n, 'content': source.content, 'precision': extractor.precision}
-  out = files.checked_output(out, '.npz', inputs=(where,))   # by which `score` knows it
-  there = out.exists()
+  with parallel.together():
+    out = files.checked_output(out, '.npz', inputs=(where,))   # by which `score` knows it
+    there = out.exists()
   parallel.check_same('state of the file to be written', ['is there' if there else 'is not there'])
+  with parallel.together():
+    if there:
+      _check_holds(out, meta)
+    else:
+      out.parent.mkdir(parents=True, exist_ok=True)
   if there:
-    _, old = statistics_file.read(out)
-    old = {'precision': 'float32'} | (old or {})   # which older files do not say
-    differing = [key for key, value in meta.items() if old.get(key) != value]
-    if differing:
-      raise ValueError(f'{out} must hold statistics of {differing[0]} {meta[differing[0]]!r}, got '
-                       f'{old.get(differing[0])!r}; write to another file.')
     return f'{out}: is there already ({source.n:,} images)'
-  out.parent.mkdir(parents=True, exist_ok=True)
   state = out.with_name(f'.{out.name}.state')
   with scoring.Progress(source) as progress:
     done = scoring.run(extractor, source, progress=progress.show, state_file=state)
@@ -65,6 +64,16 @@ def stats(where, out, extractor, *, split='', data_dir='', **drawn):
     warnings.warn(few, frechet.FewSamples, stacklevel=2)
   since = f' since image {done.resumed_at:,}' if done.resumed_at else ''
   return f'{out}: {done.n:,} images, {extractor.name}, {done.seconds:.1f} s{since}'
+
+
+def _check_holds(out, meta):
+  """Raise ValueError where the file `out` says that its statistics are of other things."""
+  _, old = statistics_file.read(out)
+  old = {'precision': 'float32'} | (old or {})   # which older files do not say
+  differing = [key for key, value in meta.items() if old.get(key) != value]
+  if differing:
+    raise ValueError(f'{out} must hold statistics of {differing[0]} {meta[differing[0]]!r}, got '
+                     f'{old.get(differing[0])!r}; write to another file.')
 
 
 def _finish(out, statistics, meta, state):

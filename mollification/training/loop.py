@@ -199,7 +199,7 @@ class _Journal:
 
   def __init__(self, run, outputs, progress, first):
     self._run, self._outputs, self.progress = run, outputs, progress
-    rows = outputs.start(functools.partial(_rows_of, run, first, outputs.best_steps))
+    rows = outputs.start(functools.partial(_rows_of, run, first))
     self._row = rows[-1] if rows else {}
     # Whether the evaluation after the last update was cut short, and whether its pictures were not
     # drawn, which come after its checkpoint: the row has no part of either then.
@@ -208,8 +208,8 @@ class _Journal:
       name.startswith(part) for name in self._row)
     self.owed, self.undrawn = evaluate and lacks('valid/'), sample and lacks('sample/')
     self.scores = _scores(run, rows)
-    if _is_off(run, first, run.eval_every) and first not in dict(self.scores):
-      outputs.drop_best(first)
+    if not self.owed and first not in dict(self.scores):
+      outputs.drop_best(first)   # its score went with the row, or was never written
 
   def take(self, step, values, evaluated=None):
     """Fetch the metrics of the call that ended with `step`; `evaluated` goes into its row.
@@ -221,7 +221,7 @@ class _Journal:
     self._check(step, int(values['skipped_in_row'].max()))
     if _row_due(self._run, step):
       row = {f'train/{name}': float(v if v.ndim == 0 else v[-1]) for name, v in values.items()}
-      row |= _of_evaluation(evaluated or {})
+      row |= _part(self._run, step, 'valid', evaluated or {})
       rate = self.progress.rate(step)
       if rate:   # the first call compiles
         row |= {'time/seconds_per_step': 1 / rate,
@@ -237,13 +237,15 @@ class _Journal:
 
   def scores_with(self, evaluated):
     """`scores` as `complete` would leave them."""
-    return self.scores + _scores(self._run, [self._row | _of_evaluation(evaluated)])
+    found = _part(self._run, self._row['step'], 'valid', evaluated)
+    return self.scores + _scores(self._run, [self._row | found])
 
   def complete(self, evaluated, figures):
     """Put into the last row what it lacks: of an evaluation, if it is not None, and of samples."""
     if evaluated is not None:
       self.scores, self.owed = self.scores_with(evaluated), False
-    found = _of_evaluation(evaluated or {}) | {f'sample/{name}': v for name, v in figures.items()}
+    found = (_part(self._run, self._row['step'], 'valid', evaluated or {})
+             | _part(self._run, self._row['step'], 'sample', figures))
     self._row |= found
     self._outputs.replace_row(self._row, found)
     self._print(self._row['step'], found)
@@ -260,26 +262,41 @@ class _Journal:
         'rate, set optimizer.clip_norm, or go on from an earlier checkpoint.')
 
 
-def _rows_of(run, first, kept, rows):
-  """`rows` as this run has them after `first` updates; `kept` are the steps of the states in best/.
+def _rows_of(run, first, rows):
+  """`rows` as this run has them after `first` updates.
 
-  What a shorter run found at its end, off the intervals, one of this length never has: it goes,
-  unless what was best before is on disk no more, as where intervals change.
+  What a shorter run found because it ended there, one of this length never has, unless its own
+  intervals bring it there.
   """
   before = [row for row in rows if row['step'] < first]
-  ranked = [(score, -step) for step, score in _scores(run, before) if math.isfinite(score)]
-  needed = first in kept and bool(ranked) and -max(ranked)[1] not in kept
-  undue = (*(['valid/'] if _is_off(run, first, run.eval_every) and not needed else []),
-           *(['sample/'] if _is_off(run, first, run.sample_every) else []))
-  last = [{name: value for name, value in row.items() if not name.startswith(undue)}
-          for row in rows if row['step'] == first]
+  last = [_going_on(run, row) for row in rows if row['step'] == first]
   return before + [row for row in last if _row_due(run, first) or any(
     name.startswith(('valid/', 'sample/')) for name in row)]
 
 
-def _is_off(run, step, every):
-  """Whether a run that goes on after `step` has nothing there of what it does at all `every`."""
-  return bool(every) and step < run.total_steps and step % every != 0
+def _going_on(run, row):
+  """The `row` of the update that a run goes on from; of its last update as it is."""
+  if row['step'] == run.total_steps:
+    return row
+  undue = [part for part in ('valid', 'sample')
+           if f'end/{part}' in row and _is_off(run, row['step'], part)]
+  return {name: value for name, value in row.items() if name.split('/')[0] not in ['end', *undue]}
+
+
+def _part(run, step, part, values):
+  """The `values` of an evaluation (`valid`) or of samples (`sample`) as the row of `step` has them.
+
+  With a mark, end/..., where they are there since the run ends, off their interval.
+  """
+  found = {f'{part}/{name}': float(value) for name, value in values.items()}
+  ends = step == run.total_steps and _is_off(run, step, part)
+  return found | ({f'end/{part}': 1.} if found and ends else {})
+
+
+def _is_off(run, step, part):
+  """Whether `step` is none of those that a part of the rows has all along; False where none is."""
+  every = {'valid': run.eval_every, 'sample': run.sample_every}[part]
+  return bool(every) and step % every != 0
 
 
 def _scores(run, rows):
@@ -302,10 +319,6 @@ def _check_finite(done, state):
       f'parameters or optimizer are not finite after update {done}: an update overflowed whose '
       'loss and gradient were finite, and nothing has been saved since; lower the learning rate, '
       'set optimizer.clip_norm, or raise optimizer.eps.')
-
-
-def _of_evaluation(values):
-  return {f'valid/{name}': float(v) for name, v in values.items()}
 
 
 def compiled_update(run):

@@ -22,7 +22,8 @@ class Outputs:
 
   def __init__(self, run, workdir):
     self._workdir = pathlib.Path(workdir)
-    self._tensorboard, self._eval_every = run.tensorboard, run.eval_every
+    self._tensorboard, self._total_steps = run.tensorboard, run.total_steps
+    self._ends_off = bool(run.eval_every) and run.total_steps % run.eval_every != 0
     self.writes = parallel.is_first()
     self._rows = self._events = None
     with contextlib.ExitStack() as stack:
@@ -138,14 +139,13 @@ class Outputs:
   def _thin_out_best(self):
     """Of the best states up to the newest complete checkpoint, leave the last.
 
-    And the last at a multiple of `eval.every`, where that is another: the longer run that may come
-    never has what this one found at its end.
+    And the one before, where the last is there since the run ends, off `eval.every`: a longer run
+    never has that one.
     """
     newest = max(self._checkpoints.all_steps(), default=0)
-    final = [step for step in self.best_steps if step <= newest]
-    regular = [step for step in final if self._eval_every and step % self._eval_every == 0]
-    left = final and {max(final), max(regular, default=0)}
-    self._drop_best(lambda step: step in final and step not in left)
+    final = sorted(step for step in self.best_steps if step <= newest)
+    left = 2 if self._ends_off and self._total_steps in final else 1
+    self._drop_best(lambda step: step in final[:-left])
 
   @property
   def failed(self):

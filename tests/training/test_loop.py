@@ -99,17 +99,43 @@ def test_a_run_that_was_made_longer_equals_the_long_one(tmp_path, scores, best, 
 
 
 @pytest.mark.parametrize('every, scored', [(4, [3, 6, 8, 12]), (0, [3, 6])])
-def test_the_best_state_stays_where_intervals_are_changed(tmp_path, every, scored):
-  """Evaluated every 3 updates, then every 4, or never, from 6 on, which had the best there is."""
+@pytest.mark.parametrize('first, best', [(-3., [6]), (float('nan'), [6]), (1., [3])],
+                         ids=['best', 'first', 'second'])
+def test_the_best_state_stays_where_intervals_are_changed(tmp_path, every, scored, first, best):
+  """Evaluated every 3 updates, then every 4, or never, from 6 on: what 6 had stays, too.
+
+  Also where it was the best there is, or the first.
+  """
   changes = dict(total_steps=12, mollify__steps=2, eval__best_metric='log_likelihood')
   before = tiny.run(log__every=3, eval__every=3, checkpoint__every=3, **changes)
   with pytest.raises(KeyboardInterrupt):
-    loop.train(_crash_at(_with_scores(before, [-3., 0.]), 6), tmp_path)
-  assert _best(tmp_path) == [6]
+    loop.train(_crash_at(_with_scores(before, [first, 0.]), 6), tmp_path)
+  assert _best(tmp_path) == best
   after = tiny.run(log__every=4, eval__every=every, **changes)
   loop.train(_with_scores(after, [-1., -2.]), tmp_path)
-  assert _best(tmp_path) == [6]
+  assert _best(tmp_path) == best
   assert [row['step'] for row in tiny.rows(tmp_path) if 'valid/log_likelihood' in row] == scored
+
+
+@pytest.mark.parametrize('every, scored', [(4, [8, 12]), (3, [6, 9, 12]), (0, [6])])
+def test_what_a_run_found_since_it_ended_is_of_runs_of_its_length(tmp_path, every, scored):
+  """Its last update was the first evaluation, off its interval of 4; a longer run goes on from it.
+
+  That run has it where its own intervals bring it there, or where it evaluates nothing at all.
+  """
+  changes = dict(mollify__steps=2, checkpoint__every=4, eval__best_metric='log_likelihood')
+  short = tiny.run(total_steps=6, eval__every=4, **changes)
+  loop.train(_with_scores(short, [float('nan'), -1.]), tmp_path)
+  assert tiny.rows(tmp_path)[-1]['end/valid'] == 1
+  assert _best(tmp_path) == [6]
+  loop.train(_with_scores(short, []), tmp_path)   # a finished run stays as it is
+  assert _best(tmp_path) == [6]
+  long = tiny.run(total_steps=12, eval__every=every, **changes)
+  loop.train(_with_scores(long, [-2., -3.]), tmp_path)
+  assert [row['step'] for row in tiny.rows(tmp_path) if row['step'] > 4
+          and 'valid/log_likelihood' in row] == scored
+  assert not any(name.startswith('end/') for row in tiny.rows(tmp_path) for name in row)
+  assert _best(tmp_path) == scored[:1]
 
 
 def _best(folder):
