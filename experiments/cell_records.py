@@ -78,6 +78,16 @@ def _called(metric):
   return set(scoring.NAMES.get(metric) or measurements.RECORDS[metric][:1])
 
 
+def seconds(folder):
+  """What seconds.json of a run says, {} where nobody wrote it."""
+  path = folder / 'seconds.json'
+  try:
+    return json.loads(path.read_text()) if path.exists() else {}
+  except ValueError as error:
+    raise ValueError(f'{path} is damaged ({error}); remove it, and the run counts as one that was '
+                     'not timed.') from error
+
+
 def write_seconds(folder, **taken):
   """seconds.json of a run: `taken`, and what an update took by its metrics.jsonl.
 
@@ -86,7 +96,7 @@ def write_seconds(folder, **taken):
   go is None, or what is there; so is what is not named.
   """
   path = folder / 'seconds.json'
-  before = json.loads(path.read_text()) if path.exists() else {}
+  before = seconds(folder)
   rows = [row for row in metrics.read_rows(folder / 'metrics.jsonl')
           if 'time/seconds_per_step' in row]
   found = {'training': None} | before | {

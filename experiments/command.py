@@ -20,7 +20,8 @@ def define_flags(name, *, seeds=0, cells=''):
   `cells`, where there is a choice of them, says what --cells names; 0 `seeds`: there is none.
   """
   if cells:
-    flags.DEFINE_list('cells', [], f'{cells}; all by default.')
+    flags.DEFINE(_Names(), 'cells', [], f'{cells}; all by default.',
+                 serializer=flags.CsvListSerializer(','))
   flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of all that is written.')
   if seeds:
     flags.DEFINE_integer('seeds', seeds, 'Seeds per arm.', lower_bound=2)
@@ -29,6 +30,17 @@ def define_flags(name, *, seeds=0, cells=''):
   flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
   flags.DEFINE_bool('record', False, f'Copy what is found to experiments/results/{name}.')
   flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+
+class _Names(flags.ListParser):
+  """Names with commas between, one at least: a variable that the shell does not know has none."""
+
+  def parse(self, argument):
+    """[name]; ValueError where there is none."""
+    found = super().parse(argument)
+    if isinstance(argument, str) and not any(found):
+      raise ValueError('names none; leave the flag out for all of them')
+    return found
 
 
 def chosen_cells(known):

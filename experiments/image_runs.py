@@ -1,9 +1,10 @@
 """What the folder MODEL/ARM/SEED of a run says: its curve and its time."""
-import json
 import statistics
 from typing import NamedTuple
 
+from experiments import cell_records
 from mollification import metrics
+from mollification.training import workdir
 
 CURVE = 'valid/log_likelihood'
 _CURVES = 'curve.jsonl', 'metrics.jsonl'   # of a record, of a workdir
@@ -46,21 +47,14 @@ def curve_of(place):
 
 def scored_to_its_end(place):
   """Whether a folder, a record's or a workdir, has the curve of a run with its last update."""
-  scores, config = _scores(place), place / 'config.json'
-  return bool(scores) and (
-    not config.exists() or scores[-1][0] == json.loads(config.read_text())['total_steps'])
+  scores, config = _scores(place), workdir.read_config(place)
+  return bool(scores) and (config is None or scores[-1][0] == config['total_steps'])
 
 
 def _scores(place):
   rows = next((metrics.read_rows(path) for name in _CURVES if (path := place / name).exists()), [])
   return [(row['step'], float(row[CURVE]), float(row.get(f'{CURVE}_sem', 0.))) for row in rows
           if CURVE in row]
-
-
-def seconds(place):
-  """What seconds.json of a run says, {} where nobody wrote it."""
-  path = place / 'seconds.json'
-  return json.loads(path.read_text()) if path.exists() else {}
 
 
 class Time(NamedTuple):
@@ -105,7 +99,7 @@ def time_of(place):
   The training of a run that was cut is that of its updates at their mean pace, and what training
   takes besides in other runs of its model, their median.
   """
-  taken = seconds(place)
+  taken = cell_records.seconds(place)
   if not taken.get('measuring') or not taken.get('update'):
     return None
   updates, training = _updates(place, taken), taken.get('training')
@@ -121,11 +115,15 @@ def time_of(place):
 
 
 def _updates(place, taken):
-  return json.loads((place / 'config.json').read_text())['total_steps'] * taken['update']
+  config = workdir.read_config(place)
+  if config is None:
+    raise ValueError(f'{place} has records, and no config.json that says of what; restore it, '
+                     'or remove the folder.')
+  return config['total_steps'] * taken['update']
 
 
 def _besides(place):
   """What of the training of a run was no update, against its updates; None where it was cut."""
-  taken = seconds(place)
+  taken = cell_records.seconds(place)
   known = taken.get('training') and taken.get('update')
   return taken['training'] / _updates(place, taken) - 1 if known else None

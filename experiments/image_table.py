@@ -3,7 +3,15 @@ import dataclasses
 import json
 import pathlib
 
-from experiments import comparison, image_cells, image_findings, image_runs, image_verdicts, names
+from experiments import (
+  cell_records,
+  comparison,
+  image_cells,
+  image_findings,
+  image_runs,
+  image_verdicts,
+  names,
+)
 
 # Of all that is recorded, what a page shows, in the data set's own features and in another
 # network's (METRIC@NET); the rest is in the records.
@@ -110,7 +118,7 @@ def _by_one_command(folder):
   if not path.exists():
     return ''
   clock = json.loads(path.read_text())
-  taken = (image_runs.seconds(folder / label).get('core_seconds') for label in clock['cells'])
+  taken = (cell_records.seconds(folder / label).get('core_seconds') for label in clock['cells'])
   if round(sum(own or 0. for own in taken)) != clock['core_seconds']:   # some were made anew since
     return ''
   return (f' One command of {clock["workers"]} processes, {len(clock["cells"])} runs, took '

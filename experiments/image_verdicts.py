@@ -169,14 +169,14 @@ def added(folder):
 def _costs(folder):
   """{(model, arm): text of what is `added`, and in s a run}.
 
-  Other schedules have the program of the noise.
+  Other schedules have the program of the noise, and were not measured.
   """
   found = {}
   for (model, arm), (update, ms, half) in added(folder).items():
     seconds = ''.join(f' ({_plus_minus(ms * total / 1e3, half * total / 1e3)})'
                       for total in _totals(folder / model / arm))
     found[model, arm] = f'{update:.3g}; {_plus_minus(ms, half)}{seconds}'
-  return found | {(model, other): text for (model, arm), text in found.items()
+  return found | {(model, other): 'as gaussian' for model, arm in found
                   if arm == 'gaussian' for other in ('cosine', 'linear')}
 
 

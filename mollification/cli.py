@@ -7,6 +7,8 @@ import warnings
 
 from absl import flags
 
+from mollification import notices
+
 EXIT_USAGE = 2
 # What absl says of a value that it cannot parse -> what the key takes.
 _KINDS = {'for int()': 'a whole number', 'string to float': 'a number',
@@ -20,7 +22,7 @@ _QUIET_TENSORFLOW = {'TF_CPP_MIN_LOG_LEVEL': '2', 'TF_ENABLE_ONEDNN_OPTS': '0'}
 
 def fail(message):
   """End the process with `error: message` on stderr and a status of 2."""
-  sys.stderr.write(f'error: {message}\n')
+  notices.say(f'error: {message}')
   sys.exit(EXIT_USAGE)
 
 

@@ -269,8 +269,9 @@ def _score(stop, *args):
   from mollification import files, parallel, score
   from mollification.evaluation import statistics_file
   a, b = _positional(args, ['A', 'B'])
-  out = _OUT.value and files.checked_output(_OUT.value, '.json', inputs=(a, b))
   processes.join(stop)
+  with parallel.together():
+    out = _OUT.value and files.checked_output(_OUT.value, '.json', inputs=(a, b))
   names = _METRICS.value if flags.FLAGS['metrics'].present else ['fid']
   if (names == ['fid'] and not flags.FLAGS['features'].present
       and all(map(statistics_file.is_statistics, (a, b)))):

@@ -7,6 +7,7 @@ The same command again resumes. Exit status: 0 finished, 75 pre-empted (what is 
 again), 2 a mistake in the command or its data, 3 diverged, after a second signal 128 + its number,
 or the signal itself, 1 with a traceback anything else.
 """
+import atexit
 import contextlib
 import functools
 import os
@@ -19,7 +20,7 @@ try:
   from absl import app, flags, logging
   from ml_collections import config_flags
 
-  from mollification import allocator, cli, deterministic, processes
+  from mollification import allocator, cli, deterministic, notices, processes
   from mollification.training import preemption
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
@@ -40,6 +41,7 @@ def run():
   The file of a config imports jax and flax, which takes seconds and from a cold disk a minute.
   """
   allocator.keep_freed()
+  atexit.register(notices.let_go)
   with preemption.Preemption() as stop:
     app.run(functools.partial(main, stop=stop), flags_parser=cli.parse_flags)
 
@@ -77,11 +79,11 @@ def _train(config, folder, stop):
       workdir.check_shared(path)
     # What goes wrong from here on is no mistake in the command: it ends with its traceback.
     if parallel.is_first():
-      print(run.overview, flush=True)
+      notices.say(run.overview, sys.stdout)
     try:
       outcome = loop.train(run, path, stop=stop)
     except loop.Diverged as error:
-      sys.stderr.write(f'error: {error}\n')
+      notices.say(f'error: {error}')
       sys.exit(EXIT_DIVERGED)
     except KeyboardInterrupt:   # a second Ctrl-C: Python's way out would wait for a save under way
       os._exit(128 + signal.SIGINT)
@@ -91,7 +93,7 @@ def _train(config, folder, stop):
       raise
   step = int(outcome.state.step)
   if parallel.is_first():
-    print(f'{outcome.reason} after {step:,} updates; workdir {path}', flush=True)
+    notices.say(f'{outcome.reason} after {step:,} updates; workdir {path}', sys.stdout)
   if outcome.reason == 'preempted':
     sys.exit(preemption.EXIT_STATUS)
 
@@ -104,9 +106,7 @@ def _leave_others():
   """
   import jax
   if jax.process_count() > 1:
-    with contextlib.suppress(OSError):   # what it says may go to a disk that is full
-      traceback.print_exc()
-      sys.stderr.flush()
+    notices.say(traceback.format_exc(), end='')
     if jax.process_index() == 0:
       time.sleep(1)
     os._exit(1)

@@ -14,7 +14,9 @@ import time
 import jax
 import numpy as np
 
-from mollification import files
+from mollification import files, notices
+
+MARK = 'end/'   # what is called so in a row says how a run goes on from there, and is no figure
 
 _STATUS = pathlib.Path('/proc/self/status')   # of Linux
 
@@ -59,6 +61,11 @@ class Moments:
 
   def __str__(self):
     return f'{self.mean:.4f} ± {self.sem:.4f} (n={self.count})'
+
+
+def figures(row):
+  """The row, or a part of one, without its marks."""
+  return {name: value for name, value in row.items() if not name.startswith(MARK)}
 
 
 def read_rows(path):
@@ -210,8 +217,9 @@ class Progress:
                unit='steps'):
     self._total, self._label, self._batch, self._unit = total, label, batch_size, unit
     self._stream = stream if stream is not None else sys.stderr
+    self._watched = notices.is_terminal(self._stream)
     # In a log file a line a second would drown the rest.
-    self._interval = interval if self._stream.isatty() else max(interval, 10.)
+    self._interval = interval if self._watched else max(interval, 10.)
     self._stopped = None
     self.restart(first)
     self._shown = -math.inf
@@ -257,26 +265,23 @@ class Progress:
 
   def print(self, text):
     """Print a line to stdout that stays, without a rest of the progress line in it."""
-    if self._stream.isatty():
-      self._stream.write('\r' + _CLEAR)
-      self._stream.flush()
-    print(text, flush=True)
+    if self._watched:
+      notices.say('\r' + _CLEAR, self._stream, end='')
+    notices.say(text, sys.stdout)
 
   def _write(self, text):
-    if self._stream.isatty():
+    if self._watched:
       # A line that wraps could not be rewritten in place.
       text = text[:shutil.get_terminal_size().columns - 1]
-      self._stream.write('\r' + text + _CLEAR)
+      notices.say('\r' + text + _CLEAR, self._stream, end='')
       self._open = True
     else:
-      self._stream.write(text + '\n')
-    self._stream.flush()
+      notices.say(text, self._stream)
 
   def close(self):
     """End the line."""
     if self._open:
-      self._stream.write('\n')
-      self._stream.flush()
+      notices.say('', self._stream)
 
 
 def _clock(seconds):

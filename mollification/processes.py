@@ -17,6 +17,7 @@ _NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Processes in all.'
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0.',
                                    lower_bound=0)
 FLAGS = ('distributed', 'coordinator', 'num_processes', 'process_id')
+_ASKED = 'mollification/asked'   # in the coordinator's store once a process is asked to stop
 _PATIENCE = 10.   # seconds that a process which fails waits for the others on its way out
 # What launchers of several processes set -> (whether it says so, what JAX's detection lacks then).
 _LAUNCHED = {
@@ -73,9 +74,37 @@ def join(stop):
   finally:
     if heard is not signal.SIG_DFL:
       signal.signal(signal.SIGTERM, heard)
-  stop.among(parallel.several(), parallel.is_first())
+  introduce(stop)
   # Evaluations round batches up to the devices of a process: their numbers would differ.
   parallel.check_same('number of devices', jax.local_device_count())
+
+
+def introduce(stop):
+  """Tell `stop` of the other processes, which have met: what asks one of them to stop asks all."""
+  from mollification import parallel
+  stop.among(parallel.several(), parallel.is_first())
+  if parallel.several():
+    stop.share(*_store())
+
+
+def _store():
+  """(tell, told): through the store of JAX's coordinator, which needs no process to take part."""
+  import jax
+  import orbax.checkpoint as ocp
+  client = ocp.multihost.get_jax_distributed_client()
+
+  def tell():
+    with contextlib.suppress(jax.errors.JaxRuntimeError):   # the coordinator may be gone
+      client.key_value_set(_ASKED, '', allow_overwrite=True)
+
+  def told():
+    try:
+      client.key_value_try_get(_ASKED)
+    except jax.errors.JaxRuntimeError:   # it is not there
+      return False
+    return True
+
+  return tell, told
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 SCRIPTS = sorted([*(ROOT / 'configs').glob('*.py'), *(ROOT / 'experiments').rglob('*.py')])
 # A room may import rooms of a lower number, and of its own where that is the same room.
 ORDER = {
-  'files': 0, 'npz': 0, 'rng': 0, 'causes': 0, 'allocator': 0,
+  'files': 0, 'npz': 0, 'rng': 0, 'causes': 0, 'allocator': 0, 'notices': 0,
   'mollifiers': 1, 'schedules': 1, 'preprocess': 1, 'curricula': 1,
   'metrics': 2, 'parallel': 2, 'data': 2, 'models': 2, 'cli': 2,
   'deterministic': 2,

@@ -84,6 +84,13 @@ for where in (f'{folder}/truncated', images if jax.process_index() else 'digits'
     score.stats(where, f'{folder}/none.npz', Toy.extractor())
   except (ValueError, RuntimeError, FileNotFoundError) as error:
     print(error, file=sys.stderr)
+for what in ('held-out', 'unreadable'):   # by the first alone: the second sees no trouble there
+  if jax.process_index():
+    score._check_holds = lambda *args: None
+  try:
+    score.stats(images, f'{folder}/{what}.npz', Toy.extractor())
+  except (ValueError, RuntimeError) as error:
+    print('in the way:', error, file=sys.stderr)
 def full(*args):
   raise OSError(28, 'No space left on device')
 
@@ -108,6 +115,9 @@ def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
   (tmp_path / 'truncated').mkdir()
   for i, image in enumerate(digits.test.x[:40]):
     Image.fromarray(image[..., 0]).save(tmp_path / f'truncated/{i:02}.png')
+  np.savez(tmp_path / 'all.npz', arr_0=digits.test.x)
+  score.stats(str(tmp_path / 'all.npz'), tmp_path / 'held-out.npz', Toy.extractor())
+  (tmp_path / 'unreadable.npz').write_bytes((tmp_path / 'held-out.npz').read_bytes()[:99])
   cut = tmp_path / 'truncated' / '35.png'   # in the second process's share
   cut.write_bytes(cut.read_bytes()[:60])
   done = several.run(['-c', IN_TWO, images, str(tmp_path)], 2)
@@ -128,6 +138,10 @@ def test_processes_agree_on_every_metric_and_go_on_together(tmp_path, digits):
     assert 'all processes must have the same images, network and metrics' in lines
     assert 'nowhere is no folder' in lines   # where all are wrong each says so
   assert '1 of 40 images cannot be read: 35.png' in said[1]
+  # What is in the way for one is for all, and neither file is touched.
+  assert [lines.count('in the way: ') for lines in said] == [2, 2], said
+  assert 'held-out.npz must hold statistics of ' in said[0]
+  assert said[1].count('in the way: process 0 of 2 failed') == 2
   assert 'process 1 of 2 failed, and so the others stop; its own output says why' in said[0]
   assert 'of a full disk: [Errno 28] No space left' in said[0]
   assert 'of a full disk: process 0 of 2 failed, and so the others stop' in said[1]

@@ -246,11 +246,11 @@ def test_memory_that_a_run_keeps_is_seen(tmp_path, record_property):
 def test_what_checkpoints_keep_that_are_evaluated(tmp_path, record_property):
   """By the evaluation binary, one after another: records, and the figures over all of them.
 
-  It is some 70 kB each, of which opening and reading a checkpoint by itself keeps next to nothing;
-  where the rest lies is not known.
+  Once caches are full, after a hundred, it is some 25 kB each, half of which are the strings that
+  TensorStore 0.1.86 leaves behind wherever it is asked what it opens (`Spec.to_json`).
   """
   run = tmp_path / 'run'
-  changes = {'total_steps': 2000, 'eval.every': 0, 'checkpoint.every': 10,
+  changes = {'total_steps': 4000, 'eval.every': 0, 'checkpoint.every': 10,
              'checkpoint.keep_every': 10}
   with _running(run, changes) as process:
     assert process.wait(DEADLINE) == 0
@@ -260,9 +260,9 @@ def test_what_checkpoints_keep_that_are_evaluated(tmp_path, record_property):
       env={**os.environ, 'XLA_FLAGS': '', **GIVEN_BACK}) as process:
     growth, _, said = _growth(
       _memory_of(process, lambda: len(list(run.glob('records/log_likelihood-*')))),
-      '200 checkpoints evaluated')
+      '400 checkpoints evaluated')
   record_property('growth', said)
-  assert growth < 25.   # MB
+  assert growth < 16.   # MB
 
 
 @pytest.mark.soak

@@ -45,6 +45,8 @@ def train(run, workdir, *, stop=None, label=''):
     progress = metrics.Progress(run.total_steps, first, label, run.batch_size)
     try:
       journal = _Journal(run, outputs, progress, first)
+      if is_best(journal.scores, first) and first not in outputs.best_steps:
+        outputs.save_best(first, state)   # damage set the run back to it
       training = _Training(run, outputs, journal, stop, watchdog)
       outcome = training.until_end(state)
       if outcome.reason == 'early':
@@ -252,7 +254,8 @@ class _Journal:
 
   def _print(self, step, values):
     if self._run.log_stdout and self._outputs.writes:   # of several processes one speaks
-      self.progress.print(f'{step:,}  ' + '  '.join(f'{k} {v:.4g}' for k, v in values.items()))
+      found = [f'{name} {value:.4g}' for name, value in metrics.figures(values).items()]
+      self.progress.print('  '.join([f'{step:,}', *found]))
 
   def _check(self, step, skipped_in_row):
     if skipped_in_row >= self._run.max_nonfinite:
@@ -279,18 +282,19 @@ def _going_on(run, row):
   if row['step'] == run.total_steps:
     return row
   undue = [part for part in ('valid', 'sample')
-           if f'end/{part}' in row and _is_off(run, row['step'], part)]
-  return {name: value for name, value in row.items() if name.split('/')[0] not in ['end', *undue]}
+           if metrics.MARK + part in row and _is_off(run, row['step'], part)]
+  return {name: value for name, value in metrics.figures(row).items()
+          if name.split('/')[0] not in undue}
 
 
 def _part(run, step, part, values):
   """The `values` of an evaluation (`valid`) or of samples (`sample`) as the row of `step` has them.
 
-  With a mark, end/..., where they are there since the run ends, off their interval.
+  With a mark, end/valid or end/sample, where they are there since the run ends, off their interval.
   """
   found = {f'{part}/{name}': float(value) for name, value in values.items()}
   ends = step == run.total_steps and _is_off(run, step, part)
-  return found | ({f'end/{part}': 1.} if found and ends else {})
+  return found | ({metrics.MARK + part: 1.} if found and ends else {})
 
 
 def _is_off(run, step, part):

@@ -13,7 +13,7 @@ from mollification.training import workdir as run_folder
 class Outputs:
   """The open files of one run, as a context; on leaving it, saves under way are waited for.
 
-  `best/` holds one state between two runs, or two, where one ended off `eval.every`; while one
+  `best/` holds one state between two runs, or two, where the last update was the best; while one
   trains, every state that was the best since the checkpoint before the last, since a crash may set
   the run back there.
 
@@ -23,7 +23,6 @@ class Outputs:
   def __init__(self, run, workdir):
     self._workdir = pathlib.Path(workdir)
     self._tensorboard, self._total_steps = run.tensorboard, run.total_steps
-    self._ends_off = bool(run.eval_every) and run.total_steps % run.eval_every != 0
     self.writes = parallel.is_first()
     self._rows = self._events = None
     with contextlib.ExitStack() as stack:
@@ -99,14 +98,14 @@ class Outputs:
     if self._rows:
       self._rows.write(step, values)
     if self._events:
-      self._events.write(step, values)
+      self._events.write(step, metrics.figures(values))
 
   def replace_row(self, row, added):
     """Write a row that has its step in place of the one of that step; `added` is new in it."""
     if self._rows:
       self._rows.replace(row)
     if self._events:
-      self._events.write(row['step'], added)
+      self._events.write(row['step'], metrics.figures(added))
       self._events.flush()
 
   def grids(self, step, draw):
@@ -139,12 +138,12 @@ class Outputs:
   def _thin_out_best(self):
     """Of the best states up to the newest complete checkpoint, leave the last.
 
-    And the one before, where the last is there since the run ends, off `eval.every`: a longer run
-    never has that one.
+    And the one before, where the last is that of the last update: a longer run may never have
+    evaluated there.
     """
     newest = max(self._checkpoints.all_steps(), default=0)
     final = sorted(step for step in self.best_steps if step <= newest)
-    left = 2 if self._ends_off and self._total_steps in final else 1
+    left = 2 if self._total_steps in final else 1
     self._drop_best(lambda step: step in final[:-left])
 
   @property

@@ -1,12 +1,13 @@
 """SIGTERM and SIGINT: the first asks the loop to save and leave, the second stops at once.
 
-Of the standard library alone: binaries listen before they import what takes seconds.
+With the standard library alone: binaries listen before they import what takes seconds.
 """
 import contextlib
 import os
 import signal
-import sys
 import threading
+
+from mollification import notices
 
 # EX_TEMPFAIL of sysexits.h: not a failure; the same command goes on from here.
 EXIT_STATUS = 75
@@ -14,8 +15,9 @@ EXIT_STATUS = 75
 # in a stretch that may be cut short and there is nothing to save. GKE gives a Spot node 15 in all.
 _GRACE, _PATIENCE = 1., 5.
 # Seconds that one of several processes goes on before it ends so, and their first once more as
-# long: JAX's runtime aborts the others when that is gone, and their signals may come later.
-_LINGER = 2.
+# long: JAX's runtime aborts the others when that is gone, and their signals may come later. Each
+# looks so often whether another one was asked.
+_LINGER, _LOOK = 2., .5
 
 
 def _end(number, frame):
@@ -37,6 +39,9 @@ class Stop:
   def among(self, several, first):
     """Say whether this is one of several processes, and whether the others end with it."""
 
+  def share(self, tell, told):
+    """Share requests with the other processes: `tell()` them, and ask whether one has `told()`."""
+
   def interrupting(self, raising=True):
     """Context that a first signal cuts short, with `Interrupted`, unless it asks by itself."""
     return contextlib.nullcontext()
@@ -49,9 +54,10 @@ class Preemption(Stop):
   process at once, with `EXIT_STATUS` and what is to be `said`: threads that download or convert
   data are not waited for, nor is a compiler. A stretch that may be cut short is given a few seconds
   to end by itself, and one of several processes, `among` which it is, goes on until the others have
-  heard theirs. Not `at_once`, none does: a process that others depend on ends in order. Python
-  itself acts on a signal only between two steps of its own, so a thread hears them too: a second
-  one ends the process also while it compiles or waits for a device, with 128 + its number.
+  heard theirs, or of it (`share`). Not `at_once`, none does: a process that others depend on ends
+  in order. Python itself acts on a signal only between two steps of its own, so a thread hears them
+  too: a second one ends the process also while it compiles or waits for a device, with 128 + its
+  number.
   """
 
   SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -60,9 +66,16 @@ class Preemption(Stop):
     self._signals, self._said, self._at_once = signals, said, at_once
     self._old, self._interrupting, self._raising = {}, False, False
     self._left, self._linger, self._ending = threading.Event(), 0., None
+    self._tell = None
 
   def among(self, several, first):
     self._linger = _LINGER * several * (1 + first)
+
+  def share(self, tell, told):
+    self._tell = tell
+    threading.Thread(target=self._hear_of_others, args=(told,), daemon=True).start()
+    if self.requested:   # before they had met
+      self._ask_others()
 
   @property
   def leaving(self):
@@ -98,20 +111,39 @@ class Preemption(Stop):
         if number not in self._signals:   # other ones that somebody handles in Python
           continue
         heard += 1
-        if self._at_once and not self.armed:   # in a thread: a second one is not to wait for it
-          seconds = self._linger + (_PATIENCE if self._interrupting else 0.)
-          self._ending = threading.Thread(target=self._end_unless_left, args=(seconds,),
-                                          daemon=True)
-          self._ending.start()
+        self._leave()
+        if heard == 1:
+          self._ask_others()
         if heard > 1 and old[number] is not signal.SIG_IGN and not self._left.wait(_GRACE):
           os._exit(128 + number)
+
+  def _leave(self):
+    """End soon, unless there is something to save or to do first."""
+    if self._at_once and not self.armed:   # in a thread: a second signal is not to wait for it
+      seconds = self._linger + (_PATIENCE if self._interrupting else 0.)
+      self._ending = threading.Thread(target=self._end_unless_left, args=(seconds,), daemon=True)
+      self._ending.start()
 
   def _end_unless_left(self, seconds):
     """End the process, unless by then it has left, or has something new to save."""
     if not self._left.wait(seconds) and not self.armed:
-      sys.stderr.write(f'{self._said}\n')
-      sys.stderr.flush()
+      notices.say(self._said)
       os._exit(EXIT_STATUS)
+
+  def _ask_others(self):
+    if self._tell:   # in a thread: a second signal is not to wait for a network
+      threading.Thread(target=self._tell, daemon=True).start()
+
+  def _hear_of_others(self, told):
+    """Take another process' request for one of this one, whose own signal may come later, or not.
+
+    A scheduler may end one node alone, as of a pool of Spot ones.
+    """
+    while not self._left.wait(_LOOK):
+      if told():
+        self.requested = True
+        self._leave()
+        return
 
   @contextlib.contextmanager
   def interrupting(self, raising=True):

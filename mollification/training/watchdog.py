@@ -1,8 +1,11 @@
 """Says where a run hangs: the stacks of all threads, where nothing ends for a long time."""
+import contextlib
 import faulthandler
 import sys
 import threading
 import time
+
+from mollification import notices
 
 
 class Watchdog:
@@ -32,10 +35,10 @@ class Watchdog:
       silent = time.monotonic() - self._last
       if silent >= self._seconds and not self._warned:
         self._warned = True
-        self._stream.write(f'nothing was done for {silent:.0f} s since {self._what}; all threads '
-                           '(log.watchdog):\n')
-        self._stream.flush()
-        faulthandler.dump_traceback(self._stream, all_threads=True)
+        notices.say(f'nothing was done for {silent:.0f} s since {self._what}; all threads '
+                    '(log.watchdog):', self._stream)
+        with contextlib.suppress(OSError, ValueError, RuntimeError):   # as of `say`
+          faulthandler.dump_traceback(self._stream, all_threads=True)
 
   def __exit__(self, *exception):
     self._left.set()

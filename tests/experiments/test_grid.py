@@ -223,3 +223,11 @@ def test_committed_records_are_of_todays_configs():
       assert {r.config_sha256 for r in records.read_all(folder)} == {wanted}, folder
       count += 1
   assert count > 500
+
+
+@pytest.mark.parametrize('given', ['', ',', ' , '])
+def test_names_that_are_none_are_not_all_of_them(given):
+  """As of a variable that the shell does not know: all cells may be days."""
+  with pytest.raises(ValueError, match='names none'):
+    command._Names().parse(given)
+  assert command._Names().parse('a,b') == ['a', 'b']

@@ -118,15 +118,17 @@ def test_the_best_state_stays_where_intervals_are_changed(tmp_path, every, score
 
 
 @pytest.mark.parametrize('every, scored', [(4, [8, 12]), (3, [6, 9, 12]), (0, [6])])
-def test_what_a_run_found_since_it_ended_is_of_runs_of_its_length(tmp_path, every, scored):
+def test_what_a_run_found_since_it_ended_is_of_runs_of_its_length(
+    tmp_path, capsys, every, scored):
   """Its last update was the first evaluation, off its interval of 4; a longer run goes on from it.
 
   That run has it where its own intervals bring it there, or where it evaluates nothing at all.
   """
   changes = dict(mollify__steps=2, checkpoint__every=4, eval__best_metric='log_likelihood')
-  short = tiny.run(total_steps=6, eval__every=4, **changes)
+  short = tiny.run(total_steps=6, eval__every=4, log__stdout=True, **changes)
   loop.train(_with_scores(short, [float('nan'), -1.]), tmp_path)
   assert tiny.rows(tmp_path)[-1]['end/valid'] == 1
+  assert 'end/' not in capsys.readouterr().out   # for the next run, not for people
   assert _best(tmp_path) == [6]
   loop.train(_with_scores(short, []), tmp_path)   # a finished run stays as it is
   assert _best(tmp_path) == [6]
@@ -136,6 +138,30 @@ def test_what_a_run_found_since_it_ended_is_of_runs_of_its_length(tmp_path, ever
           and 'valid/log_likelihood' in row] == scored
   assert not any(name.startswith('end/') for row in tiny.rows(tmp_path) for name in row)
   assert _best(tmp_path) == scored[:1]
+
+
+@pytest.mark.parametrize('between', [3, 0, 6])
+def test_the_best_state_outlives_a_finished_run_that_is_started_again(tmp_path, between):
+  """With intervals that its last update, the best, lies on; of a longer run the one before is."""
+  changes = dict(mollify__steps=2, checkpoint__every=4, eval__best_metric='log_likelihood')
+  for total, every, scores in ((6, 4, [-2., -1.]), (6, between, []), (12, 4, [-3., -4.])):
+    loop.train(_with_scores(tiny.run(total_steps=total, eval__every=every, **changes), scores),
+               tmp_path)
+  assert _best(tmp_path) == [4]
+
+
+@pytest.mark.filterwarnings('ignore:checkpoint 8 in:UserWarning')
+def test_the_best_state_outlives_a_damaged_checkpoint(tmp_path):
+  """It goes with what came after the one before, which was the best until then."""
+  changes = dict(mollify__steps=2, checkpoint__every=4, eval__best_metric='log_likelihood')
+  run = tiny.run(total_steps=12, eval__every=4, **changes)
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(_crash_at(_with_scores(run, [-2., -1.]), 8), tmp_path)
+  assert _best(tmp_path) == [8]
+  (tmp_path / 'checkpoints' / '8' / 'sha256' / 'sha256').write_text('0')
+  run = tiny.run(total_steps=12, eval__every=6, **changes)
+  loop.train(_with_scores(run, [-3., -4.]), tmp_path)
+  assert _best(tmp_path) == [4]
 
 
 def _best(folder):

@@ -56,6 +56,41 @@ def test_before_the_first_update_a_signal_ends_the_process_at_once(doing):
   assert said == 'stopped; there was nothing new to save\n'
 
 
+@pytest.mark.parametrize('stream', ["open('/dev/full', 'w')", 'None',
+                                    "os.fdopen(os.pipe()[1], 'w')"], ids=['full', 'none', 'pipe'])
+def test_a_signal_ends_a_process_that_cannot_say_so(stream):
+  """Its log is on a full disk, or is read no more."""
+  status, _ = _end(f'sys.stderr = {stream}\n'
+                   'os.closerange(3, 20)\n' * ('pipe' in stream) +
+                   'with preemption.Preemption():\n'
+                   f'  kill(.2, signal.SIGTERM)\n  {BUSY}')
+  assert status == preemption.EXIT_STATUS
+
+
+def test_a_signal_to_one_of_several_processes_is_told_to_the_others():
+  status, said = _end('preemption._LINGER = .5\n'
+                      'with preemption.Preemption() as stop:\n'
+                      '  stop.among(True, False)\n'
+                      "  stop.share(lambda: print('told', file=sys.stderr), lambda: False)\n"
+                      f'  kill(.2, signal.SIGTERM)\n  {BUSY}')
+  assert (status, said) == (75, 'told\nstopped; there was nothing new to save\n')
+
+
+@pytest.mark.parametrize('armed, wanted', [
+  (False, (75, 'stopped; there was nothing new to save\n')), (True, (0, 'True\n'))])
+def test_a_process_takes_the_request_of_another_one_for_its_own(armed, wanted):
+  """And its own signal, which comes later, for no second one."""
+  found = _end('preemption._LINGER = .5\n'
+               'with preemption.Preemption() as stop:\n'
+               '  stop.among(True, False)\n'
+               f'  stop.armed = {armed}\n'
+               '  stop.share(lambda: None, lambda: True)\n'
+               '  kill(.8, signal.SIGTERM)\n'
+               '  time.sleep(2.5)\n'
+               '  print(stop.requested, file=sys.stderr)\n')
+  assert found == wanted
+
+
 @pytest.mark.parametrize('first', [False, True])
 def test_one_of_several_goes_on_until_the_others_have_heard_their_signals(first):
   """The first as long again: JAX's runtime aborts the others when it is gone."""

@@ -36,7 +36,7 @@ def test_two_processes_train_as_one_does(two):
   alike.assert_rows(tiny.rows(folder / 'straight'), rows)
   assert {p.name for p in (folder / 'straight').iterdir()} == {'checkpoints', 'best',
                                                                'metrics.jsonl'}
-  assert [p.name for p in (folder / 'straight' / 'best').iterdir()] == ['8']
+  assert {p.name for p in (folder / 'straight' / 'best').iterdir()} == {'4', '8'}
 
 
 def test_each_process_reads_its_part_of_the_batch(two):
@@ -178,7 +178,7 @@ def test_main_of_several_processes(number, tmp_path):
                          ids=['both', 'first to second', 'second to first', 'first', 'second'])
 def test_signals_before_the_first_update_of_several_processes(asked, pause, tmp_path,
                                                               record_property):
-  """Whoever is asked leaves with 75; the others are told by JAX's runtime, and end by an error.
+  """All leave with 75, whoever is asked: the others are told.
 
   A scheduler's signals come one after another: none ends for another's end in between.
   """
@@ -192,18 +192,12 @@ def test_signals_before_the_first_update_of_several_processes(asked, pause, tmp_
     ended = several.ended(started)
   seconds = time.monotonic() - begun
   record_property('seconds from signal to exit', f'{seconds:.1f}')
-  # What GKE gives a Spot pod, and README's recipes; JAX's runtime has to notice that one is gone.
-  assert seconds < (15 if len(asked) == 2 else 120)
+  assert seconds < 15   # what GKE gives a Spot pod, and README's recipes
   # One of several goes on for seconds; where it comes to the first update by then, all save.
   saved = list((tmp_path / 'checkpoints').glob('*[0-9]'))
-  for process, (status, _, errors) in enumerate(ended):
-    if saved:
-      assert status == 75
-    elif process in asked:
-      assert status == 75
-      assert 'there was nothing new to save' in errors
-    else:
-      assert status in (1, -signal.SIGABRT), errors   # Python's, or that of JAX's runtime
+  for status, _, errors in ended:
+    assert status == 75, errors
+    assert saved or 'there was nothing new to save' in errors
 
 
 @pytest.mark.slow
@@ -226,9 +220,9 @@ def test_signals_while_several_processes_compile_what_is_due(two, task, rest, as
     ended = several.ended(started)
   seconds = time.monotonic() - begun
   record_property('seconds from signal to exit', f'{seconds:.1f}')
-  assert seconds < (15 if len(asked) == 2 else 120)
-  for process, (status, _, errors) in enumerate(ended):
-    assert status in ((75,) if process in asked else (1, -signal.SIGABRT)), errors
+  assert seconds < 15
+  for status, _, errors in ended:
+    assert status == 75, errors
   found, whole = tiny.rows(tmp_path / 'signalled'), tiny.rows(two[0] / 'straight')
   assert [path.name for path in (tmp_path / 'signalled' / 'checkpoints').iterdir()] == ['4']
   assert len(found) == 4

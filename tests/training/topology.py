@@ -138,6 +138,7 @@ def _until_signalled(folder, family, what):
     hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
 
   with preemption.Preemption() as stop:
+    processes.introduce(stop)
     return loop.train(dataclasses.replace(_with_pictures(family), **{what: busy}),
                       folder / 'signalled', stop=stop)
 
