@@ -17,6 +17,7 @@ the same bits, what stops one stops all, and the first writes. With --watch one 
 Exit status: 0 measured, 2 a mistake in the command or the workdir, 75 stopped by SIGTERM, 130 by
 SIGINT: the same command goes on; of --watch, 4 where checkpoints could not be measured.
 """
+import atexit
 import functools
 import pathlib
 import signal
@@ -26,7 +27,7 @@ import warnings
 try:
   from absl import app, flags, logging
 
-  from mollification import allocator, cli, deterministic, processes
+  from mollification import allocator, cli, deterministic, notices, processes
   from mollification.training import preemption
 except ModuleNotFoundError as error:
   raise SystemExit(f"error: {error.name} is not installed; "
@@ -82,6 +83,7 @@ def run():
   What has been written stays. At once, but one of several waits until the others have heard theirs.
   """
   allocator.keep_freed()
+  atexit.register(notices.let_go)
   with preemption.Preemption((signal.SIGTERM,), 'stopped; the same command goes on') as stop:
     app.run(functools.partial(main, stop=stop), flags_parser=cli.parse_flags)
 
@@ -182,7 +184,7 @@ def _measure_unless_measured(step):
     _measure(step, missing)
   else:
     measure.draw_curves(_run())   # the last thing that `measure` does
-    print(f'step {step:,} is measured already', flush=True)
+    notices.say(f'step {step:,} is measured already', sys.stdout)
 
 
 def _number(text):
@@ -211,9 +213,10 @@ def _measure(step, metrics=None):
     bound = ' (a bound)' if record.exact is False else ''
     net = f" in {record.features['net']} features" if record.features else ''
     error = '' if record.standard_error is None else f' ± {record.standard_error:.2g}'
-    print(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g}{error} '
-          f'{record.unit}{bound}  n={record.n}  '
-          f"{record.reference['dataset']}/{record.reference['split']}  {record.params}", flush=True)
+    notices.say(f'step {record.step:,}  {record.metric}{net}  {record.value:.5g}{error} '
+                f'{record.unit}{bound}  n={record.n}  '
+                f"{record.reference['dataset']}/{record.reference['split']}  {record.params}",
+                sys.stdout)
 
 
 def _positional(args, names):
@@ -246,7 +249,8 @@ def _convert_weights(stop, *args):
   from mollification import score
   processes.check_alone('weights are converted')
   source, = _positional(args, ['FILE'])
-  print(score.convert_weights(source, _wanted_out(), allow_unverified=_UNVERIFIED.value))
+  said = score.convert_weights(source, _wanted_out(), allow_unverified=_UNVERIFIED.value)
+  print(said, flush=True)
 
 
 def _wanted_out():
@@ -262,7 +266,7 @@ def _stats(stop, *args):
   processes.join(stop)
   said = score.stats(where, out, _extractor(), **_origin())
   if parallel.is_first():
-    print(said)
+    print(said, flush=True)
 
 
 def _score(stop, *args):
@@ -278,10 +282,10 @@ def _score(stop, *args):
     result = score.score_statistics(a, b)
   else:
     result = score.score(a, b, names, _extractor(), **_origin())
+  if out:   # whoever reads what is printed, or not
+    parallel.by_first(score.write_json, result, out)
   if parallel.is_first():
     print('\n'.join(score.lines(result)), flush=True)
-  if out:
-    parallel.by_first(score.write_json, result, out)
 
 
 _COMMANDS = {'convert-weights': _convert_weights, 'stats': _stats, 'score': _score}

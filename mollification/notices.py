@@ -10,10 +10,12 @@ def say(text, stream=None, end='\n'):
   It may go to a pipe whose reader has left, to a full disk, or nowhere.
   """
   stream = stream if stream is not None else sys.stderr
-  if stream is not None:   # Python's own are None where the process was started without
-    with contextlib.suppress(OSError, ValueError):
-      stream.write(text + end)
-      stream.flush()
+  if stream is None or stream.closed:   # Python's own are None where it was started without
+    return
+  encoding = getattr(stream, 'encoding', None) or 'utf-8'
+  with contextlib.suppress(OSError):
+    stream.write((text + end).encode(encoding, 'backslashreplace').decode(encoding))
+    stream.flush()
 
 
 def is_terminal(stream):
@@ -31,5 +33,5 @@ def let_go():
       if stream is not None:
         stream.flush()
     except (OSError, ValueError):
-      with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+      with contextlib.suppress(OSError, ValueError), open(os.devnull, 'w') as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

@@ -2,7 +2,7 @@
 import sys
 import time
 
-from mollification import measure
+from mollification import measure, notices
 from mollification.training import workdir
 
 EXIT_FAILURES = 4        # some checkpoints could not be measured
@@ -19,11 +19,11 @@ def until_the_end(folder, measure_step, check=None):
   try:
     failures = checkpoints(folder, measure_step, check)
   except KeyboardInterrupt:
-    print('stopped; the same command goes on', flush=True)
+    notices.say('stopped; the same command goes on', sys.stdout)
     return EXIT_INTERRUPTED
   if failures:
-    sys.stderr.write(f'error: {len(failures)} of the checkpoints could not be measured: '
-                     f'{", ".join(f"step {step:,}" for step in failures)}.\n')
+    notices.say(f'error: {len(failures)} of the checkpoints could not be measured: '
+                f'{", ".join(f"step {step:,}" for step in failures)}.')
     return EXIT_FAILURES
   return 0
 
@@ -58,16 +58,16 @@ def checkpoints(folder, measure_step, check=None, *, poll_seconds=2.):
         reason = (str(error).splitlines() or [''])[0] or type(error).__name__
         if step in measure.steps(folder):
           failures.append(step)
-          print(f'step {step:,} cannot be measured, skipped: {reason}', flush=True)
+          notices.say(f'step {step:,} cannot be measured, skipped: {reason}', sys.stdout)
         else:
-          print(f'step {step:,} is gone, skipped ({reason[:100]})', flush=True)
+          notices.say(f'step {step:,} is gone, skipped ({reason[:100]})', sys.stdout)
       done.add(step)
     idle = not fresh and not training
     if idle and (ended or _is_done(folder, present)):
       return failures
     if idle and not waiting:
-      print(f'nothing trains in {folder}, whose run is not over: waiting for it to go on',
-            flush=True)
+      notices.say(f'nothing trains in {folder}, whose run is not over: waiting for it to go on',
+                  sys.stdout)
     waiting = idle
     time.sleep(poll_seconds)
 

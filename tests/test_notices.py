@@ -49,6 +49,12 @@ def test_a_process_may_have_no_streams(monkeypatch, tmp_path):
   notices.let_go()
 
 
+def test_letters_that_a_stream_lacks_are_spelt(tmp_path):
+  with (tmp_path / 'log').open('w', encoding='ascii') as stream:
+    notices.say('a folder müll', stream)
+  assert (tmp_path / 'log').read_text() == 'a folder m\\xfcll\n'
+
+
 def test_what_is_said_is_there_at_once(tmp_path):
   with (tmp_path / 'log').open('w') as stream:
     notices.say('now', stream)

@@ -12,13 +12,12 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
 import zipfile
 from collections.abc import Callable
 
 import numpy as np
 
-from mollification import data, npz
+from mollification import data, notices, npz
 from mollification.data import dataset
 from mollification.data import images as image_data
 from mollification.evaluation import resize
@@ -321,4 +320,4 @@ def _differ(names, kinds, what):
 def state_notes(notes):
   """Print notes, as a `Source` has them, to stderr."""
   for note in notes:
-    print(f'note: {note}', file=sys.stderr, flush=True)
+    notices.say(f'note: {note}')

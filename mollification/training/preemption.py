@@ -1,6 +1,6 @@
 """SIGTERM and SIGINT: the first asks the loop to save and leave, the second stops at once.
 
-With the standard library alone: binaries listen before they import what takes seconds.
+With little more than the standard library: binaries listen before they import what takes seconds.
 """
 import contextlib
 import os
@@ -127,7 +127,9 @@ class Preemption(Stop):
   def _end_unless_left(self, seconds):
     """End the process, unless by then it has left, or has something new to save."""
     if not self._left.wait(seconds) and not self.armed:
-      notices.say(self._said)
+      saying = threading.Thread(target=notices.say, args=(self._said,), daemon=True)
+      saying.start()
+      saying.join(_GRACE)   # a pipe that is full, and not read, may take no word for ever
       os._exit(EXIT_STATUS)
 
   def _ask_others(self):

@@ -56,15 +56,30 @@ def test_before_the_first_update_a_signal_ends_the_process_at_once(doing):
   assert said == 'stopped; there was nothing new to save\n'
 
 
-@pytest.mark.parametrize('stream', ["open('/dev/full', 'w')", 'None',
-                                    "os.fdopen(os.pipe()[1], 'w')"], ids=['full', 'none', 'pipe'])
-def test_a_signal_ends_a_process_that_cannot_say_so(stream):
+@pytest.mark.parametrize('setting', [
+  "sys.stderr = open('/dev/full', 'w')\n", 'sys.stderr = None\n',
+  "ear, mouth = os.pipe(); os.close(ear); sys.stderr = os.fdopen(mouth, 'w')\n",
+  "ear, mouth = os.pipe(); sys.stderr = os.fdopen(mouth, 'w')\n"
+  "os.set_blocking(mouth, False)\n"
+  "try:\n  while True: os.write(mouth, b'.' * 4096)\n"
+  "except BlockingIOError: os.set_blocking(mouth, True)\n"],
+  ids=['full', 'none', 'no reader', 'a reader who waits'])
+def test_a_signal_ends_a_process_that_cannot_say_so(setting):
   """Its log is on a full disk, or is read no more."""
-  status, _ = _end(f'sys.stderr = {stream}\n'
-                   'os.closerange(3, 20)\n' * ('pipe' in stream) +
-                   'with preemption.Preemption():\n'
+  status, _ = _end(f'{setting}with preemption.Preemption():\n'
                    f'  kill(.2, signal.SIGTERM)\n  {BUSY}')
   assert status == preemption.EXIT_STATUS
+
+
+def test_a_request_that_came_before_the_processes_have_met_is_told_when_they_have():
+  status, said = _end('preemption._LINGER = 1.\n'
+                      'with preemption.Preemption() as stop:\n'
+                      '  stop.among(True, False)\n'
+                      '  os.kill(os.getpid(), signal.SIGTERM)\n'
+                      '  time.sleep(.3)\n'   # it is heard by then
+                      "  stop.share(lambda: print('told', file=sys.stderr), lambda: False)\n"
+                      f'  {BUSY}')
+  assert (status, said) == (75, 'told\nstopped; there was nothing new to save\n')
 
 
 def test_a_signal_to_one_of_several_processes_is_told_to_the_others():
