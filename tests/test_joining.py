@@ -118,13 +118,15 @@ def test_a_process_that_is_not_told_its_number_takes_itself_for_the_first_until_
   """The first goes on for twice as long after a signal: of all that do none would be the last."""
   said, stop = [], preemption.Stop()
   stop.among = lambda several, first: said.append((several, first))
+  stop.share = lambda *store: said.append(store)
+  monkeypatch.setattr(processes, '_store', lambda: ('tell', 'told'))
   monkeypatch.setattr(jax.distributed, 'initialize', lambda **given: said.append('joined'))
   monkeypatch.setattr(parallel, 'check_same', lambda *args: None)
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   monkeypatch.setattr(jax, 'process_index', lambda: index)
   with _flags(**given):
     processes.join(stop)
-  assert said == [(True, before), 'joined', (True, index == 0)]
+  assert said == [(True, before), 'joined', (True, index == 0), ('tell', 'told')]
 
 
 @pytest.mark.parametrize('name', ['NUM_PROCESSES', 'PROCESS_ID'])

@@ -21,18 +21,18 @@ resume_time Seconds from starting `python -m mollification.main` to the row of i
             going on from a checkpoint of 45 MB. Nothing is cached. Bar 1.
 prefetch    Share of the input that the loop hides behind the device: the update is a pause of
             200 ms in a callback, so that the device is busy and the cores are free, as with an
-            accelerator; batches of 98,304 of 50,000×32×32×3, whose 300 MB take a third of that.
-            With t the loop's seconds per call, fed and with batches at hand, and the input's alone,
-            1 - (t_fed - t_bare) / t_input; two forced devices, since one alone has JAX wait for a
-            callback, and more threads than cores in XLA's pool, where the devices that wait would
-            else leave none for a copy. Threads are switched every .1 ms: the callback stands for a
-            device, which waits for no interpreter.
+            accelerator; batches of 32,768 of 50,000×32×32×3. With t the loop's seconds per call,
+            fed and with batches at hand, and the input's alone, 1 - (t_fed - t_bare) / t_input; two
+            forced devices, since one alone has JAX wait for a callback, and more threads than cores
+            in XLA's pool, where the devices that wait would else leave none for a copy. Threads are
+            switched every .1 ms: the callback stands for a device, which waits for no interpreter.
             Bar 0.95.
 prefetch_plain
-            The same with switches of threads as Python has them, every 5 ms; the same bar. Other
-            ways to do without fast ones were noise on two threads of one core: batches of 512 to
-            8,192 and a pause in proportion gave 0.64 to 0.98, and a device that computes on the
-            other thread 0.32 to 1.02.
+            The same with switches of threads as Python has them, every 5 ms, for which the callback
+            may wait, but no device; the same bar, which one record reached (0.99 of all) and the
+            next one missed (0.91). Other ways to do without fast ones were noise on two threads of
+            one core: batches of 512 to 8,192 and a pause in proportion gave 0.64 to 0.98, and a
+            device that computes on the other thread 0.32 to 1.02.
 
 All workers keep freed memory, as the binaries do (`mollification.allocator`).
 """
