@@ -105,7 +105,7 @@ def run_all(todo, root, work=None):
   `cells.train_and_measure`; where that trained all of `todo` in one go, `root` has the `clock.json`
   of the command.
   """
-  from experiments import cells
+  from experiments import cell_records, cells
   attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
   left = [cell for cell in todo if not cells.is_done(cell)]
   if len(left) < len(todo):
@@ -116,9 +116,8 @@ def run_all(todo, root, work=None):
   outcomes = list(_outcomes(left, root, attempt))
   whole = [cell for cell, found in outcomes if isinstance(found, float)]
   if work is None and whole and len(whole) == len(todo):
-    timed = {cell.label: json.loads((cell.folder / 'seconds.json').read_text()) for cell in whole}
-    cells.write_clock(clock, {label: of['core_seconds'] for label, of in timed.items()},
-                      FLAGS.workers, time.monotonic() - start)
+    timed = {cell.label: cell_records.seconds(cell.folder)['core_seconds'] for cell in whole}
+    cells.write_clock(clock, timed, FLAGS.workers, time.monotonic() - start)
   failed = {cell.label: found for cell, found in outcomes if isinstance(found, cells.Failure)}
   for label, found in failed.items():
     print(f'{label} failed: {found.trace if FLAGS.debug else found.text}', file=sys.stderr)

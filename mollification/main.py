@@ -106,7 +106,7 @@ def _leave_others():
   """
   import jax
   if jax.process_count() > 1:
-    notices.say(traceback.format_exc(), end='')
+    notices.say_at_last(traceback.format_exc(), end='')
     if jax.process_index() == 0:
       time.sleep(1)
     os._exit(1)

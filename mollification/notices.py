@@ -2,6 +2,7 @@
 import contextlib
 import os
 import sys
+import threading
 
 
 def say(text, stream=None, end='\n'):
@@ -16,6 +17,16 @@ def say(text, stream=None, end='\n'):
   with contextlib.suppress(OSError):
     stream.write((text + end).encode(encoding, 'backslashreplace').decode(encoding))
     stream.flush()
+
+
+def say_at_last(text, end='\n'):
+  """`say` it on stderr where the process is to end, whether it is heard within a second or not.
+
+  A pipe that is full, and not read, may take no word for ever.
+  """
+  saying = threading.Thread(target=say, args=(text,), kwargs={'end': end}, daemon=True)
+  saying.start()
+  saying.join(1.)
 
 
 def is_terminal(stream):

@@ -31,13 +31,15 @@ def _full():
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')   # as it is closed
 def test_what_cannot_be_written_is_left(stream):
   stream = stream()
+  with pytest.raises((OSError, ValueError)):
+    print('nobody hears', file=stream, flush=True)
   notices.say('nobody hears', stream)
   progress = metrics.Progress(10, stream=stream)
   progress.show(1, force=True)
   progress.close()
 
 
-def test_a_process_may_have_no_streams(monkeypatch, tmp_path):
+def test_a_process_may_have_no_streams(monkeypatch, capfd):
   """Python's are None where it was started with descriptors 1 and 2 closed."""
   monkeypatch.setattr(sys, 'stderr', None)
   monkeypatch.setattr(sys, 'stdout', None)
@@ -47,6 +49,7 @@ def test_a_process_may_have_no_streams(monkeypatch, tmp_path):
   progress.print('row')
   progress.close()
   notices.let_go()
+  assert capfd.readouterr() == ('', '')
 
 
 def test_letters_that_a_stream_lacks_are_spelt(tmp_path):

@@ -45,8 +45,7 @@ def train(run, workdir, *, stop=None, label=''):
     progress = metrics.Progress(run.total_steps, first, label, run.batch_size)
     try:
       journal = _Journal(run, outputs, progress, first)
-      if is_best(journal.scores, first) and first not in outputs.best_steps:
-        outputs.save_best(first, state)   # damage set the run back to it
+      _set_best_right(outputs, journal, first, state)
       training = _Training(run, outputs, journal, stop, watchdog)
       outcome = training.until_end(state)
       if outcome.reason == 'early':
@@ -59,6 +58,14 @@ def train(run, workdir, *, stop=None, label=''):
       raise
     finally:
       progress.close()
+
+
+def _set_best_right(outputs, journal, first, state):
+  """Have the `state` after `first` updates, which a run goes on from, in best/ as its rows say."""
+  if is_best(journal.scores, first) and first not in outputs.best_steps:
+    outputs.save_best(first, state)   # damage set the run back to it
+  elif not journal.owed and first not in dict(journal.scores):
+    outputs.drop_best(first)   # its score went with the row, or was never written
 
 
 class _Training:
@@ -210,8 +217,6 @@ class _Journal:
       name.startswith(part) for name in self._row)
     self.owed, self.undrawn = evaluate and lacks('valid/'), sample and lacks('sample/')
     self.scores = _scores(run, rows)
-    if not self.owed and first not in dict(self.scores):
-      outputs.drop_best(first)   # its score went with the row, or was never written
 
   def take(self, step, values, evaluated=None):
     """Fetch the metrics of the call that ended with `step`; `evaluated` goes into its row.

@@ -127,9 +127,7 @@ class Preemption(Stop):
   def _end_unless_left(self, seconds):
     """End the process, unless by then it has left, or has something new to save."""
     if not self._left.wait(seconds) and not self.armed:
-      saying = threading.Thread(target=notices.say, args=(self._said,), daemon=True)
-      saying.start()
-      saying.join(_GRACE)   # a pipe that is full, and not read, may take no word for ever
+      notices.say_at_last(self._said)
       os._exit(EXIT_STATUS)
 
   def _ask_others(self):
