@@ -6,21 +6,25 @@ import jax.numpy as jnp
 from jax import custom_derivatives
 
 
-def matmul(x, kernel):
+def matmul(x, kernel, precision=None):
   """x @ kernel for x [B, I] and kernel [I, O], with the usual derivatives of all orders."""
-  return products(x, (kernel,))[0]
+  return products(x, (kernel,), precision)[0]
 
 
-@jax.custom_jvp
-def products(x, kernels):
-  """x[:, :I] @ kernel for each kernel [I, O] of a tuple, x [B, D] with D >= I."""
-  return tuple(x[:, :kernel.shape[0]] @ kernel for kernel in kernels)
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def products(x, kernels, precision=None):
+  """x[:, :I] @ kernel for each kernel [I, O] of a tuple, x [B, D] with D >= I.
+
+  `precision` is that of the value, as `jax.lax.Precision` has it; derivatives have the default one.
+  """
+  return tuple(jnp.matmul(x[:, :kernel.shape[0]], kernel, precision=precision)
+               for kernel in kernels)
 
 
 # Symbolic zeros: data have no derivative, and kernels have none where a score is asked for; a
 # product with zeros in their place would be made all the same.
 @functools.partial(products.defjvp, symbolic_zeros=True)
-def _products_jvp(primals, tangents):
+def _products_jvp(precision, primals, tangents):
   (x, kernels), (dx, dkernels) = primals, tangents
 
   def product(kernel, dkernel):
@@ -29,7 +33,7 @@ def _products_jvp(primals, tangents):
     parts += [] if _is_zero(dkernel) else [_by_kernel(x[:, :size], dkernel)]
     return sum(parts[1:], parts[0]) if parts else jnp.zeros((len(x), kernel.shape[1]), x.dtype)
 
-  return products(x, kernels), tuple(map(product, kernels, dkernels))
+  return products(x, kernels, precision), tuple(map(product, kernels, dkernels))
 
 
 def _by_kernel(x, kernel):

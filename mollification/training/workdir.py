@@ -34,7 +34,8 @@ CAME_LATER_TO = {'realnvp_image': {'model.classes': 0, 'model.memory': 'store',
                                    'model.ordered_split': False},
                  'glow': {'model.min_scale': 0.},
                  **{model: {'model.dtype': 'float32'}
-                    for model in ('vae', 'vae_iaf', 'hvae', 'nvae')}}
+                    for model in ('vae', 'vae_iaf', 'hvae', 'nvae', 'realnvp_tabular',
+                                  'glow_tabular')}}
 
 
 class InUse(RuntimeError):

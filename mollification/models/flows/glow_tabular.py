@@ -3,18 +3,21 @@ from mollification.models.flows import tabular
 from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.linear import LULinear
+from mollification.models.nets import check_type
 
 
 def glow_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False,
-                 classes=0, inverse_error=0, dropout=0., level_condition=False, axis_name=None):
+                 classes=0, inverse_error=0, dropout=0., level_condition=False, dtype='float32',
+                 axis_name=None):
   """The tabular GLOW: `num_blocks` × [BatchNorm, LU-decomposed linear map, masked affine coupling].
 
   Masks, options and errors as in `realnvp_tabular`.
   """
   tabular.check(event_shape, num_blocks, hidden, 'a coupling')
+  check_type(dtype)
 
   def block(parity):
-    coupling = MaskedAffineCoupling(parity, hidden, dropout)
+    coupling = MaskedAffineCoupling(parity, hidden, dropout, dtype)
     return BatchNorm(axis_name, momentum), LULinear(), coupling
 
   return tabular.tabular_flow(event_shape, tabular.alternating(block, num_blocks),

@@ -28,7 +28,8 @@ class MADE(nn.Module):
   neither stored nor moved by the optimiser, and three quarters are not multiplied. The first and
   the last kernel are small and masked in full. Kernels start orthogonal before masking, those of
   the condition as Flax's Dense has them, biases at zero. Where `keys` [B] are given, hidden units
-  drop out at the rate `dropout`.
+  drop out at the rate `dropout`. `precision` is that of the products, None for JAX's default; their
+  derivatives have that.
 
   Raises ValueError for an x that is not [B, D] with D at least 2, and for no hidden layer.
   """
@@ -37,6 +38,7 @@ class MADE(nn.Module):
   activation: Callable = nn.relu
   kernel_init: Callable = nn.initializers.orthogonal()
   dropout: float = 0.
+  precision: str | None = None
 
   @nn.compact
   def __call__(self, x, cond=None, keys=None):
@@ -45,15 +47,19 @@ class MADE(nn.Module):
     degrees = [np.arange(size), *(hidden_degrees(width, size) for width in self.widths),
                np.tile(np.arange(size) - 1, self.outputs)]
     masks = [below(a, b) for a, b in itertools.pairwise(degrees)]
-    h = Masked(masks[0], self.kernel_init, name='first')(x)
+    h = Masked(masks[0], self.kernel_init, self.precision, name='first')(x)
     if cond is not None:
-      h += nn.Dense(self.widths[0], use_bias=False, name='condition')(cond)
+      h += self._of_condition(self.widths[0], 'condition')(cond)
     for i, (a, b) in enumerate(itertools.pairwise(degrees[1:-1])):
-      h = Triangular(a, b, self.kernel_init, name=f'hidden_{i}')(hidden(h, i))
-    h = Masked(masks[-1], self.kernel_init, name='last')(hidden(h, len(self.widths) - 1))
+      h = Triangular(a, b, self.kernel_init, self.precision, name=f'hidden_{i}')(hidden(h, i))
+    h = Masked(masks[-1], self.kernel_init, self.precision, name='last')(
+      hidden(h, len(self.widths) - 1))
     if cond is not None:
-      h += nn.Dense(self.outputs * size, use_bias=False, name='condition_last')(cond)
+      h += self._of_condition(self.outputs * size, 'condition_last')(cond)
     return h.reshape(x.shape[0], self.outputs, size)
+
+  def _of_condition(self, features, name):
+    return nn.Dense(features, use_bias=False, precision=self.precision, name=name)
 
 
 def hidden_degrees(width, size):
@@ -91,12 +97,13 @@ class Masked(nn.Module):
   """x @ (kernel where `mask`, or else 0) + bias for x [B, I] and a constant `mask` bool [I, O]."""
   mask: np.ndarray
   kernel_init: Callable
+  precision: str | None = None
 
   @nn.compact
   def __call__(self, x):
     kernel = self.param('kernel', self.kernel_init, self.mask.shape)
     bias = self.param('bias', nn.initializers.zeros, self.mask.shape[1:])
-    out = matmul(x, jnp.where(self.mask, kernel, 0.))
+    out = matmul(x, jnp.where(self.mask, kernel, 0.), self.precision)
     return out + jnp.broadcast_to(bias, out.shape)
 
 
@@ -108,6 +115,7 @@ class Triangular(nn.Module):
   inputs: np.ndarray
   outputs: np.ndarray
   kernel_init: Callable
+  precision: str | None = None
 
   @nn.compact
   def __call__(self, x):
@@ -120,7 +128,7 @@ class Triangular(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, (len(self.outputs),))
     tiles = [tile for g, (_, start, end) in enumerate(blocks)
              for tile in masked_tiles(kernel[f'group_{g}'], self.inputs, self.outputs[start:end])]
-    out = jnp.concatenate(products(x, tuple(tiles)), axis=-1)
+    out = jnp.concatenate(products(x, tuple(tiles), self.precision), axis=-1)
     return out + jnp.broadcast_to(bias, out.shape)
 
 
