@@ -1,6 +1,7 @@
 """Mollification against what one would otherwise do, at equal budget.
 
-  python -m experiments.alternatives [--data_dir=DIR] [--cells=...] [--seeds=4] [--smoke]
+  python -m experiments.alternatives [--data_dir=DIR] [--cells=...] [--seeds=4] [--shard=1/3]
+    [--dry_run] [--smoke]
 
 The same flow, updates, seeds and order of the data for all: vanilla training (its evaluation that
 is best on validation data is early stopping), mollified training, weight decay, dropout in the
@@ -18,7 +19,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from experiments import command, grid, plane
+from experiments import command, grid, grid_command, plane
 
 FLAGS = command.FLAGS
 DATA = ('redwine', 'eight_gaussians', 'two_gaussians')
@@ -77,7 +78,7 @@ def programs(name):
 
 def define_flags():
   """Those of the command."""
-  command.define_flags('alternatives', seeds=4, cells='Names of data sets')
+  grid_command.define_flags('alternatives', 'cpu', seeds=4, cells='Names of data sets')
   flags.DEFINE_string('data_dir', '', 'Folder of redwine.npy; only for that cell.')
 
 
@@ -87,7 +88,9 @@ def run(root):
   names, seeds = command.chosen_cells(DATA), range(2 if FLAGS.smoke else FLAGS.seeds)
   wanted = [cell(root, name, label, arms, seeds, FLAGS.data_dir, FLAGS.smoke)
             for name in names for label, arms in programs(name).items()]
-  folder = command.run_grid(wanted, root, RESULTS)
+  folder = grid_command.run(wanted, root, RESULTS)
+  if folder is None:
+    return
   if FLAGS.record:
     names = alternatives_table.recorded(folder)   # its table is of all that is recorded
   alternatives_table.report(folder, names)

@@ -3,6 +3,7 @@ import concurrent.futures
 import dataclasses
 import errno
 import functools
+import hashlib
 import itertools
 import json
 import multiprocessing
@@ -12,6 +13,7 @@ import signal
 import time
 import traceback
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -39,6 +41,7 @@ class Cell:
   more: tuple = ()
   kept: pathlib.Path | None = None
   allow_nonfinite: bool = False
+  checkpoint_unit = 1   # updates that the number of a checkpoint counts
 
   @property
   def networks(self):
@@ -53,6 +56,11 @@ class Cell:
   def claimed(self):
     """The config that its workdir is held to."""
     return self.config.to_dict()
+
+  def is_run(self, kept):
+    """Whether the config `kept`, of what is in its folder, is of this run."""
+    from mollification.training import workdir
+    return workdir.is_same_run(kept, self.claimed())
 
   def is_done(self):
     """Whether it is trained to its end and measured, without looking at its data or model."""
@@ -104,18 +112,27 @@ class Cell:
     return cell_records.holds(self.folder, step, wanted, self._of_last)
 
 
+class Taken(NamedTuple):
+  """What a cell that was done in one go took: by the clock, and of the processor.
+
+  Other work on the machine lengthens the former.
+  """
+  seconds: float
+  core_seconds: float
+
+
 class Stopped(Exception):
   """A signal came: what was under way is saved, and the same command goes on from there."""
 
 
 def train_and_measure(cell):
-  """Train a Cell and measure it, each unless it is done; seconds, or None if there was some of it.
+  """Train a Cell and measure it, each unless it is done; Taken, or None if there was some of it.
 
   A cell that has its records is not measured again, one with its last checkpoint not trained. What
   each part of it took stands in its seconds.json: `training`, of which `evaluating`, `reference`,
   to find what is not there yet of data alone, and `measuring` after it, by the clock;
-  `core_seconds` of all, which other work does not lengthen.
-  Cells of other kinds (`two_step.Cell`) have a folder, a label, networks, and the same methods.
+  `core_seconds` of all.
+  A `two_step.Cell` has a folder, a label, networks, and the same methods.
   """
   from mollification.training import loop, preemption, workdir
   if cell.is_done():
@@ -143,10 +160,10 @@ def train_and_measure(cell):
     if not cell.measure(outcome.state, stop):
       return None
     of_measuring = {'reference': kept - trained, 'measuring': time.monotonic() - kept}
-    cell_records.write_seconds(
-      cell.folder, **({} if begun else of_measuring),
-      core_seconds=time.process_time() - began if fresh else None)
-  return time.monotonic() - start if fresh else None
+    taken = Taken(time.monotonic() - start, time.process_time() - began) if fresh else None
+    cell_records.write_seconds(cell.folder, **({} if begun else of_measuring),
+                               core_seconds=taken and taken.core_seconds)
+  return taken
 
 
 def run(cells, *, workers, compiled, work=train_and_measure):
@@ -181,6 +198,19 @@ def run(cells, *, workers, compiled, work=train_and_measure):
     except BaseException:   # also the caller's own, and its leaving the loop
       _leave(running)
       raise
+
+
+def share(labels, text):
+  """Those of `labels` that the share 'i/n' has, in their order; ValueError for one that is none.
+
+  Shares are mixed: where there are as many as models, none has all runs of the dearest.
+  """
+  i, _, n = text.partition('/')
+  if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+    raise ValueError(f'--shard must be i/n with i from 1 to n, got {text!r}.')
+  dealt = sorted(labels, key=lambda label: hashlib.sha256(label.encode()).digest())
+  own = set(dealt[int(i) - 1::int(n)])
+  return [label for label in labels if label in own]
 
 
 def write_clock(path, core_seconds, workers, seconds):
@@ -296,7 +326,7 @@ def is_of(cell):
   """Whether the folder of a Cell holds a run of its config; None where it holds no run."""
   from mollification.training import workdir
   kept = workdir.read_config(cell.folder)
-  return None if kept is None else workdir.is_same_run(kept, cell.claimed())
+  return None if kept is None else cell.is_run(kept)
 
 
 def updates_done(cell):
@@ -306,8 +336,9 @@ def updates_done(cell):
       return 0
   except ValueError:   # what is there cannot be read
     return 0
-  return max((int(path.name) for path in (cell.folder / 'checkpoints').glob('*')
-              if path.name.isdecimal()), default=0)
+  numbers = (int(path.name) for path in (cell.folder / 'checkpoints').glob('*')
+             if path.name.isdecimal())
+  return cell.checkpoint_unit * max(numbers, default=0)
 
 
 def is_done(cell):

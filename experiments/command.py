@@ -17,9 +17,11 @@ FLAGS = flags.FLAGS
 def define_flags(name, *, seeds=0, cells=''):
   """Those of every experiment, defined by its command alone: importers have flags of their own.
 
-  `cells`, where there is a choice of them, says what --cells names; 0 `seeds`: there is none.
+  `cells`, where there is a choice of them, says what --cells names, of which --shard takes a part;
+  0 `seeds`: there is none.
   """
   if cells:
+    flags.DEFINE_string('shard', '1/1', 'i/n: every n-th of --cells from the i-th on.')
     flags.DEFINE(_Names(), 'cells', [], f'{cells}; all by default.',
                  serializer=flags.CsvListSerializer(','))
   flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of all that is written.')
@@ -30,6 +32,18 @@ def define_flags(name, *, seeds=0, cells=''):
   flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
   flags.DEFINE_bool('record', False, f'Copy what is found to experiments/results/{name}.')
   flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')
+
+
+def define_grid_flags(scales, what):
+  """Those of a grid besides: its size, the first of `scales` by default, and what it will take."""
+  from experiments import estimate
+  flags.DEFINE_enum('scale', scales[0], [*scales, 'smoke'],
+                    f'{what}; smoke: {scales[0]} with --smoke.')
+  flags.DEFINE_bool('dry_run', False, 'List the cells, their state, and what they will take.')
+  flags.DEFINE_enum('accelerator', None, list(estimate.ACCELERATORS),
+                    "Of --dry_run; by default a100 at the paper's size of images, else a core.")
+  flags.DEFINE_float('utilisation', .3, 'Share of its peak, of --dry_run.', lower_bound=1e-3,
+                     upper_bound=1.)
 
 
 class _Names(flags.ListParser):
@@ -43,26 +57,27 @@ class _Names(flags.ListParser):
     return found
 
 
-def chosen_cells(known):
-  """The names that --cells gives, or all that are `known`; raises ValueError on another one."""
+def chosen_cells(known, default=None):
+  """Of the names that --cells gives, or `default`, or all that are `known`, those of --shard.
+
+  Raises ValueError on another one, and where none is left for the shard.
+  """
+  from experiments import cells
   unknown = sorted(set(FLAGS.cells) - set(known))
   if unknown:
     raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(known)}.')
-  return FLAGS.cells or known
+  asked = FLAGS.cells or list(default or known)
+  chosen = cells.share(asked, FLAGS.shard)
+  if not chosen:
+    raise ValueError(f'--shard={FLAGS.shard} has none of {len(asked)} cells; there are as many '
+                     'shares as cells at most.')
+  return chosen
 
 
-def run_grid(cells, root, results):
-  """Train what is missing of grid cells; with --record copy them to `results`.
-
-  Returns the folder whose records are to be reported.
-  """
-  from experiments import grid
-  grid.run(cells, root, FLAGS.workers)
-  if not FLAGS.record:
-    return root
-  grid.record(cells, results)
-  record_clock(root / 'clock.json', results / 'clock.json', [cell.label for cell in cells])
-  return results
+def device(default):
+  """What --dry_run says the hours of."""
+  from experiments import dry_run
+  return dry_run.Device(FLAGS.accelerator or default, FLAGS.utilisation)
 
 
 def record_clock(new, old, labels):
@@ -80,7 +95,8 @@ def run_cells(todo, root):
   None for one that was begun before. A signal ends the process, once what is under way is saved.
   """
   from experiments import cells
-  return [seconds for _, seconds in _outcomes(todo, root, cells.train_and_measure)]
+  return [taken and taken.seconds
+          for _, taken in _outcomes(todo, root, cells.train_and_measure)]
 
 
 class Ended(NamedTuple):
@@ -98,26 +114,26 @@ def leave(ended):
     raise SystemExit(preemption.EXIT_STATUS)
 
 
-def run_all(todo, root, work=None):
+def run_all(todo, root, work=None, *, clock=True):
   """The same of cells that do not need each other, whichever fails; returns how they `Ended`.
 
   One that another process is at just now is left to it. `work` is done for each, None:
-  `cells.train_and_measure`; where that trained all of `todo` in one go, `root` has the `clock.json`
-  of the command.
+  `cells.train_and_measure`; with `clock`, where that did all of `todo` in one go, `root` has the
+  `clock.json` of the command.
   """
-  from experiments import cell_records, cells
+  from experiments import cells
   attempt = functools.partial(cells.attempt, work or cells.train_and_measure)
   left = [cell for cell in todo if not cells.is_done(cell)]
   if len(left) < len(todo):
-    print(f'{len(todo) - len(left)} of {len(todo)} runs are done already')
-  start, clock = time.monotonic(), root / 'clock.json'
-  if left and work is None:   # what it says is of another command
-    clock.unlink(missing_ok=True)
+    print(f'{len(todo) - len(left)} of {len(todo)} cells are done already')
+  start = time.monotonic()
+  if left and clock:   # what it says is of another command
+    (root / 'clock.json').unlink(missing_ok=True)
   outcomes = list(_outcomes(left, root, attempt))
-  whole = [cell for cell, found in outcomes if isinstance(found, float)]
-  if work is None and whole and len(whole) == len(todo):
-    timed = {cell.label: cell_records.seconds(cell.folder)['core_seconds'] for cell in whole}
-    cells.write_clock(clock, timed, FLAGS.workers, time.monotonic() - start)
+  whole = {cell.label: found.core_seconds for cell, found in outcomes
+           if isinstance(found, cells.Taken)}
+  if clock and whole and len(whole) == len(todo):
+    cells.write_clock(root / 'clock.json', whole, FLAGS.workers, time.monotonic() - start)
   failed = {cell.label: found for cell, found in outcomes if isinstance(found, cells.Failure)}
   for label, found in failed.items():
     print(f'{label} failed: {found.trace if FLAGS.debug else found.text}', file=sys.stderr)
@@ -130,7 +146,7 @@ def _outcomes(todo, root, work):
   from experiments import cells
   from mollification.training import preemption
   start, done = time.monotonic(), 0
-  print(f'{len(todo)} runs, {FLAGS.workers} at a time; building and compiling', flush=True)
+  print(f'{len(todo)} cells, {FLAGS.workers} at a time; building and compiling', flush=True)
   try:
     for cell, found in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled',
                                  work=work):
@@ -150,6 +166,12 @@ def _outcomes(todo, root, work):
 def _print(text):
   """Print a line, without the rest of a progress line of the runs under way before it."""
   print(('\r\x1b[K' if sys.stdout.isatty() else '') + text, flush=True)
+
+
+def settle_scale():
+  """--scale=smoke is the usual size of a command with --smoke."""
+  if getattr(FLAGS, 'scale', None) == 'smoke':
+    FLAGS.scale, FLAGS.smoke = FLAGS['scale'].default, True
 
 
 def check_record():
@@ -174,6 +196,7 @@ def run(experiment):
   def main(argv):
     del argv
     with cli.one_line_errors(FLAGS.debug):
+      settle_scale()
       check_record()
       experiment(_folder())
 

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import json
 
-from experiments import cells, comparison, estimate, image_cells, names
+from experiments import cells, comparison, estimate, grid, image_cells, names
 from mollification import files
 
 NOT_COUNTED = ('likelihoods, features of data and compilation are not counted, nor samples in the '
@@ -54,6 +54,25 @@ def listing(todo, device, programs):
     left += 0. if state == 'done' else measured
     yield line(cell.label, state, cost, measured, device)
   yield f'{len(todo)} runs, {left:,.2g} h left on {device}; {NOT_COUNTED}'
+
+
+def listing_of_sweeps(todo, device, results):
+  """Lines: each of `todo` [grid.Cell] with its state and its estimate; the sum of what is left.
+
+  Runs of a cell share a program; the memory is that of one. What cells took that are recorded in
+  the folder `results` is said as well: a small net is far from the peak of what it runs on.
+  """
+  left = 0.
+  for cell in todo:
+    cost, count = estimate.of_config(cell.config, device.accelerator.passes), len(cell.runs)
+    hours = count * device.hours(cost.training)
+    left += hours * (1 - cells.updates_done(cell) / cost.updates)
+    took = grid.core_seconds(results / cell.label)
+    yield (f'{cell.label}: {cells.state(cell)}; {count} runs of {cost.parameters / 1e6:.2g} M '
+           f'parameters, {cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB each, '
+           f'{hours:.2g} h' + (f' (recorded: {took / 3600:.2g} h of a core)' if took else ''))
+  yield (f'{len(todo)} cells, {left:,.2g} h left on {device}; evaluations and compilation are not '
+         'counted')
 
 
 def program(cost, batch, training, measuring):

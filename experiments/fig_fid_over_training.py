@@ -55,7 +55,7 @@ def _measure(todo, root):
     print(f'{len(trained)} of {len(todo)} runs are trained and can be looked at')
   left = [own for own in trained if not cells.is_done(own)]
   image_command.find_networks(left)
-  ended = command.run_all(left, root, looks.look) if left else command.Ended({}, [])
+  ended = command.run_all(left, root, looks.look, clock=False) if left else command.Ended({}, [])
   for own in trained if FLAGS.record else ():
     if cells.is_done(own) and cells.is_done(own.cell):
       image_command.record(own.cell, image_command.RESULTS / own.cell.folder.relative_to(root))
@@ -134,5 +134,5 @@ def sentence(folder):
 
 
 if __name__ == '__main__':
-  image_command.define_flags_of_runs(('cpu', 'paper'), 'cpu', 'Size of the tables.')
+  image_command.define_flags_of_runs(('cpu', 'paper'), 'Size of the tables')
   command.run(run)

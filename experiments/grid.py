@@ -6,7 +6,6 @@ cell that was cut goes on. Tables and figures are rendered from the records only
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import shutil
 import time
@@ -39,6 +38,30 @@ class Cell:
   units: dict = dataclasses.field(default_factory=dict)
   keep: tuple = ()
 
+  @property
+  def config(self):
+    """That of its first run; others have another seed and other levels."""
+    return next(iter(self.runs.values()))
+
+  @property
+  def checkpoint_unit(self):
+    """Updates that the number of a checkpoint counts: those between evaluations."""
+    return self.config.eval.every
+
+  def claimed(self):
+    """{run: identity of its config} that its folder is held to."""
+    from mollification.training import workdir
+    return {f'{arm} {seed}': workdir.identity(config.to_dict())
+            for (arm, seed), config in self.runs.items()}
+
+  def is_run(self, kept):
+    """Whether the claim `kept`, of what is in its folder, is of these runs."""
+    return kept == self.claimed()
+
+  def is_done(self):
+    """Whether all runs have their records, and what is kept of them; errors of `missing`."""
+    return not missing(self)
+
 
 def missing(cell):
   """Whether a run of the cell lacks a record, or what it keeps.
@@ -70,21 +93,20 @@ def missing(cell):
 def train(cell):
   """Train the sweep of a cell, from where it was cut, and write its records.
 
-  Returns {'seconds', 'core_seconds'}, those of the clock and of the processor, which count what
-  else the machine did and do not; None where it had been begun before.
+  Returns `cells.Taken`, which stands in its time.json too; None where it had been begun before.
   """
+  if cell.is_done():   # another process may have been at it
+    return None
   from mollification import build, build_sweep, metrics
   from mollification.training import preemption, sweep, workdir
-  start, configs = _clocks(), list(cell.runs.values())
+  start, began, configs = time.monotonic(), time.process_time(), list(cell.runs.values())
   # A worker that ends on the spot would take the others with it.
   with preemption.Preemption(at_once=False) as stop, workdir.lock(cell.folder):
     fresh = not (cell.folder / 'config.json').exists()
-    identities = {f'{arm} {seed}': workdir.identity(config.to_dict())
-                  for (arm, seed), config in cell.runs.items()}
-    workdir.check(cell.folder, identities)
+    workdir.check(cell.folder, cell.claimed())
     dataset = build.load_data(configs[0])
     made = build_sweep.build_sweep(configs, dataset, cell.observe)
-    workdir.claim(cell.folder, identities, build.summaries(dataset))
+    workdir.claim(cell.folder, cell.claimed(), build.summaries(dataset))
     if stop.requested:
       return None
     shown = metrics.Progress(made.levels.shape[1], label=f'{cell.label}: ', unit='evaluations')
@@ -93,27 +115,27 @@ def train(cell):
     shown.close()
     if done is None:
       return None
-    taken = {name: round(now - start[name]) for name, now in _clocks().items()}
+    # Of one that was cut and goes on here nobody knows what it took.
+    taken = cells.Taken(round(time.monotonic() - start),
+                        round(time.process_time() - began)) if fresh else None
     for i, (arm, seed) in enumerate(cell.runs):
       curves = {name: curve[i] for name, curve in done[1].items()}
       curves |= cell.derive(curves) if cell.derive else {}
       folder = cell.folder / arm / str(seed)
-      # Of one that was cut and goes on here nobody knows what it took.
-      seconds = taken['seconds'] / len(configs) if fresh else math.nan
+      seconds = taken.seconds / len(configs) if taken else math.nan
       _write(folder, configs[i], dataset, curves, cell.units, seconds)
       if cell.keep and seed == 0:
         _keep(folder / 'observed.npz', {name: curves[name] for name in cell.keep})
-  return taken if fresh else None
+    if taken:
+      with files.replacing(cell.folder / 'time.json') as part:
+        part.write_text(json.dumps(taken._asdict()) + '\n')
+  return taken
 
 
 def _keep(path, arrays):
   """Write arrays as float16; the file is whole or not there."""
   with files.replacing(path) as part, part.open('wb') as file:
     np.savez_compressed(file, **{name: a.astype(np.float16) for name, a in arrays.items()})
-
-
-def _clocks():
-  return {'seconds': time.monotonic(), 'core_seconds': time.process_time()}
 
 
 def check_files(wanted):
@@ -130,36 +152,6 @@ def check_files(wanted):
   if lost:
     raise FileNotFoundError(f'{"; ".join(lost)}. Name the folder with --data_dir=DIR; nothing is '
                             'trained before all files are there.')
-
-
-def run(wanted, root, workers):
-  """Train what is missing of the cells, `workers` at a time; exits with 75 after a signal.
-
-  A cell that was trained in one go has its `time.json`; where all of them were, `root` has the
-  `clock.json` of the command.
-  """
-  from mollification.training import preemption
-  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  start, todo, whole = time.monotonic(), [cell for cell in wanted if missing(cell)], {}
-  check_files(todo)
-  print(f'{len(wanted)} cells of {sum(len(cell.runs) for cell in wanted)} runs, {len(todo)} to '
-        f'train, {workers} at a time', flush=True)
-  clock = pathlib.Path(root) / 'clock.json'
-  if todo:   # what it says is of another command
-    clock.unlink(missing_ok=True)
-  try:
-    for i, (cell, taken) in enumerate(cells.run(
-        todo, workers=workers, compiled=pathlib.Path(root) / 'compiled', work=train), 1):
-      if taken is not None:   # one that was cut says nothing of how long a cell takes
-        with files.replacing(cell.folder / 'time.json') as part:
-          part.write_text(json.dumps(taken) + '\n')
-        whole[cell.label] = taken['core_seconds']
-      print(f'[{i}/{len(todo)}, {time.monotonic() - start:.0f} s] {cell.label}: done', flush=True)
-  except cells.Stopped:
-    print('stopped and saved; the same command goes on from here')
-    raise SystemExit(preemption.EXIT_STATUS) from None
-  if todo and len(whole) == len(wanted):
-    cells.write_clock(clock, whole, workers, time.monotonic() - start)
 
 
 def record(wanted, results):
@@ -191,12 +183,18 @@ def _check_recorded(cell, target):
                        f'this one is {own[:8]}); move it away to record {cell.folder}.')
 
 
+def core_seconds(folder):
+  """What a cell took of a core, None of one that was cut, or is not there."""
+  path = pathlib.Path(folder) / 'time.json'
+  return json.loads(path.read_text())['core_seconds'] if path.exists() else None
+
+
 def time_taken(root, labels):
   """What the cells took that were not cut, in a sentence."""
-  times = [path for label in labels if (path := pathlib.Path(root) / label / 'time.json').exists()]
-  seconds = sum(json.loads(path.read_text())['core_seconds'] for path in times)
+  times = [taken for label in labels
+           if (taken := core_seconds(pathlib.Path(root) / label)) is not None]
   return (f'{len(times)} of {len(labels)} sweeps, those that were timed in one go, took '
-          f'{seconds / 60:.0f} minutes of a core.')
+          f'{sum(times) / 60:.0f} minutes of a core.')
 
 
 def recorded(folder, labels):

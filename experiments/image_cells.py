@@ -5,7 +5,6 @@ config's name, and belongs to every table that asks for it. Runs of one model an
 their arm alone.
 """
 import dataclasses
-import hashlib
 import importlib
 import itertools
 
@@ -173,20 +172,14 @@ def cell(table, scale, name, root, *, data_dir='', smoke=False):
 def chosen(found, patterns, shard):
   """Of the names `found` those that start with one of `patterns` (all for none), the share 'i/n'.
 
-  Shares are mixed: where there are as many as models, none has all runs of the dearest. Raises
-  ValueError for a pattern that nothing starts with, and for a share that is none.
+  Raises ValueError for a pattern that nothing starts with, and for a share that is none.
   """
   for pattern in patterns:
     if not any(_starts(name, pattern) for name in found):
       raise ValueError(f'no run of this command starts with {pattern!r}; they are called '
                        f'DATASET/MODEL/ARM/SEED, like {found[0]}.')
-  found = [name for name in found if not patterns or any(_starts(name, p) for p in patterns)]
-  i, _, n = shard.partition('/')
-  if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
-    raise ValueError(f'--shard must be i/n with i from 1 to n, got {shard!r}.')
-  dealt = sorted(found, key=lambda name: hashlib.sha256(name.encode()).digest())
-  share = set(dealt[int(i) - 1::int(n)])
-  return [name for name in found if name in share]
+  return cells.share([name for name in found if not patterns
+                      or any(_starts(name, pattern) for pattern in patterns)], shard)
 
 
 def _starts(name, pattern):

@@ -16,7 +16,7 @@ import shutil
 
 from absl import flags, logging
 
-from experiments import cell_records, cells, command, dry_run, estimate, image_cells
+from experiments import cell_records, cells, command, dry_run, image_cells
 
 FLAGS = command.FLAGS
 RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
@@ -24,22 +24,16 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'images'
 
 def define_flags(table, scale):
   """Those of the command of one of `image_cells.TABLES`, `scale` the size by default."""
-  define_flags_of_runs([*image_cells.TABLES[table], 'smoke'], scale,
-                       f'Size of the table; smoke: {scale} with --smoke.')
+  others = [other for other in image_cells.TABLES[table] if other != scale]
+  define_flags_of_runs([scale, *others], 'Size of the table')
   flags.DEFINE_integer('seeds', 0, 'Seeds an arm; 0: as many as the table has.', lower_bound=0)
 
 
-def define_flags_of_runs(scales, scale, what):
-  """Those of every command that does something to runs of one of `scales`, `scale` by default."""
+def define_flags_of_runs(scales, what):
+  """Those of every command that does something to runs of one of `scales`, the first by default."""
   command.define_flags('images', cells='Runs, or DATASET[/MODEL[/ARM]] of several')
-  flags.DEFINE_enum('scale', scale, scales, what)
-  flags.DEFINE_string('shard', '1/1', 'i/n: every n-th run from the i-th on.')
+  command.define_grid_flags(scales, what)
   flags.DEFINE_string('data_dir', '', 'Folder of the data sets of TFDS.')
-  flags.DEFINE_bool('dry_run', False, 'List the runs, their state, and what they will take.')
-  flags.DEFINE_enum('accelerator', None, list(estimate.ACCELERATORS),
-                    "Of --dry_run; by default a100 at the paper's size, else a core.")
-  flags.DEFINE_float('utilisation', .3, 'Share of its peak, of --dry_run.', lower_bound=1e-3,
-                     upper_bound=1.)
 
 
 def settle(root):
@@ -49,9 +43,6 @@ def settle(root):
   memory taken. Smaller runs are several on the cores of a CPU, unless JAX_PLATFORMS says otherwise.
   """
   logging.set_verbosity(logging.ERROR)   # checkpoints that are opened tell much
-  if FLAGS.scale == 'smoke':
-    FLAGS.scale, FLAGS.smoke = FLAGS['scale'].default, True
-    command.check_record()
   if FLAGS.scale != 'paper':
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
   elif not FLAGS['workers'].present:
@@ -122,17 +113,11 @@ def list_runs(todo, root):
 
 def print_listing(listing, todo):
   """Print what `listing(todo, device, programs)` says of a dry run; with --record keep programs."""
-  device, programs = _device(), {}
+  device, programs = command.device('a100' if FLAGS.scale == 'paper' else 'core'), {}
   for line in listing(todo, device, programs):
     print(line, flush=True)
   if FLAGS.record:
     dry_run.write(estimates(FLAGS.scale), device, programs)
-
-
-def _device():
-  """What --dry_run says the hours of."""
-  name = FLAGS.accelerator or ('a100' if FLAGS.scale == 'paper' else 'core')
-  return dry_run.Device(name, FLAGS.utilisation)
 
 
 def check_recorded(todo, root):

@@ -1,6 +1,7 @@
 """Does the gain of mollification depend on the intrinsic dimension d of data in R^16?
 
-  python -m experiments.intrinsic_dimension [--cells=plane_2,...] [--seeds=4] [--smoke]
+  python -m experiments.intrinsic_dimension [--cells=plane_2,...] [--seeds=4] [--shard=1/4]
+    [--dry_run] [--smoke]
 
 A RealNVP on data of known d (mollification/data/manifold.py): on a plane, on a curved manifold,
 and on a curved one with noise about it; vanilla training against four schedules from equal seeds.
@@ -14,7 +15,7 @@ import pathlib
 import jax
 import numpy as np
 
-from experiments import command, grid
+from experiments import command, grid, grid_command
 
 FLAGS = command.FLAGS
 AMBIENT = 16
@@ -36,7 +37,9 @@ def run(root):
   from experiments import intrinsic_dimension_table
   names, seeds = command.chosen_cells(CELLS), range(2 if FLAGS.smoke else FLAGS.seeds)
   wanted = [cell(root, name, seeds, FLAGS.smoke) for name in names]
-  folder = command.run_grid(wanted, root, RESULTS)
+  folder = grid_command.run(wanted, root, RESULTS)
+  if folder is None:
+    return
   if FLAGS.record:
     names = grid.recorded(folder, CELLS)   # its table is of all that is recorded
   intrinsic_dimension_table.report(folder, names)
@@ -94,5 +97,5 @@ def derive(name, curves):
 
 
 if __name__ == '__main__':
-  command.define_flags('intrinsic_dimension', seeds=4, cells='KIND_d,...')
+  grid_command.define_flags('intrinsic_dimension', 'cpu', seeds=4, cells='KIND_d,...')
   command.run(run)

@@ -1,6 +1,7 @@
 """Why mollification is said to work: does what the explanation claims show?
 
-  python -m experiments.mechanism [--cells=two_gaussians,...] [--seeds=4] [--smoke]
+  python -m experiments.mechanism [--cells=two_gaussians,...] [--seeds=4] [--shard=1/2] [--dry_run]
+    [--smoke]
 
 The question is whether the learned density's Lipschitz constant falls, and whether the landscape of
 the optimisation gets smoother. The claims are that it keeps the log-density's gradient small (a
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import command, grid, plane, sharpness
+from experiments import command, grid, grid_command, plane, sharpness
 from mollification import mollifiers
 
 FLAGS = command.FLAGS
@@ -44,7 +45,9 @@ def run(root):
   from experiments import mechanism_table
   names, seeds = command.chosen_cells(DATA), range(2 if FLAGS.smoke else FLAGS.seeds)
   wanted = [cell(root, name, seeds, FLAGS.smoke) for name in names]
-  folder = command.run_grid(wanted, root, RESULTS)
+  folder = grid_command.run(wanted, root, RESULTS)
+  if folder is None:
+    return
   if FLAGS.record:
     names = grid.recorded(folder, DATA)   # its table is of all that is recorded
   mechanism_table.report(folder, names)
@@ -82,5 +85,5 @@ def observe(name, net, variables):
 
 
 if __name__ == '__main__':
-  command.define_flags('mechanism', seeds=4, cells='Names of densities')
+  grid_command.define_flags('mechanism', 'cpu', seeds=4, cells='Names of densities')
   command.run(run)

@@ -1,6 +1,7 @@
 """How much hangs on the schedule: temperature, length, family, granularity, scale of the noise.
 
-  python -m experiments.sensitivity [--data_dir=DIR] [--cells=...] [--seeds=3] [--smoke]
+  python -m experiments.sensitivity [--data_dir=DIR] [--cells=...] [--seeds=3] [--shard=1/2]
+    [--dry_run] [--smoke]
 
 A cell is a data set with all variants of `VARIANTS`, the first of which is vanilla training, from
 the same seeds. Two more cells per data set repeat vanilla training, the default and the best
@@ -14,7 +15,7 @@ import pathlib
 
 from absl import flags
 
-from experiments import command, grid, plane
+from experiments import command, grid, grid_command, plane
 
 FLAGS = command.FLAGS
 DATA = ('eight_gaussians', 'redwine')
@@ -35,7 +36,7 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'sensitivity'
 
 def define_flags():
   """Those of the command."""
-  command.define_flags('sensitivity', seeds=3, cells='Names of data sets')
+  grid_command.define_flags('sensitivity', 'cpu', seeds=3, cells='Names of data sets')
   flags.DEFINE_string('data_dir', '', 'Folder of redwine.npy; only for that cell.')
   flags.DEFINE_integer('fresh', 8, 'Seeds of the confirmation.', lower_bound=2)
 
@@ -46,13 +47,20 @@ def run(root):
   seeds, fresh = (2, 2) if FLAGS.smoke else (FLAGS.seeds, FLAGS.fresh)
   make = lambda name, variants, seeds, label: _cell(root, name, variants, seeds, label)
   first = [make(name, VARIANTS, range(seeds), name) for name in names]
-  grid.run(first, root, FLAGS.workers)
+  if not FLAGS.dry_run:
+    grid_command.train(first, root)
   second = []
-  for name in names:
-    best = chosen(grid.read(root / name))
-    arms = dict.fromkeys(['vanilla', DEFAULT, best])
-    second.append(make(name, arms, range(FRESH_FROM, FRESH_FROM + fresh), f'{name}_fresh'))
-  grid.run(second, root, FLAGS.workers)
+  for own in first:
+    if own.is_done():
+      arms = dict.fromkeys(['vanilla', DEFAULT, chosen(grid.read(own.folder))])
+      second.append(make(own.label, arms, range(FRESH_FROM, FRESH_FROM + fresh),
+                         f'{own.label}_fresh'))
+    else:   # of a dry run
+      print(f'{own.label}_fresh, {fresh} seeds of three arms, is known once {own.label} is done')
+  if FLAGS.dry_run:
+    grid_command.list_cells([*first, *second], root, RESULTS)
+    return
+  grid_command.train(second, root)
   from experiments import sensitivity_table
   if FLAGS.record:
     grid.record([*first, *second], RESULTS)

@@ -1,6 +1,7 @@
 """Densities in the plane, vanilla against mollified: fields, scores and samples over training.
 
-  python -m experiments.synthetic [--workdir=runs/synthetic] [--seeds=4] [--smoke]
+  python -m experiments.synthetic [--cells=two_gaussians,...] [--seeds=4] [--shard=1/3] [--dry_run]
+    [--smoke]
 
 A RealNVP (configs/synthetic_realnvp.py) on two mixtures of Gaussians, whose density and score are
 known, and on the von Mises circle, whose law has no density in the plane. Writes the table, and
@@ -11,7 +12,7 @@ import dataclasses
 import math
 import pathlib
 
-from experiments import command, plane
+from experiments import command, grid_command, plane
 
 FLAGS = command.FLAGS
 ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
@@ -21,8 +22,9 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'synthetic'
 def run(root):
   """Train what is missing, print the table, draw."""
   wanted = [cell(root, name, 2 if FLAGS.smoke else FLAGS.seeds, FLAGS.smoke)
-            for name in plane.DENSITIES]
-  report(command.run_grid(wanted, root, RESULTS))
+            for name in command.chosen_cells(plane.DENSITIES)]
+  if folder := grid_command.run(wanted, root, RESULTS):
+    report(folder)
 
 
 def cell(root, name, seeds, smoke=False):
@@ -106,5 +108,5 @@ def draw(root, place):
 
 
 if __name__ == '__main__':
-  command.define_flags('synthetic', seeds=4)
+  grid_command.define_flags('synthetic', 'paper', seeds=4, cells='Names of densities')
   command.run(run)

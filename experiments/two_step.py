@@ -35,6 +35,7 @@ class Cell:
   folder: pathlib.Path
   label: str
   wanted: tuple
+  checkpoint_unit = 1
 
   @property
   def networks(self):
@@ -97,6 +98,10 @@ class Cell:
     """The config that its workdir is held to: also whose latents these are."""
     own = self.autoencoder.config.to_dict()
     return self.config.to_dict() | {'autoencoder': {'config_sha256': workdir.identity(own)}}
+
+  def is_run(self, kept):
+    """Whether the config `kept`, of what is in its folder, is of this run."""
+    return workdir.is_same_run(kept, self.claimed())
 
 
 def density_config(seed, mollify):

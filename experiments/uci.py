@@ -1,6 +1,7 @@
 """The paper's UCI table: flows on tables, vanilla against mollified, many seeds in one program.
 
-  python -m experiments.uci --data_dir=DIR [--cells=redwine_maf,...] [--seeds=4] [--smoke]
+  python -m experiments.uci --data_dir=DIR [--cells=redwine_maf,...] [--seeds=4] [--shard=1/4]
+    [--dry_run] [--smoke]
 
 A cell is a table and a flow, with both arms and all seeds: 150 epochs by the protocol of the
 released code (configs/uci.py). Cells that have their records are not trained again, one that was
@@ -15,7 +16,7 @@ import pathlib
 
 from absl import flags
 
-from experiments import command, grid
+from experiments import command, grid, grid_command
 
 FLAGS = command.FLAGS
 TABLES = ('redwine', 'whitewine', 'parkinsons')
@@ -28,7 +29,7 @@ RESULTS = pathlib.Path(__file__).parent / 'results' / 'uci'
 
 def define_flags():
   """Those of the command."""
-  command.define_flags('uci', seeds=4, cells='TABLE_FLOW,... (large tables only so)')
+  grid_command.define_flags('uci', 'paper', seeds=4, cells='TABLE_FLOW,... (large tables only so)')
   flags.DEFINE_string('data_dir', '', 'Folder of the tables.')
 
 
@@ -67,8 +68,9 @@ def run(root):
   """Train what is missing, print the table."""
   seeds = 2 if FLAGS.smoke else FLAGS.seeds
   wanted = [cell(root, name, seeds, FLAGS.data_dir, FLAGS.smoke)
-            for name in FLAGS.cells or names()]
-  report(command.run_grid(wanted, root, RESULTS))
+            for name in command.chosen_cells(known(), names())]
+  if folder := grid_command.run(wanted, root, RESULTS):
+    report(folder)
 
 
 def report(root):

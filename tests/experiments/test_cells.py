@@ -159,19 +159,18 @@ def test_runs_that_are_done_are_not_begun_again(monkeypatch, tmp_path, capsys):
           for name in 'abc']
   assert command.run_all(todo, tmp_path) == ({}, [])
   assert [cell.label for cell in begun] == ['a', 'c']
-  assert capsys.readouterr().out == '1 of 3 runs are done already\n'
+  assert capsys.readouterr().out == '1 of 3 cells are done already\n'
 
 
-@pytest.mark.parametrize('taken, whole', [(5., True), (None, False), (cells.Failure('x'), False)])
+@pytest.mark.parametrize('taken, whole', [
+  (cells.Taken(5., 4.1), True), (None, False), (cells.Failure('x'), False)])
 def test_a_command_that_did_all_in_one_go_leaves_its_clock(monkeypatch, tmp_path, taken, whole):
   todo = [types.SimpleNamespace(label=name, folder=tmp_path / name, is_done=lambda: False)
           for name in 'ba']
-  for cell, core in zip(todo, (2.5, 4.1), strict=True):
-    cell.folder.mkdir()
-    (cell.folder / 'seconds.json').write_text(json.dumps({'core_seconds': core}))
   (tmp_path / 'clock.json').write_text('of another command')
   monkeypatch.setattr(command, 'FLAGS', types.SimpleNamespace(workers=2, debug=False))
-  monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: zip(todo, (3., taken)))
+  outcomes = cells.Taken(3., 2.5), taken
+  monkeypatch.setattr(command, '_outcomes', lambda todo, root, work: zip(todo, outcomes))
   command.run_all(todo, tmp_path)
   assert (tmp_path / 'clock.json').exists() == whole
   if whole:
@@ -179,6 +178,7 @@ def test_a_command_that_did_all_in_one_go_leaves_its_clock(monkeypatch, tmp_path
       'cells': ['a', 'b'], 'workers': 2, 'seconds': 0, 'core_seconds': 7}
   done = [types.SimpleNamespace(label='c', is_done=lambda: True)]
   command.run_all(done, tmp_path)   # it does nothing, and leaves what the other one said
+  command.run_all(todo, tmp_path, lambda cell: None, clock=False)
   assert (tmp_path / 'clock.json').exists() == whole
 
 
@@ -186,7 +186,7 @@ def test_a_cell_is_trained_and_measured_once(tmp_path):
   config = tiny.config(eval__every=0, checkpoint__every=0)
   cell = cells.Cell(config, pathlib.Path(tmp_path), ('nll',), 'tiny')
   with jax.debug_key_reuse(False):   # it slows every eager operation of a checkpoint
-    assert cells.train_and_measure(cell) > 0
+    assert cells.train_and_measure(cell).seconds > 0
     rows = metrics.read_rows(tmp_path / 'metrics.jsonl')
     assert [row['step'] for row in rows] == list(range(1, 9))
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()}
@@ -277,7 +277,7 @@ def test_what_is_measured_in_other_features_too(tmp_path, monkeypatch):
   cell = cells.Cell(config, pathlib.Path(tmp_path), ('mmd',), 'tiny', (other,),
                     kept=tmp_path / 'kept')
   with jax.debug_key_reuse(False):
-    assert cells.train_and_measure(cell) > 0
+    assert cells.train_and_measure(cell).seconds > 0
   # What is kept of data for all is no part of what measuring takes.
   assert order == ['_pass', 'measure', 'measure']
   found = records.read_all(tmp_path / 'records')

@@ -10,6 +10,7 @@ from experiments import (
   alternatives_table,
   command,
   grid,
+  grid_command,
   intrinsic_dimension,
   intrinsic_dimension_table,
   mechanism,
@@ -110,7 +111,7 @@ def test_the_table_that_is_recorded_is_of_all_that_is(experiment, table, folders
     for folder in folders(name):
       (tmp_path / folder).mkdir()
   monkeypatch.setattr(command, 'chosen_cells', lambda names: known[1:2])
-  monkeypatch.setattr(command, 'run_grid', lambda cells, root, results: tmp_path)
+  monkeypatch.setattr(grid_command, 'run', lambda cells, root, results: tmp_path)
   monkeypatch.setattr(table, 'report', lambda folder, names: shown.append(list(names)))
   for recording in (True, False):
     monkeypatch.setattr(experiment, 'FLAGS', types.SimpleNamespace(
@@ -135,25 +136,6 @@ def test_the_clock_of_another_command_or_of_fewer_cells_is_not_recorded(tmp_path
   command.record_clock(new, old, ['c', 'd'])
   assert json.loads(old.read_text())['cells'] == ['c', 'd']
   assert [path.name for path in old.parent.iterdir()] == ['clock.json']
-
-
-@pytest.mark.parametrize('taken, whole', [({'seconds': 3, 'core_seconds': 2}, True), (None, False)])
-def test_the_clock_of_a_command_is_kept_where_it_trained_all_in_one_go(
-    tmp_path, monkeypatch, taken, whole):
-  made = {name: grid.Cell(name, tmp_path / name, {('vanilla', 0): _config()}) for name in 'ba'}
-  for cell in made.values():
-    cell.folder.mkdir()
-  outcomes = zip(made.values(), ({'seconds': 4, 'core_seconds': 4}, taken))
-  monkeypatch.setattr(grid.cells, 'run', lambda *args, **options: outcomes)
-  clock = iter([10., 12., 15., 20.4])
-  monkeypatch.setattr(grid.time, 'monotonic', lambda: next(clock))
-  grid.run(list(made.values()), tmp_path, 2)
-  assert (tmp_path / 'b/time.json').read_text() == '{"seconds": 4, "core_seconds": 4}\n'
-  found = sorted(path.name for path in tmp_path.glob('*.json'))
-  assert found == ['clock.json'] * whole
-  if whole:
-    assert json.loads((tmp_path / 'clock.json').read_text()) == {
-      'cells': ['a', 'b'], 'workers': 2, 'seconds': 10, 'core_seconds': 6}
 
 
 def test_records_say_whether_the_parameters_are_an_average(tmp_path):
@@ -181,11 +163,11 @@ def test_all_tables_are_looked_for_before_anything_is_trained(tmp_path, monkeypa
       rf'^neither parkinsons\.npy nor parkinsons_updrs\.data in {tmp_path}; put one there '
       rf'\(https://archive.*/parkinsons_updrs\.data\); no power/data\.npy in {tmp_path}; .*zenodo.*'
       r'Name the folder with --data_dir=DIR; nothing is trained before')):
-    grid.run(cells(str(tmp_path)), tmp_path, 1)
+    grid_command.train(cells(str(tmp_path)), tmp_path)
   with pytest.raises(FileNotFoundError, match=(
       r'redwine needs the folder of redwine\.npy or winequality-red\.csv \(https://archive.*'
       r'power needs the folder `data` of data\.tar\.gz of https://zenodo.*--data_dir=DIR')):
-    grid.run(cells(''), tmp_path, 1)
+    grid_command.train(cells(''), tmp_path)
 
 
 def test_nothing_is_asked_of_data_that_need_no_file():
@@ -223,11 +205,3 @@ def test_committed_records_are_of_todays_configs():
       assert {r.config_sha256 for r in records.read_all(folder)} == {wanted}, folder
       count += 1
   assert count > 500
-
-
-@pytest.mark.parametrize('given', ['', ',', ' , '])
-def test_names_that_are_none_are_not_all_of_them(given):
-  """As of a variable that the shell does not know: all cells may be days."""
-  with pytest.raises(ValueError, match='names none'):
-    command._Names().parse(given)
-  assert command._Names().parse('a,b') == ['a', 'b']

@@ -37,7 +37,7 @@ def trained(tmp_path):
   cell = cells.Cell(tiny.config(eval__every=0, checkpoint__every=2, checkpoint__keep_every=2),
                     tmp_path, ('mmd',), 'tiny')
   with jax.debug_key_reuse(False):   # it slows every eager operation of a checkpoint
-    assert cells.train_and_measure(cell) > 0
+    assert cells.train_and_measure(cell).seconds > 0
   return cell
 
 
@@ -164,7 +164,8 @@ def test_the_figure_measures_what_is_trained_and_says_what_failed(monkeypatch, t
     for name in image_cells.ARMS}
   begun = []
 
-  def run_all(todo, root, work):
+  def run_all(todo, root, work, *, clock):
+    assert not clock   # it is that of the training
     begun.extend(own.label for own in todo)
     return command.Ended({begun[0]: 'no'}, [])
   monkeypatch.setattr(looks, 'of_scale', lambda *_, **options: list(made.values()))
