@@ -154,8 +154,8 @@ def sentences(root, names):
 
 def recorded(root):
   """Data sets of which all sweeps have records under `root`."""
-  return [name for name in CELLS
-          if all((pathlib.Path(root) / label).is_dir() for label in alternatives.programs(name))]
+  sweeps = {name: list(alternatives.programs(name)) for name in CELLS}
+  return [name for name, labels in sweeps.items() if grid.recorded(root, labels) == labels]
 
 
 def report(root, names):

@@ -3,9 +3,7 @@ import concurrent.futures
 import dataclasses
 import errno
 import functools
-import hashlib
 import itertools
-import json
 import multiprocessing
 import os
 import pathlib
@@ -13,12 +11,12 @@ import signal
 import time
 import traceback
 from concurrent.futures.process import BrokenProcessPool
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from ml_collections import ConfigDict
 
 from experiments import cell_records
-from mollification import allocator, files
+from mollification import allocator
 from mollification.causes import causes
 
 _POLL = .5   # seconds between looks for a signal
@@ -41,7 +39,7 @@ class Cell:
   more: tuple = ()
   kept: pathlib.Path | None = None
   allow_nonfinite: bool = False
-  checkpoint_unit = 1   # updates that the number of a checkpoint counts
+  checkpoint_unit: ClassVar[int] = 1   # updates that the number of a checkpoint counts
 
   @property
   def networks(self):
@@ -200,27 +198,6 @@ def run(cells, *, workers, compiled, work=train_and_measure):
       raise
 
 
-def share(labels, text):
-  """Those of `labels` that the share 'i/n' has, in their order; ValueError for one that is none.
-
-  Shares are mixed: where there are as many as models, none has all runs of the dearest.
-  """
-  i, _, n = text.partition('/')
-  if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
-    raise ValueError(f'--shard must be i/n with i from 1 to n, got {text!r}.')
-  dealt = sorted(labels, key=lambda label: hashlib.sha256(label.encode()).digest())
-  own = set(dealt[int(i) - 1::int(n)])
-  return [label for label in labels if label in own]
-
-
-def write_clock(path, core_seconds, workers, seconds):
-  """`path`: which cells {label: seconds of the processor} one command did, and in what time."""
-  with files.replacing(path) as part:
-    part.write_text(json.dumps({
-      'cells': sorted(core_seconds), 'workers': workers, 'seconds': round(seconds),
-      'core_seconds': round(sum(core_seconds.values()))}) + '\n')
-
-
 def _result(future, under_way):
   """What came back, or what was raised; a worker that was killed takes the pool with it."""
   try:
@@ -354,10 +331,10 @@ def state(cell):
   try:
     if cell.is_done():
       return 'done'
+    if is_of(cell) is False:
+      return 'a run of another config is there, and would be refused'
   except ValueError as error:
     return f'to be refused: {error}'
-  if is_of(cell) is False:
-    return 'a run of another config is there, and would be refused'
   done, total = updates_done(cell), cell.config.total_steps
   if done == total:
     return 'trained, not measured'

@@ -1,6 +1,7 @@
 """What the commands of the experiments share: flags, one-line errors, what cannot be recorded."""
 import functools
 import json
+import os
 import pathlib
 import shutil
 import sys
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 from absl import app, flags
 
+from experiments import accelerators, shares
 from mollification import allocator, cli, files
 
 FLAGS = flags.FLAGS
@@ -17,11 +19,9 @@ FLAGS = flags.FLAGS
 def define_flags(name, *, seeds=0, cells=''):
   """Those of every experiment, defined by its command alone: importers have flags of their own.
 
-  `cells`, where there is a choice of them, says what --cells names, of which --shard takes a part;
-  0 `seeds`: there is none.
+  `cells`, where there is a choice of them, says what --cells names; 0 `seeds`: there is none.
   """
   if cells:
-    flags.DEFINE_string('shard', '1/1', 'i/n: every n-th of --cells from the i-th on.')
     flags.DEFINE(_Names(), 'cells', [], f'{cells}; all by default.',
                  serializer=flags.CsvListSerializer(','))
   flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of all that is written.')
@@ -35,12 +35,12 @@ def define_flags(name, *, seeds=0, cells=''):
 
 
 def define_grid_flags(scales, what):
-  """Those of a grid besides: its size, the first of `scales` by default, and what it will take."""
-  from experiments import estimate
+  """Those of a grid besides: its size, the first of `scales` by default, share, what it takes."""
   flags.DEFINE_enum('scale', scales[0], [*scales, 'smoke'],
                     f'{what}; smoke: {scales[0]} with --smoke.')
+  flags.DEFINE_string('shard', '1/1', 'i/n: the i-th of n mixed shares of what --cells names.')
   flags.DEFINE_bool('dry_run', False, 'List the cells, their state, and what they will take.')
-  flags.DEFINE_enum('accelerator', None, list(estimate.ACCELERATORS),
+  flags.DEFINE_enum('accelerator', None, list(accelerators.ACCELERATORS),
                     "Of --dry_run; by default a100 at the paper's size of images, else a core.")
   flags.DEFINE_float('utilisation', .3, 'Share of its peak, of --dry_run.', lower_bound=1e-3,
                      upper_bound=1.)
@@ -54,24 +54,19 @@ class _Names(flags.ListParser):
     found = super().parse(argument)
     if isinstance(argument, str) and not any(found):
       raise ValueError('names none; leave the flag out for all of them')
-    return found
+    return list(dict.fromkeys(found))   # of one folder there is one cell
 
 
 def chosen_cells(known, default=None):
   """Of the names that --cells gives, or `default`, or all that are `known`, those of --shard.
 
-  Raises ValueError on another one, and where none is left for the shard.
+  Raises ValueError on another one, and what `shares.share` raises.
   """
-  from experiments import cells
   unknown = sorted(set(FLAGS.cells) - set(known))
   if unknown:
     raise ValueError(f'no cell {unknown[0]!r}; known: {", ".join(known)}.')
-  asked = FLAGS.cells or list(default or known)
-  chosen = cells.share(asked, FLAGS.shard)
-  if not chosen:
-    raise ValueError(f'--shard={FLAGS.shard} has none of {len(asked)} cells; there are as many '
-                     'shares as cells at most.')
-  return chosen
+  # Commands that are no grid have no shares.
+  return shares.share(FLAGS.cells or list(default or known), getattr(FLAGS, 'shard', '1/1'))
 
 
 def device(default):
@@ -133,7 +128,7 @@ def run_all(todo, root, work=None, *, clock=True):
   whole = {cell.label: found.core_seconds for cell, found in outcomes
            if isinstance(found, cells.Taken)}
   if clock and whole and len(whole) == len(todo):
-    cells.write_clock(root / 'clock.json', whole, FLAGS.workers, time.monotonic() - start)
+    _write_clock(root / 'clock.json', whole, FLAGS.workers, time.monotonic() - start)
   failed = {cell.label: found for cell, found in outcomes if isinstance(found, cells.Failure)}
   for label, found in failed.items():
     print(f'{label} failed: {found.trace if FLAGS.debug else found.text}', file=sys.stderr)
@@ -141,12 +136,21 @@ def run_all(todo, root, work=None, *, clock=True):
                [cell.label for cell, found in outcomes if isinstance(found, cells.Elsewhere)])
 
 
+def _write_clock(path, core_seconds, workers, seconds):
+  """`path`: which cells {label: seconds of the processor} one command did, and in what time."""
+  with files.replacing(path) as part:
+    part.write_text(json.dumps({
+      'cells': sorted(core_seconds), 'workers': workers, 'seconds': round(seconds),
+      'core_seconds': round(sum(core_seconds.values()))}) + '\n')
+
+
 def _outcomes(todo, root, work):
   """(cell, what came back) of each, said as they come."""
   from experiments import cells
   from mollification.training import preemption
   start, done = time.monotonic(), 0
-  print(f'{len(todo)} cells, {FLAGS.workers} at a time; building and compiling', flush=True)
+  if todo:
+    print(f'{len(todo)} cells, {FLAGS.workers} at a time; building and compiling', flush=True)
   try:
     for cell, found in cells.run(todo, workers=FLAGS.workers, compiled=root / 'compiled',
                                  work=work):
@@ -166,6 +170,17 @@ def _outcomes(todo, root, work):
 def _print(text):
   """Print a line, without the rest of a progress line of the runs under way before it."""
   print(('\r\x1b[K' if sys.stdout.isatty() else '') + text, flush=True)
+
+
+def on_cores():
+  """Have this process and its workers run on the CPU's cores, unless JAX_PLATFORMS is set.
+
+  Before a device is used.
+  """
+  if 'JAX_PLATFORMS' not in os.environ:
+    os.environ['JAX_PLATFORMS'] = 'cpu'   # workers take it over
+    import jax
+    jax.config.update('jax_platforms', 'cpu')   # where jax was imported before
 
 
 def settle_scale():

@@ -1,4 +1,4 @@
-"""What the runs of a table of images will take, before they are begun: a line a run, and a record.
+"""What runs and sweeps will take, before they are begun: a line each, and of images a record.
 
 The record is of programs, which arms and seeds share: what an update of each takes, and its hours
 on one accelerator, at a share of its peak that is said and not known.
@@ -8,8 +8,8 @@ import dataclasses
 import functools
 import json
 
-from experiments import cells, comparison, estimate, grid, image_cells, names
-from mollification import files
+from experiments import accelerators, cells, comparison, estimate, grid, image_cells, names
+from mollification import build, files
 
 NOT_COUNTED = ('likelihoods, features of data and compilation are not counted, nor samples in the '
                'number of a split')
@@ -17,14 +17,14 @@ NOT_COUNTED = ('likelihoods, features of data and compilation are not counted, n
 
 @dataclasses.dataclass(frozen=True)
 class Device:
-  """One of `estimate.ACCELERATORS`, and the share of its peak that programs reach."""
+  """One of `accelerators.ACCELERATORS`, and the share of its peak that programs reach."""
   name: str
   utilisation: float
 
   @property
   def accelerator(self):
     """What its maker says of it."""
-    return estimate.ACCELERATORS[self.name]
+    return accelerators.ACCELERATORS[self.name]
 
   def hours(self, flops):
     """What so many FLOPs take."""
@@ -59,20 +59,34 @@ def listing(todo, device, programs):
 def listing_of_sweeps(todo, device, results):
   """Lines: each of `todo` [grid.Cell] with its state and its estimate; the sum of what is left.
 
-  Runs of a cell share a program; the memory is that of one. What cells took that are recorded in
-  the folder `results` is said as well: a small net is far from the peak of what it runs on.
+  Runs of a cell share a program, of which one update is counted; cells may share it, too. What the
+  cells took that are recorded in the folder `results` is said as well: small nets are far from the
+  peak of what they run on.
   """
-  left = 0.
+  left, costs = 0., {}
   for cell in todo:
-    cost, count = estimate.of_config(cell.config, device.accelerator.passes), len(cell.runs)
-    hours = count * device.hours(cost.training)
-    left += hours * (1 - cells.updates_done(cell) / cost.updates)
-    took = grid.core_seconds(results / cell.label)
-    yield (f'{cell.label}: {cells.state(cell)}; {count} runs of {cost.parameters / 1e6:.2g} M '
-           f'parameters, {cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB each, '
-           f'{hours:.2g} h' + (f' (recorded: {took / 3600:.2g} h of a core)' if took else ''))
+    name = _program_of(cell.config)
+    if name not in costs:
+      costs[name] = estimate.of_config(cell.config, device.accelerator.passes)
+    cost, state = costs[name], cells.state(cell)
+    hours = len(cell.runs) * device.hours(cost.training)
+    left += 0. if state == 'done' else hours * (1 - cells.updates_done(cell) / cost.updates)
+    yield (f'{cell.label}: {state}; {len(cell.runs)} runs, each {_sizes(cost, device)}; '
+           f'{hours:.2g} h{_recorded(results / cell.label)}')
   yield (f'{len(todo)} cells, {left:,.2g} h left on {device}; evaluations and compilation are not '
          'counted')
+
+
+def _program_of(config):
+  """What runs have in common that are one program; of data it is their shape."""
+  own = config.to_dict() | {'seed': None, 'data': build.spec(config)}
+  return json.dumps(own, default=str, sort_keys=True)
+
+
+def _recorded(folder):
+  taken = grid.core_seconds(folder)
+  return '' if taken is None else (f' (recorded: {len(grid.read(folder))} runs in '
+                                   f'{taken / 3600:.2g} h of a core)')
 
 
 def program(cost, batch, training, measuring):
@@ -84,11 +98,17 @@ def program(cost, batch, training, measuring):
 
 def line(label, state, cost, measured, device):
   """What a run will take, of its `estimate.Cost` and the hours in which it is `measured`."""
+  return (f'{label}: {state}; {_sizes(cost, device)}, {device.hours(cost.training):.2g} h, samples '
+          f'and their features {measured:.2g} h')
+
+
+def _sizes(cost, device):
+  """Parameters, FLOPs by both counts, and memory, of an `estimate.Cost`."""
   where = f' on each of {cost.devices} devices' if cost.devices > 1 else ''
   where += '' if cost.memory < device.accelerator.memory else ', may not fit'
-  return (f'{label}: {state}; {cost.parameters / 1e6:.1f} M parameters, '
-          f'{cost.flops / 1e9:,.3g} GFLOP an update, {cost.memory / 1e9:.2g} GB{where}, '
-          f'{device.hours(cost.training):.2g} h, samples and their features {measured:.2g} h')
+  return (f'{cost.parameters / 1e6:,.3g} M parameters, {cost.flops / 1e9:,.3g} GFLOP an update '
+          f'(XLA counts {cost.xla_flops / 1e9:,.3g}, the body of a loop once), '
+          f'{cost.memory / 1e9:.2g} GB{where}')
 
 
 def _costs(config, passes):

@@ -11,34 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from mollification import build, data, parallel, rng
+from mollification import build, parallel, rng
 from mollification.evaluation import features, inception
-
-
-@dataclasses.dataclass(frozen=True)
-class Accelerator:
-  """Peak FLOP/s of products of float32 arrays and bytes of memory, as the maker publishes them.
-
-  A product of precision 'highest' takes as long as so many (`passes`) of JAX's default precision.
-  """
-  flops: float
-  memory: float
-  passes: int = 1
-
-  def hours(self, flops, utilisation):
-    """What so many FLOPs take at a share `utilisation` of the peak."""
-    return flops / (self.flops * utilisation) / 3600
-
-
-# One device as JAX counts them. GPUs: data sheets of NVIDIA (V100 SXM2, A100 SXM, H100 SXM: FP32
-# without sparsity; TF32, JAX's default on the newer two, is faster). TPUs: Google Cloud's pages on
-# v4, v5e and v5p, bfloat16, to which a TPU rounds what it multiplies by default; six such products
-# make one of float32. And a core of the machine that made this project's tables: a 2048² matmul.
-ACCELERATORS = {
-  'v100': Accelerator(15.7e12, 32e9), 'a100': Accelerator(19.5e12, 80e9),
-  'h100': Accelerator(67e12, 80e9), 'tpu_v4': Accelerator(275e12, 32e9, 6),
-  'tpu_v5e': Accelerator(197e12, 16e9, 6), 'tpu_v5p': Accelerator(459e12, 95e9, 6),
-  'core': Accelerator(.1e12, 24e9)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,14 +52,15 @@ def of_config(config, passes=1, spec=None):
 
 def update_of(config, spec=None):
   """(the mapped update, shapes of its arguments) of a config, as `of_config` takes them."""
-  event_shape, dtype, levels = spec = spec or data.spec(config.data.name)
+  event_shape, dtype, levels = spec = spec or build.spec(config)
   update = parallel.pmap_step(build.train_step(config, event_shape, levels))
   devices = jax.local_device_count()
   parallel.check_batch_size(config.batch_size, devices)
   split = jax.ShapeDtypeStruct((devices, config.batch_size // devices, *event_shape), dtype)
   key = jax.eval_shape(lambda: rng.purpose_key(0, 'train'))
   level = jax.ShapeDtypeStruct((), jnp.float32)
-  return update, (_state(config, spec), split, key, level, None, None)
+  mask = jax.ShapeDtypeStruct(split.shape[:2], bool) if config.data.remainder == 'pad' else None
+  return update, (_state(config, spec), split, key, level, None, mask)
 
 
 def parameters_of(state):
@@ -109,7 +84,7 @@ def of_sample(config, network, passes=1):
   `network` is a name of `features.NAMES`; Inception's weights need not be there. `passes` is that
   of `of_config`.
   """
-  spec, n = data.spec(config.data.name), config.eval.batch_size
+  spec, n = build.spec(config), config.eval.batch_size
   net, state = build.model(config, spec[0]), _state(config, spec)
   classes = build.num_classes(config)
   options = {'cond': jnp.zeros((n, classes))} if classes else {}

@@ -95,13 +95,13 @@ def train(cell):
 
   Returns `cells.Taken`, which stands in its time.json too; None where it had been begun before.
   """
-  if cell.is_done():   # another process may have been at it
-    return None
   from mollification import build, build_sweep, metrics
   from mollification.training import preemption, sweep, workdir
   start, began, configs = time.monotonic(), time.process_time(), list(cell.runs.values())
   # A worker that ends on the spot would take the others with it.
   with preemption.Preemption(at_once=False) as stop, workdir.lock(cell.folder):
+    if cell.is_done():   # another process was at it
+      return None
     fresh = not (cell.folder / 'config.json').exists()
     workdir.check(cell.folder, cell.claimed())
     dataset = build.load_data(configs[0])
@@ -186,7 +186,11 @@ def _check_recorded(cell, target):
 def core_seconds(folder):
   """What a cell took of a core, None of one that was cut, or is not there."""
   path = pathlib.Path(folder) / 'time.json'
-  return json.loads(path.read_text())['core_seconds'] if path.exists() else None
+  try:
+    return json.loads(path.read_text())['core_seconds'] if path.exists() else None
+  except (ValueError, KeyError) as error:
+    raise ValueError(f'{path} is damaged ({error!r}); remove it, and the cell counts as one that '
+                     'was not timed.') from error
 
 
 def time_taken(root, labels):
@@ -198,8 +202,8 @@ def time_taken(root, labels):
 
 
 def recorded(folder, labels):
-  """Those of `labels` of which there are records in `folder`."""
-  return [label for label in labels if (pathlib.Path(folder) / label).is_dir()]
+  """Those of `labels` of which `folder` has the records, of whole cells."""
+  return [label for label in labels if read(pathlib.Path(folder) / label)]
 
 
 def chosen(curves):
@@ -237,9 +241,11 @@ def _write(folder, config, dataset, curves, units, seconds):
 def read(folder):
   """{(arm, seed): {selection: Record}} of a cell's records; runs that lack one are left out.
 
+  None of a workdir where a run of the cell is left out, since that was killed as it wrote them.
   Raises ValueError where two records are of one metric.
   """
   from mollification.evaluation import records
+  from mollification.training import workdir
   names = {metric: selection for selection, metric in SELECTIONS.items()}
   found = {}
   for path in sorted(pathlib.Path(folder).glob('*/*/records')):
@@ -249,4 +255,5 @@ def read(folder):
       raise ValueError(f'{path} holds more than one record of a metric; move all but one away.')
     if len(run) == len(names):
       found[path.parts[-3], int(path.parts[-2])] = run
-  return found
+  claimed = workdir.read_config(folder) or {}   # of what is committed nothing says it
+  return found if claimed.keys() <= {f'{arm} {seed}' for arm, seed in found} else {}

@@ -5,11 +5,9 @@ part of what --cells names, for machines that share a folder; --dry_run says how
 what they will take on --accelerator. Cells that have their records are not trained again, one that
 was cut goes on, one that another process is at is left to it.
 """
-import os
-
 from absl import logging
 
-from experiments import command, dry_run, grid
+from experiments import cells, command, grid
 
 FLAGS = command.FLAGS
 
@@ -21,45 +19,46 @@ def define_flags(name, scale, *, seeds, cells):
 
 
 def run(todo, root, results):
-  """Train what is missing of `grid.Cell`s; with --record copy them to `results`.
+  """Train what is missing of `grid.Cell`s; with --record copy those that are done to `results`.
 
   Returns the folder whose records are to be reported; None with --dry_run, which says what the
-  cells will take instead.
+  cells will take instead. Ends the process where one fails, or is left to another process.
   """
   if FLAGS.dry_run:
     list_cells(todo, root, results)
     return None
-  train(todo, root)
-  return record(todo, root, results) if FLAGS.record else root
+  ended = train(todo, root)
+  if FLAGS.record:
+    record(todo, root, results)
+  command.leave(ended)
+  return results if FLAGS.record else root
 
 
 def train(todo, root):
-  """Train what is missing of cells.
+  """Train what is missing of cells, whichever fails; returns how they `command.Ended`.
 
-  Where one fails, or is left to another process, the command ends once the others are done. Raises
-  ValueError where records are of another config, and FileNotFoundError where a table is missing,
-  before anything is trained.
+  Raises ValueError where records are of another config, and FileNotFoundError where a table is
+  missing, before anything is trained.
   """
-  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+  command.on_cores()
   grid.check_files([cell for cell in todo if not cell.is_done()])
-  command.leave(command.run_all(todo, root, grid.train))
+  return command.run_all(todo, root, grid.train)
 
 
 def record(todo, root, results):
-  """Copy cells, all of them done, and the clock of their command to `results`; returns that."""
-  grid.record(todo, results)
-  command.record_clock(root / 'clock.json', results / 'clock.json', [cell.label for cell in todo])
-  return results
+  """Copy those of the cells that are done to `results`, and the clock of their command."""
+  done = [cell for cell in todo if cells.is_done(cell)]
+  grid.record(done, results)
+  command.record_clock(root / 'clock.json', results / 'clock.json', [cell.label for cell in done])
 
 
 def list_cells(todo, root, results):
   """Print how far cells are and what they will take, and what they took in `results`."""
-  import jax
+  from experiments import dry_run  # jax, which workers import when they have their cores
   if FLAGS.record:
     raise ValueError('--record is for whole runs; leave --dry_run out.')
   logging.set_verbosity(logging.ERROR)   # JAX tells which devices there are not
-  os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-  jax.config.update('jax_compilation_cache_dir', str(root / 'compiled'))
+  command.on_cores()
   kept = root if FLAGS.smoke else results   # of another size
   for line in dry_run.listing_of_sweeps(todo, command.device('core'), kept):
     print(line, flush=True)

@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import itertools
 
-from experiments import cell_records, cells
+from experiments import cell_records, cells, shares
 from mollification import build
 
 MODELS = ('realnvp', 'glow', 'vae', 'vae_iaf', 'iwae', 'beta_vae', 'hvae')   # of Table 1
@@ -172,14 +172,14 @@ def cell(table, scale, name, root, *, data_dir='', smoke=False):
 def chosen(found, patterns, shard):
   """Of the names `found` those that start with one of `patterns` (all for none), the share 'i/n'.
 
-  Raises ValueError for a pattern that nothing starts with, and for a share that is none.
+  Raises ValueError for a pattern that nothing starts with, and what `shares.share` raises.
   """
   for pattern in patterns:
     if not any(_starts(name, pattern) for name in found):
       raise ValueError(f'no run of this command starts with {pattern!r}; they are called '
                        f'DATASET/MODEL/ARM/SEED, like {found[0]}.')
-  return cells.share([name for name in found if not patterns
-                      or any(_starts(name, pattern) for pattern in patterns)], shard)
+  return shares.share([name for name in found if not patterns
+                       or any(_starts(name, pattern) for pattern in patterns)], shard)
 
 
 def _starts(name, pattern):

@@ -10,7 +10,6 @@ will take on --accelerator; --record copies the records, or of a dry run those e
 experiments/results/images.
 """
 import json
-import os
 import pathlib
 import shutil
 
@@ -44,7 +43,7 @@ def settle(root):
   """
   logging.set_verbosity(logging.ERROR)   # checkpoints that are opened tell much
   if FLAGS.scale != 'paper':
-    os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+    command.on_cores()
   elif not FLAGS['workers'].present:
     FLAGS.workers = 1
   return _apart(root)

@@ -22,7 +22,7 @@ import pathlib
 
 import jax
 
-from experiments import collectives, command, comparison, estimate
+from experiments import accelerators, collectives, command, comparison, estimate
 
 FLAGS = command.FLAGS
 MODELS = ('vae', 'glow', 'realnvp')
@@ -59,7 +59,7 @@ def counts(config):
 
 def seconds(counts, n):
   """(of compute, of the bytes of all-reduces, of their latency) of an update on n devices."""
-  compute = counts['flops'] / (UTILISATION * estimate.ACCELERATORS['a100'].flops)
+  compute = counts['flops'] / (UTILISATION * accelerators.ACCELERATORS['a100'].flops)
   if n == 1:
     return compute, 0., 0.
   bandwidth, latency = IN_HOST if n <= HOST else ACROSS

@@ -15,7 +15,7 @@ import pathlib
 
 from absl import flags
 
-from experiments import command, grid, grid_command, plane
+from experiments import cells, command, grid, grid_command, plane
 
 FLAGS = command.FLAGS
 DATA = ('eight_gaussians', 'redwine')
@@ -47,23 +47,25 @@ def run(root):
   seeds, fresh = (2, 2) if FLAGS.smoke else (FLAGS.seeds, FLAGS.fresh)
   make = lambda name, variants, seeds, label: _cell(root, name, variants, seeds, label)
   first = [make(name, VARIANTS, range(seeds), name) for name in names]
-  if not FLAGS.dry_run:
-    grid_command.train(first, root)
+  ended = [] if FLAGS.dry_run else [grid_command.train(first, root)]
   second = []
   for own in first:
-    if own.is_done():
+    if cells.is_done(own):
       arms = dict.fromkeys(['vanilla', DEFAULT, chosen(grid.read(own.folder))])
       second.append(make(own.label, arms, range(FRESH_FROM, FRESH_FROM + fresh),
                          f'{own.label}_fresh'))
-    else:   # of a dry run
+    else:
       print(f'{own.label}_fresh, {fresh} seeds of three arms, is known once {own.label} is done')
   if FLAGS.dry_run:
     grid_command.list_cells([*first, *second], root, RESULTS)
     return
-  grid_command.train(second, root)
+  ended.append(grid_command.train(second, root))
   from experiments import sensitivity_table
   if FLAGS.record:
-    grid.record([*first, *second], RESULTS)
+    grid.record([own for own in (*first, *second) if cells.is_done(own)], RESULTS)
+  for one in ended:
+    command.leave(one)
+  if FLAGS.record:
     root, names = RESULTS, grid.recorded(RESULTS, DATA)   # its table is of all that is recorded
   sensitivity_table.report(root, names)
 

@@ -12,7 +12,7 @@ import dataclasses
 import math
 import pathlib
 
-from experiments import command, grid_command, plane
+from experiments import command, grid, grid_command, plane
 
 FLAGS = command.FLAGS
 ARMS = {'vanilla': 0., 'mollified': .5}   # share of the updates that is mollified
@@ -47,13 +47,15 @@ def config_of(name, fraction, seed, smoke=False):
 
 
 def table(root):
-  """Rows of `comparison` of the records under `root`: at the last update.
+  """Rows of `comparison` of the whole cells under `root`: at the last update.
 
   Errors of the score are compared by their log10: single points lead the mean square.
   """
   from experiments import comparison
+  whole = grid.recorded(root, plane.DENSITIES)
   return comparison.compare([_log10(found) for found, _ in comparison.read(root)
-                             if found.metric in ('log_likelihood', *plane.UNITS)])
+                             if found.metric in ('log_likelihood', *plane.UNITS)
+                             and found.model in whole])
 
 
 def _log10(cell):
@@ -65,8 +67,6 @@ def _log10(cell):
 def sentences(root):
   """The error of the score where data are rare over training, of each density that has a score."""
   import numpy as np
-
-  from experiments import grid
   for name in plane.DENSITIES:
     runs = grid.read(pathlib.Path(root) / name)
     curves = {arm: [run['last'].extra['curves'] for (own, _), run in sorted(runs.items())
@@ -100,11 +100,12 @@ def report(root):
 def draw(root, place):
   """Panels and animations of the densities recorded under `root`, and the curves, in `place`."""
   from experiments import synthetic_figures
-  for name in plane.DENSITIES:
-    if (root / name).is_dir():
-      synthetic_figures.panels(name, root / name, place / f'{name}.png')
-      synthetic_figures.animate(name, root / name, place / f'{name}.gif')
-  synthetic_figures.curves(root, plane.DENSITIES, place / 'curves.png')
+  whole = grid.recorded(root, plane.DENSITIES)
+  for name in whole:
+    synthetic_figures.panels(name, root / name, place / f'{name}.png')
+    synthetic_figures.animate(name, root / name, place / f'{name}.gif')
+  if whole:
+    synthetic_figures.curves(root, whole, place / 'curves.png')
 
 
 if __name__ == '__main__':

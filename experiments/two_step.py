@@ -8,6 +8,7 @@ decoded means at what it draws.
 import dataclasses
 import functools
 import pathlib
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -35,7 +36,7 @@ class Cell:
   folder: pathlib.Path
   label: str
   wanted: tuple
-  checkpoint_unit = 1
+  checkpoint_unit: ClassVar[int] = 1
 
   @property
   def networks(self):

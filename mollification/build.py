@@ -128,6 +128,11 @@ def load_data(config):
                      cache_dir=config.data.cache_dir, **_data_options(config))
 
 
+def spec(config):
+  """`data.spec` of the data that the config names."""
+  return data.spec(config.data.name, **_data_options(config))
+
+
 def _data_options(config):
   return {key: config.data[key] for key in DATA_OPTIONS if config.data[key]}
 
@@ -139,7 +144,7 @@ def _check_before_data(config):
   check.check(config, mollified_steps(config))
   check.check_likelihood(config, data.levels(config.data.name), mollified_steps(config))
   if config.data.name not in data.SHAPED_BY_FILES:
-    event_shape, _, levels = data.spec(config.data.name, **_data_options(config))
+    event_shape, _, levels = spec(config)
     train_step(config, event_shape, levels)
     initialiser(config, event_shape, levels)
     with check.keys_of(config, 'model'):   # to trace `loss` may take a minute, this takes none

@@ -7,7 +7,10 @@ from jax import custom_derivatives
 
 
 def matmul(x, kernel, precision=None):
-  """x @ kernel for x [B, I] and kernel [I, O], with the usual derivatives of all orders."""
+  """x @ kernel for x [B, I] and kernel [I, O], with the usual derivatives of all orders.
+
+  `precision` is that of `products`.
+  """
   return products(x, (kernel,), precision)[0]
 
 
@@ -15,7 +18,8 @@ def matmul(x, kernel, precision=None):
 def products(x, kernels, precision=None):
   """x[:, :I] @ kernel for each kernel [I, O] of a tuple, x [B, D] with D >= I.
 
-  `precision` is that of the value, as `jax.lax.Precision` has it; derivatives have the default one.
+  `precision` is that of the value, as `jax.lax.Precision` has it. Derivatives have the default one,
+  as those of other nets have, those by x among them, of which a score is made.
   """
   return tuple(jnp.matmul(x[:, :kernel.shape[0]], kernel, precision=precision)
                for kernel in kernels)

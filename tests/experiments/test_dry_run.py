@@ -14,7 +14,7 @@ def test_a_listing_adds_up(monkeypatch, tmp_path):
   """Ten kept checkpoints of seed 0 are looked at, each in 50,000 samples."""
   asked = []
   monkeypatch.setattr(estimate, 'of_config', lambda config, passes: estimate.Cost(
-    10**6, 3e12, 9e10, 2_000))
+    10**6, 3e12, 9e10, 2_000, xla_flops=4e11))
   monkeypatch.setattr(estimate, 'of_sample', lambda config, network, passes: (
     asked.append((network, passes)) or 2e10))
   todo = [image_cells.cell('table1', 'paper', f'cifar10/vae/{arm}/0', tmp_path)
@@ -30,9 +30,9 @@ def test_a_listing_adds_up(monkeypatch, tmp_path):
   device, programs = dry_run.Device('tpu_v4', .5), {}
   *lines, total = dry_run.listing(todo, device, programs)
   training, measuring = (flops / 275e12 / .5 / 3600 for flops in (3e12 * 2_000, 5e4 * 2e10))
-  assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1.0 M parameters, 3e+03 '
-                      f'GFLOP an update, 90 GB, may not fit, {training:.2g} h, samples and their '
-                      f'features {measuring:.2g} h')
+  assert lines[0] == (f'cifar10/vae/vanilla/0: 500 of 100,000 updates; 1 M parameters, 3e+03 '
+                      f'GFLOP an update (XLA counts 400, the body of a loop once), 90 GB, may not '
+                      f'fit, {training:.2g} h, samples and their features {measuring:.2g} h')
   assert total.startswith(f'3 runs, {2.75 * training + 3 * measuring:.2g} h left on one tpu_v4 '
                           "(275 TFLOP/s at 50%, products of precision 'highest' 6 times)")
   assert asked == [('inception_pytorch', 6)]   # of one model, once

@@ -109,7 +109,7 @@ def test_the_table_that_is_recorded_is_of_all_that_is(experiment, table, folders
   known, shown = list(table.CELLS), []
   for name in known[:2]:
     for folder in folders(name):
-      (tmp_path / folder).mkdir()
+      _written(tmp_path / folder, _config())
   monkeypatch.setattr(command, 'chosen_cells', lambda names: known[1:2])
   monkeypatch.setattr(grid_command, 'run', lambda cells, root, results: tmp_path)
   monkeypatch.setattr(table, 'report', lambda folder, names: shown.append(list(names)))
@@ -142,6 +142,28 @@ def test_records_say_whether_the_parameters_are_an_average(tmp_path):
   for arm, params in (('vanilla', 'raw'), ('ema_decay_0.99', 'ema')):
     _written(tmp_path, _config(arm), arm)
     assert {r.params for r in records.read_all(tmp_path / arm / '0/records')} == {params}
+
+
+def test_of_a_cell_that_was_killed_as_it_wrote_nothing_counts(tmp_path):
+  """Its first run has all records, its second none: no table has half of a cell."""
+  arms = {arm: _config(arm) for arm in ('vanilla', 'mollified_half')}
+  cell = grid.Cell('cell', tmp_path / 'cell', {(arm, 0): config for arm, config in arms.items()})
+  cell.folder.mkdir()
+  workdir.claim(cell.folder, cell.claimed(), {})
+  _written(cell.folder, arms['vanilla'])
+  assert grid.read(cell.folder) == {}
+  assert grid.recorded(tmp_path, ['cell', 'other']) == []
+  _written(cell.folder, arms['mollified_half'], 'mollified_half')
+  assert set(grid.read(cell.folder)) == {(arm, 0) for arm in arms}
+  assert grid.recorded(tmp_path, ['cell', 'other']) == ['cell']
+
+
+@pytest.mark.parametrize('damaged', ['{', '{"seconds": 3}'])
+def test_damaged_seconds_of_a_cell_are_named(tmp_path, damaged):
+  assert grid.core_seconds(tmp_path) is None
+  (tmp_path / 'time.json').write_text(damaged)
+  with pytest.raises(ValueError, match=rf'{tmp_path}/time.json is damaged \(.*; remove it'):
+    grid.core_seconds(tmp_path)
 
 
 def test_two_records_of_one_metric_are_refused(tmp_path):

@@ -75,10 +75,12 @@ def test_a_cell_that_a_signal_cuts_goes_on_to_the_same_records(tmp_path, monkeyp
   monkeypatch.setattr(metrics.Progress, 'show', shown)
   assert grid.train(cut) is None
   assert looks == [1]
+  assert not (cut.folder / 'time.json').exists()
   assert grid.missing(cut)
   assert grid.read(cut.folder) == {}
   assert grid.train(cut) is None   # it was begun before: nobody knows its seconds
   assert looks == [1, 2]           # it went on
+  assert not (cut.folder / 'time.json').exists()
   found, wanted = grid.read(cut.folder), grid.read(whole.folder)
   assert found.keys() == wanted.keys()
   for run, records in wanted.items():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import collectives, estimate, scaling
+from experiments import accelerators, collectives, estimate, scaling
 from mollification import parallel
 from tests.training import tiny
 from tests.updates import config_of
@@ -35,7 +35,7 @@ def test_efficiency_falls_with_devices_and_norms_and_rises_with_work():
   assert found[0] == 1.
   assert scaling.efficiency(_counts(flops=1e13), 64) > scaling.efficiency(_counts(), 64)
   assert scaling.efficiency(_counts(collectives=100), 64) < scaling.efficiency(_counts(), 64)
-  compute = 1e12 / scaling.UTILISATION / estimate.ACCELERATORS['a100'].flops
+  compute = 1e12 / scaling.UTILISATION / accelerators.ACCELERATORS['a100'].flops
   assert found[2] == pytest.approx(compute / sum(scaling.seconds(_counts(), 64)))
   assert math.isclose(scaling.seconds(_counts(), 64)[0], compute)
 

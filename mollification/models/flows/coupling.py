@@ -20,13 +20,18 @@ class MaskedAffineCoupling(Bijector):
   orthogonal kernels and zero biases. A condition [B, K] is appended to the input of both, and
   `dropout` is that of their hidden units, where keys are given, `dtype` the type in which they
   compute, 'float32' or 'bfloat16'; parameters, e^{log s} and log det are float32. What is said of
-  precision in `ImageCoupling` holds here. Raises ValueError for events that are no vectors.
+  precision in `ImageCoupling` holds here. Raises ValueError for another type, and for events that
+  are no vectors.
   """
   parity: int = 0
   hidden: int = 512
   dropout: float = 0.
   dtype: str = 'float32'
   draws: ClassVar[bool] = True
+
+  def __post_init__(self):
+    super().__post_init__()
+    nets.check_type(self.dtype)
 
   @nn.compact
   def _log_scale_and_shift(self, x, cond, keys=None):

@@ -3,7 +3,6 @@ from mollification.models.flows import tabular
 from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.coupling import MaskedAffineCoupling
 from mollification.models.flows.linear import LULinear
-from mollification.models.nets import check_type
 
 
 def glow_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False,
@@ -14,7 +13,6 @@ def glow_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_bas
   Masks, options and errors as in `realnvp_tabular`.
   """
   tabular.check(event_shape, num_blocks, hidden, 'a coupling')
-  check_type(dtype)
 
   def block(parity):
     coupling = MaskedAffineCoupling(parity, hidden, dropout, dtype)

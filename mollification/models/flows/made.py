@@ -28,8 +28,8 @@ class MADE(nn.Module):
   neither stored nor moved by the optimiser, and three quarters are not multiplied. The first and
   the last kernel are small and masked in full. Kernels start orthogonal before masking, those of
   the condition as Flax's Dense has them, biases at zero. Where `keys` [B] are given, hidden units
-  drop out at the rate `dropout`. `precision` is that of the products, None for JAX's default; their
-  derivatives have that.
+  drop out at the rate `dropout`. `precision` is that of the products, None for JAX's default, which
+  those of the derivatives by masked kernels and by x have in any case (`matmul.products`).
 
   Raises ValueError for an x that is not [B, D] with D at least 2, and for no hidden layer.
   """

@@ -2,7 +2,6 @@
 from mollification.models.flows import tabular
 from mollification.models.flows.batchnorm import BatchNorm
 from mollification.models.flows.coupling import MaskedAffineCoupling
-from mollification.models.nets import check_type
 
 
 def realnvp_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_base=False,
@@ -17,7 +16,6 @@ def realnvp_tabular(event_shape, num_blocks=5, hidden=512, momentum=.9, learned_
   unit, and for another type.
   """
   tabular.check(event_shape, num_blocks, hidden, 'a coupling')
-  check_type(dtype)
 
   def block(parity):
     return MaskedAffineCoupling(parity, hidden, dropout, dtype), BatchNorm(axis_name, momentum)
