@@ -77,8 +77,8 @@ def _config(name):
 
 
 @pytest.mark.parametrize('name', [
-  'mlp', 'conv', 'iaf', 'hvae', 'table',
-  *(pytest.param(name, marks=pytest.mark.slow) for name in ('resnet', 'nvae', 'glow', 'realnvp'))])
+  'mlp', 'conv', 'hvae', 'table', *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    'iaf', 'resnet', 'nvae', 'glow', 'realnvp'))])
 def test_sums_of_an_update_are_float32(name):
   """Those that are written down: what a product sums is the platform's, see the next test."""
   config = _config(name)
