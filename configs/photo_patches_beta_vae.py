@@ -5,9 +5,9 @@ Command:
   python -m mollification.main --config=configs/photo_patches_beta_vae.py --workdir=runs/photo_beta
 Expected: none published.
 Measured: not at this width. In nets an eighth as wide, 4,000 updates: test log-likelihood vanilla
-  -16815.6 ± 1.2, Gaussian -16818 ± 11 nats; Fréchet distance 443 ± 115 and 483 ± 201 in
-  efficientnet_lite0_96 features (mean ± standard error of 2 seeds; experiments/results/images, from
-  `python -m experiments.table1 --scale=cpu`).
+  -16816.0 ± 1.6, Gaussian -16819 ± 13 nats; Fréchet distance 444 ± 115 and 488 ± 203 in
+  efficientnet_lite0_96 features (mean ± standard error of 2 seeds; experiments/results/images,
+  from `python -m experiments.table1 --scale=cpu`).
 
 Real colour with no download.
 """
