@@ -21,7 +21,7 @@ resume_time Seconds from starting `python -m mollification.main` to the row of i
             going on from a checkpoint of 45 MB. Nothing is cached. Bar 1.
 prefetch    Share of the input that the loop hides behind the device: the update is a pause of
             200 ms in a callback, so that the device is busy and the cores are free, as with an
-            accelerator; batches of 98,304 of 100,000×32×32×3. With t the loop's seconds per call,
+            accelerator; batches of 32,768 of 50,000×32×32×3. With t the loop's seconds per call,
             fed and with batches at hand, and the input's alone, 1 - (t_fed - t_bare) / t_input; two
             forced devices, since one alone has JAX wait for a callback, and more threads than cores
             in XLA's pool, where the devices that wait would else leave none for a copy. Threads are

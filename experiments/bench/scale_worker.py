@@ -35,7 +35,7 @@ from mollification.training.state import TrainState
 SLICE = 'model.widths=(32,64,128,256)'
 EVENT = (32, 32, 3)
 PAUSE, CALLS, FIRST = .2, 20, 3   # seconds of a call; calls that count, after so many that do not
-INPUT_BATCH, IMAGES = 98_304, 100_000   # gathered in a third of the pause
+INPUT_BATCH, IMAGES = 32_768, 50_000
 
 
 def vae_update(batch_size, make_step=None):
