@@ -35,7 +35,7 @@ def define_flags(name, *, seeds=0, cells=''):
 
 
 def define_grid_flags(scales, what):
-  """Those of a grid besides: its size, the first of `scales` by default, share, what it takes."""
+  """Those of a grid besides: its size, by default the first of `scales`, and what it will take."""
   flags.DEFINE_enum('scale', scales[0], [*scales, 'smoke'],
                     f'{what}; smoke: {scales[0]} with --smoke.')
   flags.DEFINE_string('shard', '1/1', 'i/n: the i-th of n mixed shares of what --cells names.')

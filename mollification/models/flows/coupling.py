@@ -41,11 +41,13 @@ class MaskedAffineCoupling(Bijector):
                        'events first, or take ImageCoupling.')
     mask = jnp.broadcast_to((jnp.arange(x.shape[-1]) + self.parity) % 2, x.shape).astype(x.dtype)
     inputs = x * mask if cond is None else jnp.concatenate([x * mask, cond], axis=-1)
+    if self.dtype != 'float32':   # float64, where it is enabled, stays
+      inputs = inputs.astype(self.dtype)
 
     def net(activation, name, part):
       return nets.MLP((self.hidden, self.hidden), x.shape[-1], activation,
                       nn.initializers.orthogonal(), self.dropout, name=name)(
-                        inputs.astype(self.dtype), part_keys(keys, part)).astype(x.dtype)
+                        inputs, part_keys(keys, part)).astype(x.dtype)
 
     return net(nn.tanh, 'scale', 0) * (1. - mask), net(nn.relu, 'translate', 1) * (1. - mask)
 
