@@ -179,8 +179,8 @@ def on_cores():
   """
   if 'JAX_PLATFORMS' not in os.environ:
     os.environ['JAX_PLATFORMS'] = 'cpu'   # workers take it over
-    import jax
-    jax.config.update('jax_platforms', 'cpu')   # where jax was imported before
+    if 'jax' in sys.modules:   # it has looked already
+      sys.modules['jax'].config.update('jax_platforms', 'cpu')
 
 
 def settle_scale():

@@ -113,8 +113,8 @@ def _uci():
 
 def _uci_clock(found):
   """What the cells took, and the command that trained all of the paper's last, if one did."""
-  taken = [json.loads(path.read_text()) for path in sorted((RESULTS / 'uci').glob('*/time.json'))]
-  seconds = sum(t['core_seconds'] for t in taken)
+  taken = [grid.core_seconds(path.parent) for path in (RESULTS / 'uci').glob('*/time.json')]
+  seconds = sum(taken)
   clock = json.loads((RESULTS / 'uci' / 'clock.json').read_text())
   whole = clock['cells'] == sorted(uci.names())
   if not whole or clock['core_seconds'] != seconds:
