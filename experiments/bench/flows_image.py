@@ -1,15 +1,16 @@
-"""Image rows of `experiments.bench.flows`: GLOW against normflows in PyTorch, memory, roofline.
+"""Image rows of `experiments.bench.flows`: GLOW against PyTorch, memory, roofline.
 
 glow_step     One update of GLOW (3 levels × 8 steps × 512, 32×32×3, batch 16) as `build` makes it,
-              Adamax and mollification included, against normflows with torch.optim.Adamax on the
-              same numbers: one loop, in-memory tensors, as many threads as there are cores. Its
+              Adamax and mollification included, against PyTorch with torch.optim.Adamax on the same
+              numbers: the fastest of normflows and a hand-written GLOW, channels first and channels
+              last (`glow_torch.py`), in-memory tensors, as many threads as there are cores. Its
               reference text has the roofline: FLOPs of the update's matrix products as
               `experiments.estimate` counts them, FLOPs by XLA's cost analysis (which takes in all
               else, but the body of a loop once, and GLOW is loops), the rate at which the first
               ran, and, in pairs with the update, the share of the rate of a 2048² float32 matmul.
 glow_compile  Seconds to trace, lower and compile the update of 3 × 20; reference 40.
 glow_depth    1.2 times those of 3 × 4 over those of 3 × 20, in the same pairs.
-glow_sample   100 images of the same model against normflows, without gradients.
+glow_sample   100 images of the same model against the fastest of these, without gradients.
 glow_memory   Memory of the compiled update of configs/celeba64_glow.py (4 levels × 20 steps, 64 px,
               batch 64) for each `memory`, against `store`: arguments, outputs and temporaries, the
               donated state once; no bar.
@@ -38,28 +39,52 @@ def _config(steps, hidden=512):
     f'batch_size={BATCH},model.levels={LEVELS},model.steps={steps},model.hidden={hidden}')
 
 
-def _library(steps, hidden):
-  """(normflows GLOW, torch) of the same sizes, on as many threads as there are cores."""
+def _torch_glows(steps, hidden):
+  """({name: GLOW in PyTorch}, torch) of the same sizes, on as many threads as there are cores."""
   import torch
 
-  from experiments.bench import glow_golden
+  from experiments.bench import glow_golden, glow_torch
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   torch.manual_seed(0)
-  return glow_golden.make(LEVELS, steps, hidden, (3, 32, 32)), torch
+  event = (3, 32, 32)
+  ours = functools.partial(glow_torch.Glow, LEVELS, steps, hidden, event)
+  return {'normflows': glow_golden.make(LEVELS, steps, hidden, event),
+          'PyTorch, hand-written': ours(torch.contiguous_format),
+          'PyTorch, hand-written, channels last': ours(torch.channels_last)}, torch
 
 
-def _library_step(steps, hidden):
-  """() -> None: one update of the library's model, on batches in memory."""
-  flow, torch = _library(steps, hidden)
-  optimizer = torch.optim.Adamax(flow.parameters(), lr=1e-3, weight_decay=1e-5)
+def _torch_step(steps, hidden):
+  """(name, () -> None: one update) of the fastest GLOW in PyTorch, on a batch in memory."""
+  flows, torch = _torch_glows(steps, hidden)
   x = torch.randn(BATCH, 3, 32, 32)
 
-  def call():
-    optimizer.zero_grad(set_to_none=True)
-    flow.forward_kld(x).backward()
-    optimizer.step()
+  def update(flow):
+    optimizer = torch.optim.Adamax(flow.parameters(), lr=1e-3, weight_decay=1e-5)
 
-  return call
+    def call():
+      optimizer.zero_grad(set_to_none=True)
+      (-flow.log_prob(x, None).mean()).backward()
+      optimizer.step()
+
+    return call
+
+  return rows.fastest({name: update(flow) for name, flow in flows.items()})
+
+
+def _torch_samples(steps, hidden):
+  """(name, () -> None: SAMPLES images) of the fastest GLOW in PyTorch."""
+  flows, torch = _torch_glows(steps, hidden)
+
+  def samples(flow):
+    flow.log_prob(torch.randn(BATCH, 3, 32, 32), None)   # initialises its ActNorm
+
+    def call():
+      with torch.no_grad():
+        flow.sample(SAMPLES)
+
+    return call
+
+  return rows.fastest({name: samples(flow) for name, flow in flows.items()})
 
 
 def _batch():
@@ -91,11 +116,11 @@ def roofline(config, call, updates=1, size=2048, seconds=10.):
 
 
 def glow_step(steps=8, hidden=512, pairs=7):
-  """Seconds of an update against normflows; bar 1.0."""
+  """Seconds of an update against PyTorch; bar 1.0."""
   config = _config(steps, hidden)
-  ours, theirs = _our_step(config), _library_step(steps, hidden)
+  ours, (name, theirs) = _our_step(config), _torch_step(steps, hidden)
   timed = rows.interleaved(theirs, ours, pairs, seconds=90)
-  text = f'normflows, {timed.words}; {roofline(config, ours, seconds=30.)}'
+  text = f'{name}, {timed.words}; {roofline(config, ours, seconds=30.)}'
   return [rows.Row('glow_step', timed.b, 's/update', text, timed.a, timed.ratio, 1., True)]
 
 
@@ -126,23 +151,17 @@ def glow_compile(deep=20, shallow=4, hidden=512):
 
 
 def glow_sample(steps=8, hidden=512, pairs=5):
-  """Seconds of 100 images against normflows; bar 1.0."""
+  """Seconds of 100 images against PyTorch; bar 1.0."""
   config = _config(steps, hidden)
   net = build.model(config, EVENT)
   state = build.create_state(config, _batch(), 256, step.LEVEL)
   sample = jax.jit(functools.partial(net.apply, method='sample'))
   keys = jax.random.split(jax.random.key(0), SAMPLES)
   variables = {'params': state.params, **state.model_state}
-  flow, torch = _library(steps, hidden)
-  flow.log_prob(torch.randn(BATCH, 3, 32, 32), None)   # initialises its ActNorm
-
-  def theirs():
-    with torch.no_grad():
-      flow.sample(SAMPLES)
-
+  name, theirs = _torch_samples(steps, hidden)
   timed = rows.interleaved(theirs, lambda: sample(variables, keys).block_until_ready(), pairs,
                            seconds=90)
-  return [rows.Row('glow_sample', timed.b, f's/{SAMPLES} images', f'normflows, {timed.words}',
+  return [rows.Row('glow_sample', timed.b, f's/{SAMPLES} images', f'{name}, {timed.words}',
                    timed.a, timed.ratio, 1., True)]
 
 

@@ -97,9 +97,8 @@ def torch_loop(name, hidden, count, tables=()):
     flow = getattr(flows_torch, kind)(name, SIZE, hidden, BLOCKS)
     update = flows_torch.update(flow, batches)
     loops[kind] = functools.partial(_then_evaluate, update, flow, tables) if tables else update
-  seconds = {kind: min(rows.seconds_of(loop) for _ in range(4)) for kind, loop in loops.items()}
-  kind = min(seconds, key=seconds.get)
-  return f'PyTorch, {kind.replace("_", "-")}', loops[kind]
+  kind, loop = rows.fastest(loops)
+  return f'PyTorch, {kind.replace("_", "-")}', loop
 
 
 def _then_evaluate(update, flow, tables):

@@ -124,6 +124,13 @@ def interleaved(fn_a, fn_b, pairs=9, *, seconds=0., clock=seconds_of):
     pairs=len(taken), quartiles=(quarters[0], quarters[2]))
 
 
+def fastest(fns, calls=4):
+  """(name, fn) of {name: fn} with the shortest of `calls` calls each, the best of references."""
+  seconds = {name: min(seconds_of(fn) for _ in range(or_one(calls))) for name, fn in fns.items()}
+  name = min(seconds, key=seconds.get)
+  return name, fns[name]
+
+
 def or_one(count):
   """How often to repeat what is timed: `count`, or once under --smoke."""
   return 1 if _SMOKE.get() else count

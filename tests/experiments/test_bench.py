@@ -114,6 +114,17 @@ def test_interleaved_wants_enough_pairs():
     rows.interleaved(lambda: None, lambda: None, 4)
 
 
+def test_the_fastest_has_the_shortest_call_of_all(monkeypatch):
+  """A first call, which sets up, or one that was disturbed says nothing."""
+  taken = {'a': iter([9., 2., 5., 5.]), 'b': iter([3., 3., 3., 3.]), 'c': iter([4., 1., 1., .5])}
+  monkeypatch.setattr(rows, 'seconds_of', next)
+  assert rows.fastest({'a': taken['a'], 'b': taken['b']}) == ('a', taken['a'])
+  with pytest.raises(StopIteration):
+    next(taken['b'])   # all four were looked at
+  taken['d'] = iter([1.] * 4)
+  assert rows.fastest({'d': taken['d'], 'c': taken['c']}) == ('c', taken['c'])
+
+
 def test_a_timed_call_counts_from_its_second_on(monkeypatch):
   """The first one compiles; between calls only the wall goes on. One second passes per look."""
   clock = iter(range(100))
