@@ -28,13 +28,15 @@ class InFeatures:
     return features.load(self.network) if self.network else None
 
 
-def holds(folder, step, wanted, among=None):
+def holds(folder, step, wanted, config, among=None):
   """Whether the records in the workdir `folder` have all of `wanted` [InFeatures] of `step`.
 
   What is wanted of no network by name may be in any that none of `among` names, which are all that
   a step may have, `wanted` for None. Raises ValueError where a record is of another config than the
-  config.json beside it.
+  config.json beside it, and where one that is wanted is of other settings than those of `config`,
+  which a workdir may change (another temperature of samples, say).
   """
+  from mollification import measure
   from mollification.evaluation import records
   check_config(folder)
   found = [r for r in records.read_all(folder / 'records') if r.step == step]
@@ -42,9 +44,15 @@ def holds(folder, step, wanted, among=None):
 
   def there(own, metric, record):
     net = (record.features or {}).get('net')
-    return (record.metric in _called(metric) and record.reference['split'] == own.split
+    if not (record.metric in called(metric) and record.reference['split'] == own.split
             and record.n == (own.num_samples or record.reference['n'])
-            and (net == own.network if own.network else net not in named))
+            and (net == own.network if own.network else net not in named)):
+      return False
+    settings = measure.settings_for(metric, config)
+    if record.settings != settings:
+      raise ValueError(f'{folder}/records holds a {record.metric} measured with {record.settings}, '
+                       f'which is wanted with {settings}; move it away.')
+    return True
 
   return all(any(there(own, metric, record) for record in found)
              for own in wanted for metric in own.metrics)
@@ -71,7 +79,7 @@ def check_config(folder):
                        'it away.')
 
 
-def _called(metric):
+def called(metric):
   """What the first record of a metric may be called, in whatever features."""
   from mollification import measurements
   from mollification.evaluation import scoring

@@ -107,7 +107,7 @@ class Cell:
 
   def holds(self, step, wanted):
     """Whether the records of `step` have all of `wanted` [InFeatures]; errors as there."""
-    return cell_records.holds(self.folder, step, wanted, self._of_last)
+    return cell_records.holds(self.folder, step, wanted, self.config, self._of_last)
 
 
 class Taken(NamedTuple):

@@ -17,6 +17,7 @@ from experiments import (
   image_cells,
   image_command,
   looks,
+  names,
   over_training,
 )
 
@@ -28,8 +29,12 @@ def run(root):
   """Measure what is missing, draw a figure per data set that has records."""
   runs = image_command.settle(root)
   todo = looks.of_scale(FLAGS.scale, runs, data_dir=FLAGS.data_dir, smoke=FLAGS.smoke)
-  names = image_cells.chosen([own.label for own in todo], FLAGS.cells, FLAGS.shard)
-  todo = [own for own in todo if own.label in names]
+  if not todo:
+    print(f'At --scale={FLAGS.scale} looks are in features of a network that --smoke leaves out: '
+          'there is nothing to look at.')
+    return
+  chosen = image_cells.chosen([own.label for own in todo], FLAGS.cells, FLAGS.shard)
+  todo = [own for own in todo if own.label in chosen]
   if FLAGS.dry_run:
     image_command.print_listing(looks.listing, todo)
     return
@@ -79,8 +84,8 @@ def draw(folder, path):
   for ax, (model, arms) in zip(axes.flat, curves.items()):
     _panel(ax, arms, [over_training.end_of_noise(folder / model / arm / image_cells.WATCHED)
                       for arm in arms])
-    ax.set(title=model)
-  figure.suptitle(f'{folder.name}: {distance.title} (log scale)\n'
+    ax.set(title=names.model(model))
+  figure.suptitle(f'{names.DATASETS[folder.name]}: {distance.title} (log scale)\n'
                   f'seed {image_cells.WATCHED}, n = {distance.n:,} samples', fontsize=11)
   handles = {label: handle for ax in axes.flat
              for handle, label in zip(*ax.get_legend_handles_labels())}

@@ -11,7 +11,7 @@ import re
 
 from absl import flags
 
-from experiments import command, figures, image_cells, image_command, over_training
+from experiments import command, figures, image_cells, image_command, names, over_training
 
 FLAGS = command.FLAGS
 SHOWN = 4   # samples in a row and a column, of each checkpoint
@@ -47,8 +47,9 @@ def draw(folder, path):
       ax.set(xticks=[], yticks=[])
       ax.spines[:].set_visible(False)
     row[0].set_ylabel(arm)
-  figure.suptitle(f'{folder.parent.name}, {folder.name}: seed {image_cells.WATCHED}, '
-                  'from the same keys throughout', fontsize=10)
+  title = f'{names.DATASETS[folder.parent.name]}, {names.model(folder.name)}'
+  figure.suptitle(f'{title}: seed {image_cells.WATCHED}, from the same keys throughout',
+                  fontsize=10)
   figures.save(figure, path, dpi=110)
   return path
 

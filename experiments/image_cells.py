@@ -43,7 +43,7 @@ class Grid:
   by_model: dict = dataclasses.field(default_factory=dict)
 
 
-# --- what makes a run one of a laptop: six to twelve minutes of a core --------------------------
+# --- what makes a run one of a laptop: four to twelve minutes of a core --------------------------
 
 _NETS = {'model.widths': (8, 16, 32, 64), 'optimizer.learning_rate': 1e-3}   # an eighth as wide
 _SMALL = {

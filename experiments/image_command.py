@@ -2,7 +2,7 @@
 
 --scale=paper is a table as published, for accelerators: full size, FID (Inception weights are
 looked for before anything is trained, data before a run is). --scale=cpu is the same narrower and
-shorter, six to twelve minutes of a core; --scale=digits seconds to minutes; --scale=smoke a few
+shorter, four to twelve minutes of a core; --scale=digits seconds to minutes; --scale=smoke a few
 updates of the command's own size, to see whether it runs at all. Runs live in runs/images, belong
 to every table that names them, and are not trained again once they are finished, so that machines
 that share a folder may each take a --shard. --dry_run lists the runs, how far each is, and what it

@@ -16,11 +16,25 @@ def sentences(found, rows, folder):
     if max(row.difference.count for row in own) < 2:
       yield f'{arm}: one seed an arm, which decides nothing.'
     else:
-      yield f'{arm}: {comparison.sentence(own)}'
+      yield f'{arm}: {comparison.sentence(own)}{_decided(own)}'
   yield from nonfinite(found)
   yield from _copies(found)
   yield from _sizes(places_of(found, folder))
   yield from _taken(found, folder)
+
+
+def _decided(rows):
+  """Which of an arm's figures are decided, model by model, '' for none."""
+  said = ''
+  for verdict in ('better', 'worse'):
+    of_model = {}
+    for row in rows:
+      if row.verdict == verdict and row.metric != 'bits_per_dim':   # log-likelihood, once more
+        of_model.setdefault(names.model(row.model), []).append(names.metric(row.metric))
+    if of_model:
+      said += f' {verdict.capitalize()}: ' + '; '.join(
+        f'{model} ({", ".join(metrics)})' for model, metrics in of_model.items()) + '.'
+  return said
 
 
 def nonfinite(found):

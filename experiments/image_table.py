@@ -1,4 +1,5 @@
 """Tables of images from their records: what each arm gains over vanilla training, by model."""
+import collections
 import dataclasses
 import json
 import pathlib
@@ -21,13 +22,31 @@ _UNITS = {'log_likelihood': ' (nats)'}
 
 
 def read(root, table, scale):
-  """{data set: [(Cell, Record)]} of the runs of a table that have records."""
+  """{data set: [(Cell, Record)]} of the runs of a table that are measured."""
   found = {}
   for dataset, grid in image_cells.TABLES[table][scale].items():
-    found[dataset] = [
-      (cell, record) for cell, record in comparison.read(pathlib.Path(root) / scale / dataset)
-      if image_runs.model_of(cell) in grid.models and cell.arm in grid.arms]
+    of_set = comparison.read(pathlib.Path(root) / scale / dataset)
+    found[dataset] = _measured([
+      (cell, record) for cell, record in of_set
+      if image_runs.model_of(cell) in grid.models and cell.arm in grid.arms], grid)
   return {dataset: cells for dataset, cells in found.items() if cells}
+
+
+def _measured(found, grid):
+  """Of `found` [(Cell, Record)] those of runs that lack no figure of `grid` that any other has.
+
+  A run that was killed while it was measured has some, and is no result. (None has those of a
+  network that --smoke leaves out.)
+  """
+  wanted = [{f'{name}@{own.network}'.rstrip('@') for name in cell_records.called(metric)}
+            for own in (cell_records.InFeatures(grid.metrics), *grid.more)
+            for metric in own.metrics]
+  of_run = collections.defaultdict(set)
+  for cell, _ in found:
+    of_run[cell.model, cell.arm, cell.seed].add(cell.metric)
+  needed = [called for called in wanted if called & set().union(*of_run.values())]
+  return [(cell, record) for cell, record in found
+          if all(called & of_run[cell.model, cell.arm, cell.seed] for called in needed)]
 
 
 def rows(cells, arms=image_cells.ARMS):

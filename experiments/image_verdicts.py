@@ -188,6 +188,7 @@ def _totals(folder):
 
 def _plus_minus(value, half):
   digits = comparison.decimals(half)
+  value = round(value, digits) + 0.   # no -0
   return f'{value:+.{digits}f} ± {half:.{digits}f}'
 
 

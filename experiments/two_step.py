@@ -60,7 +60,11 @@ class Cell:
   def is_done(self):
     """Whether the density is trained to its end and measured; errors of `cell_records.holds`."""
     return (cells.is_of(self) is True
-            and cell_records.holds(self.folder, self.config.total_steps, self.wanted))
+            and self._holds(self.config.total_steps, self.wanted))
+
+  def _holds(self, step, wanted):
+    # Samples are drawn and quantised as the autoencoder's run says.
+    return cell_records.holds(self.folder, step, wanted, self.autoencoder.config, self.wanted)
 
   def keep_reference(self, stop):
     """Nothing: its autoencoder's run, which is measured, has left what it needs of data alone."""
@@ -83,7 +87,7 @@ class Cell:
     for wanted in self.wanted:
       if stop.requested:
         return False
-      if cell_records.holds(self.folder, step, (wanted,), self.wanted):
+      if self._holds(step, (wanted,)):
         continue
       extractor = wanted.extractor() or features.for_dataset(images.name)
       split = getattr(images, wanted.split)

@@ -168,11 +168,8 @@ def _there(run, metrics, common, split, num_samples, extractor):
   of_split = {'n': split.num_examples,
               'reference': measurements.reference_of(run.evaluation.dataset, split)}
   for metric in metrics:
-    fields = common | of_split
-    if metric == 'importance':
-      fields |= measurements.with_settings(common, measurements.draws_of(config))
-    elif metric in measurements.OF_SAMPLES:
-      fields |= measurements.with_settings(common, measurements.sampling_of(config))
+    fields = common | of_split | {'settings': settings_for(metric, config)}
+    if metric in measurements.OF_SAMPLES:
       fields['n'] = num_samples or split.num_examples
     if metric in measurements.IN_FEATURES:
       fields['features'] = measurements.features_of(extractor, config)
@@ -315,6 +312,15 @@ def _common(run, step):
   """What all records of a checkpoint share."""
   return {'params': run.config.eval.params, 'step': step, 'seed': run.config.seed,
           'config_sha256': run.identity, 'settings': settings_of(run.config)}
+
+
+def settings_for(metric, config):
+  """`Record.settings` of a metric, of importance-weighted bounds and of samples with their own."""
+  if metric == 'importance':
+    return settings_of(config) | measurements.draws_of(config)
+  if metric in measurements.OF_SAMPLES:
+    return settings_of(config) | measurements.sampling_of(config)
+  return settings_of(config)
 
 
 def settings_of(config):

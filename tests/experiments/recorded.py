@@ -2,7 +2,9 @@
 import json
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from mollification import measure
 from mollification.evaluation import records, sampling
 from mollification.training import workdir
 from tests.training import tiny
@@ -36,4 +38,5 @@ def record(net, step, seed, nonfinite=0, arm='vanilla'):
     reference={'dataset': 'digits', 'split': 'test', 'n': 20, 'sha256': 'a'}, step=step,
     features={'net': net, 'sha256': 'b', 'input_mode': 'uint8', 'quantisation': 'floor'},
     seed=seed, config_sha256=workdir.identity(config(arm)), seconds=1.,
+    settings=measure.settings_for('frechet', ConfigDict(config(arm))),
     extra={'nonfinite_samples': nonfinite})

@@ -1,4 +1,5 @@
 """Cells side by side: all of them, or none that begins after a signal or an error."""
+import copy
 import dataclasses
 import errno
 import functools
@@ -301,6 +302,12 @@ def test_what_is_measured_in_other_features_too(tmp_path, monkeypatch):
                   # What is there of the network named is not what is wanted of the data set's own.
                   {'metrics': ('mmd', 'pr')}):
     assert not dataclasses.replace(cell, **changes).is_done()
+  # These keys may change in a workdir, and what they change is another figure.
+  for key, value in (('temperature', .7), ('quantize', 'round')):
+    changed = copy.deepcopy(config)
+    changed.eval[key] = value
+    with pytest.raises(ValueError, match=f"records holds a .* which is wanted with .*'{key}': "):
+      dataclasses.replace(cell, config=changed).is_done()
   written = {p: p.stat().st_mtime_ns for p in (tmp_path / 'records').iterdir()}
   (tmp_path / 'records' / sorted(p.name for p in written if 'mmd2' in p.name)[-1]).unlink()
   with jax.debug_key_reuse(False):   # cut before its last record: it measures that one
@@ -314,10 +321,10 @@ def test_what_is_measured_in_other_features_too(tmp_path, monkeypatch):
   assert order.count('_pass') == 1
   # What there is in a network by name is not meant.
   own = cell_records.InFeatures(('pr',), num_samples=20, split='validation')
-  assert cell_records.holds(tmp_path, 8, (own,))
-  assert not cell_records.holds(tmp_path, 8, (own,), among=(own, other))
+  assert cell_records.holds(tmp_path, 8, (own,), config)
+  assert not cell_records.holds(tmp_path, 8, (own,), config, among=(own, other))
   # Nor do 20 samples stand for as many as the split has.
-  assert not cell_records.holds(tmp_path, 8, (dataclasses.replace(own, num_samples=0),))
+  assert not cell_records.holds(tmp_path, 8, (dataclasses.replace(own, num_samples=0),), config)
 
 
 def test_a_network_without_weights_is_missed_before_training(tmp_path, monkeypatch):

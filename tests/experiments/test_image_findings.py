@@ -35,9 +35,11 @@ def test_what_an_arm_decides_copies_and_hours_are_said(tmp_path):
   said = list(image_findings.sentences(found, image_table.rows([c for c, _ in found]), tmp_path))
   assert said == [
     'gaussian: Of 2 comparisons, mollified training is better in 1, worse in 1, and 0 are '
-    'undecided at 95 % with so few seeds; chance alone would decide 0.1.',
+    'undecided at 95 % with so few seeds; chance alone would decide 0.1. Better: VAE (Fréchet '
+    'distance). Worse: VAE (recall).',
     'blur: Of 2 comparisons, mollified training is better in 1, worse in 1, and 0 are undecided at '
-    '95 % with so few seeds; chance alone would decide 0.1.',
+    '95 % with so few seeds; chance alone would decide 0.1. Better: VAE (recall). Worse: VAE '
+    '(Fréchet distance).',
     'near copies of training images, of which test data have 1 %: 2.00% of the samples of a run at '
     'most.',
     'time: 1.2 minutes of a core a run (1.2 to 1.2), 0.06 hours in all, of 3 of 9 runs, 1 of which '

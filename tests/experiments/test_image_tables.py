@@ -249,6 +249,23 @@ def test_only_runs_that_reached_their_end_count(tmp_path):
     comparison.read(tmp_path)
 
 
+def test_a_run_that_was_killed_while_it_was_measured_is_in_no_table(tmp_path):
+  """It has a likelihood and no distance, which other runs of its data set have."""
+  for seed, metrics_ in ((0, ('log_likelihood', 'frechet')), (1, ('log_likelihood',)),
+                         (2, ('log_likelihood', 'frechet', 'fid'))):   # FID by hand: of no table
+    place = tmp_path / 'digits' / 'digits' / 'vae' / 'vanilla' / str(seed)
+    config = tiny.config(total_steps=80, seed=seed).to_dict()
+    for metric in metrics_:
+      records.write(records.Record(
+        metric=metric, value=1., standard_error=None, n=20, unit='1', params='raw', step=80,
+        seed=seed, reference={'dataset': 'digits', 'split': 'test', 'n': 360, 'sha256': 'a'},
+        config_sha256=workdir.identity(config), seconds=1.), place / 'records')
+    (place / 'config.json').write_text(json.dumps(config))
+  found = image_table.read(tmp_path, 'table1', 'digits')['digits']
+  assert [(cell.seed, cell.metric) for cell, _ in found] == [
+    (0, 'frechet'), (0, 'log_likelihood'), (2, 'fid'), (2, 'frechet'), (2, 'log_likelihood')]
+
+
 def test_hours_of_a_table_by_hand(tmp_path):
   """Two runs of 1.0 h and 0.5 h, one that was cut (0.4 h of updates), one of another table."""
   def run(name, update, hours=None, **more):

@@ -184,6 +184,17 @@ def test_the_figure_measures_what_is_trained_and_says_what_failed(monkeypatch, t
     f'{tmp_path}/cpu/fashion_mnist-over_training.png']
 
 
+def test_at_the_papers_size_smoke_runs_have_nothing_to_look_at(monkeypatch, tmp_path, capsys):
+  """Looks are in Inception's features, whose weights may not be there."""
+  flags = types.SimpleNamespace(scale='paper', smoke=True, record=False, data_dir='', dry_run=False,
+                                cells=['cifar10/vae'], shard='1/1', workers=1)
+  for module in (fig_fid_over_training, fig_fid_over_training.image_command):
+    monkeypatch.setattr(module, 'FLAGS', flags)
+  monkeypatch.setattr(fig_fid_over_training.image_command, 'settle', lambda root: root)
+  fig_fid_over_training.run(tmp_path)
+  assert 'there is nothing to look at' in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_table_and_then_its_figure_run(tmp_path):
   """The two commands that a user gives, small."""

@@ -54,7 +54,7 @@ def test_figures_say_of_what_and_where_noise_ends(folder, tmp_path, monkeypatch)
   assert [text.get_text() for text in over.legends[0].get_texts()] == [
     'vanilla', 'gaussian', 'level 0 from here']
   np.testing.assert_array_equal(over.axes[0].lines[-1].get_xdata(), [40, 40])
-  assert samples._suptitle.get_text() == 'digits, vae: seed 0, from the same keys throughout'
+  assert samples._suptitle.get_text() == 'digits, VAE: seed 0, from the same keys throughout'
   assert [ax.get_title() for ax in samples.axes] == ['40 updates', '80 updates'] * 2
 
 
