@@ -1,5 +1,6 @@
 """What the binaries share: flags that fail in one line, and errors of the user's in one line."""
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -9,7 +10,9 @@ from absl import flags
 
 from mollification import notices
 
-EXIT_USAGE = 2
+EXIT_USAGE, EXIT_OTHER = 2, 1
+# What no command can mend: a full disk, one that fails, too little memory, too many open files.
+_OF_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 # What absl says of a value that it cannot parse -> what the key takes.
 _KINDS = {'for int()': 'a whole number', 'string to float': 'a number',
           'Non-boolean': 'True or False', 'as a ConfigDict': 'no value: set a key below it'}
@@ -20,10 +23,10 @@ _EXTRAS = {'tensorflow': 'data', 'tensorflow_datasets': 'data', 'importlib_resou
 _QUIET_TENSORFLOW = {'TF_CPP_MIN_LOG_LEVEL': '2', 'TF_ENABLE_ONEDNN_OPTS': '0'}
 
 
-def fail(message):
-  """End the process with `error: message` on stderr and a status of 2."""
+def fail(message, status=EXIT_USAGE):
+  """End the process with `error: message` on stderr and a status, 2 of a mistake of the user's."""
   notices.say(f'error: {message}')
-  sys.exit(EXIT_USAGE)
+  sys.exit(status)
 
 
 def parse_flags(argv):
@@ -70,7 +73,9 @@ def one_line_errors(debug=False):
     if isinstance(error, ModuleNotFoundError):
       extra = _EXTRAS.get((error.name or '').split('.')[0], 'train')
       fail(f"{error.name} is not installed; pip install 'mollification[{extra}]'.")
-    fail(' '.join(str(error).strip().split('\n\n')[0].split()) or type(error).__name__)
+    of_machine = isinstance(error, OSError) and error.errno in _OF_MACHINE
+    fail(' '.join(str(error).strip().split('\n\n')[0].split()) or type(error).__name__,
+         EXIT_OTHER if of_machine else EXIT_USAGE)
   finally:
     warnings.formatwarning = before
 

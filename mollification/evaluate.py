@@ -14,8 +14,9 @@ With --distributed=auto, or --coordinator, --num_processes and --process_id, sev
 are given the same command share `stats`, `score` and the measuring of a checkpoint; the figures are
 the same bits, what stops one stops all, and the first writes. With --watch one measures alone.
 
-Exit status: 0 measured, 2 a mistake in the command or the workdir, 75 stopped by SIGTERM, 130 by
-SIGINT: the same command goes on; of --watch, 4 where checkpoints could not be measured.
+Exit status: 0 measured, 2 a mistake in the command or the workdir, 1 anything else, 75 stopped by
+SIGTERM, 130 by SIGINT: the same command goes on; of --watch, 4 where checkpoints could not be
+measured.
 """
 import atexit
 import functools

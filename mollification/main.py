@@ -5,7 +5,8 @@
 
 The same command again resumes. Exit status: 0 finished, 75 pre-empted (what is new is saved; run it
 again), 2 a mistake in the command or its data, 3 diverged, after a second signal 128 + its number,
-or the signal itself, 1 with a traceback anything else.
+or the signal itself, 1 anything else, with a traceback, but for what the machine lacks before
+training begins.
 """
 import atexit
 import contextlib

@@ -1,4 +1,5 @@
 """What the binaries make of errors and warnings: one line each, and an exit status."""
+import errno
 import warnings
 
 import pytest
@@ -24,6 +25,15 @@ def test_what_a_file_of_nonsense_raises_is_one_line_too(error, line, capsys):
     raise error
   assert info.value.code == 2
   assert capsys.readouterr().err == f'error: {line}\n'
+
+
+@pytest.mark.parametrize('number, status', [
+  (errno.ENOSPC, 1), (errno.EIO, 1), (errno.EMFILE, 1), (errno.ENOENT, 2), (errno.EACCES, 2)])
+def test_what_the_machine_lacks_is_no_mistake_of_the_user(number, status, capsys):
+  with pytest.raises(SystemExit) as info, cli.one_line_errors():
+    raise OSError(number, 'why', 'runs/a')
+  assert info.value.code == status
+  assert capsys.readouterr().err == f"error: [Errno {number}] why: 'runs/a'\n"
 
 
 def test_a_missing_package_names_its_extra(capsys):

@@ -6,6 +6,7 @@ seconds.
   update   one update of the VAE that is sliced, at batch `--batch`, on all devices
   gradient of it, each device's gradient of its part of the batch
   averaged of it, that and the average over devices
+  adam     of it, these and the optimiser, which each device runs on all parameters
   cores    how many cores such an update keeps busy, in the mean
   bare     `CALLS` calls of a loop whose update is a pause of `PAUSE` seconds, batches at hand
   fed      the same with batches that are gathered anew for each call
@@ -23,6 +24,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from configs import cifar10_vae
 from experiments.bench import rows, step
@@ -47,9 +49,10 @@ def vae_update(batch_size, make_step=None):
   return step.calls(train_step, 1, state, parallel.shard(batch), np.float32(step.LEVEL))
 
 
-def _gradient(config, averaged):
-  """An update without optimizer, for which it moves the parameters by a hair."""
+def _gradient(config, averaged, adam=False):
+  """An update that ends early; without its optimiser it moves the parameters by a hair."""
   prepare, loss_fn = build.prepare_fn(config, 256), build.loss_fn(build.model(config, EVENT))
+  tx = build.optimizer(config)
 
   def update(state, batch, data_keys, noise_keys, model_keys, *_):
     x = prepare(batch, data_keys)
@@ -59,6 +62,10 @@ def _gradient(config, averaged):
     grads = jax.grad(loss)(state.params)
     if averaged:
       grads = jax.lax.pmean(grads, parallel.AXIS)
+    if adam:
+      updates, opt_state = tx.update(grads, state.opt_state, state.params)
+      params = optax.apply_updates(state.params, updates)
+      return dataclasses.replace(state, params=params, opt_state=opt_state), {}
     params = jax.tree.map(lambda p, g: p - 1e-9 * g, state.params, grads)
     return dataclasses.replace(state, params=params), {}
 
@@ -67,6 +74,7 @@ def _gradient(config, averaged):
 
 _gradient_alone = functools.partial(_gradient, averaged=False)
 _gradient_averaged = functools.partial(_gradient, averaged=True)
+_gradient_and_adam = functools.partial(_gradient, averaged=True, adam=True)
 
 
 def _pausing_step(state, batch, data_keys, noise_keys, model_keys, level, cond, mask):
@@ -145,6 +153,7 @@ def main():
   answers = {'update': lambda: rows.seconds_of(update()), 'cores': lambda: busy_cores(update()),
              'gradient': lambda: rows.seconds_of(update(_gradient_alone)),
              'averaged': lambda: rows.seconds_of(update(_gradient_averaged)),
+             'adam': lambda: rows.seconds_of(update(_gradient_and_adam)),
              'input': input_seconds, 'bare': lambda: paused_loop(False),
              'fed': lambda: paused_loop(True)}
   for word in sys.stdin:

@@ -37,13 +37,16 @@ _PAUSE = .01   # seconds between two looks at a save that is waited for
 def manager(folder, *, keep=None, keep_every=None, read_only=False):
   """A CheckpointManager for `folder`; `keep` newest, and each multiple of `keep_every`.
 
-  A context manager; leaving it waits for saves under way. `failed` says whether one of this process
+  A context manager; leaving it waits for saves under way. Half-written checkpoints that a killed
+  process has left are removed before the first save. `failed` says whether one of this process
   has failed, `wait` why. Raises ValueError in all processes where they do not come to list the same
   checkpoints.
   """
   options = ocp.CheckpointManagerOptions(
     max_to_keep=keep, keep_period=keep_every or None, create=not read_only,
     read_only=read_only, enable_async_checkpointing=True,
+    # What a save left that was killed; nobody else saves there, by the lock of the workdir.
+    cleanup_tmp_directories=not read_only,
     # Two managers of a run may save at the same time: neither waits at a barrier of the other's.
     multiprocessing_options=ocp.options.MultiprocessingOptions(
       barrier_sync_key_prefix=pathlib.Path(folder).name))

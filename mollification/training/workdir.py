@@ -215,8 +215,8 @@ def _wait_for(mark):
 def local(workdir):
   """The Path of a folder as it is given; ValueError for one that no file system here has."""
   if '://' in str(workdir):
-    raise ValueError(f'workdir {workdir} is no folder of a file system; mount what it names, as '
-                     'gcsfuse does of buckets, and give the folder.')
+    raise ValueError(f'workdir {workdir} is no folder of a file system; give one that all '
+                     'processes see and that has locks, as NFS or Lustre do.')
   return pathlib.Path(workdir).expanduser()
 
 

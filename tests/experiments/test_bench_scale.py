@@ -37,14 +37,15 @@ def test_the_share_of_the_input_that_is_hidden(monkeypatch, fed, hidden, missed)
 
 
 def test_four_devices_are_compared_with_one(monkeypatch):
-  """Of a second more: .2 for parts, .3 that their average adds, and what is left."""
-  one = {'update': 3., 'cores': 1.5, 'averaged': 2., 'gradient': 2.}
-  _answering(monkeypatch, one, {'update': 4., 'cores': 1.9, 'averaged': 2.5, 'gradient': 2.2})
+  """Of a second more: .2 for parts, .3 that their average adds, .4 Adam, and what is left."""
+  one = {'update': 3., 'cores': 1.5, 'averaged': 2., 'gradient': 2., 'adam': 2.1}
+  _answering(monkeypatch, one, {'update': 4., 'cores': 1.9, 'averaged': 2.5, 'gradient': 2.2,
+                                'adam': 3.})
   row, = scale.devices_4()
   assert (row.value, row.reference_value, row.ratio, row.missed) == (4., 3., .75, True)
   assert 'busy cores 1.90 of four and 1.50 of one' in row.reference
   assert row.reference.endswith("of 1000 ms more, gradients of parts with BatchNorm's sums 200, "
-                                'average of gradients 300, the rest, Adam on each in it 500')
+                                'average of gradients 300, Adam on each 400, the rest 100')
 
 
 def test_a_run_that_ends_before_its_first_row_is_no_measurement(tmp_path, monkeypatch):

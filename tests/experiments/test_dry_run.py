@@ -73,8 +73,10 @@ def test_runs_that_two_tables_name_count_once_in_the_sum():
 
 @pytest.mark.slow
 def test_the_committed_estimates_are_of_all_programs_of_the_paper(tmp_path):
-  """Of their shapes and counts; FLOPs are of a program that takes minutes to compile."""
-  kept = json.loads(image_command.estimates('paper').read_text())['programs']
+  """Of their shapes and counts, FLOPs and hours; memory takes minutes to compile."""
+  record = json.loads(image_command.estimates('paper').read_text())
+  device = dry_run.Device(**record['device'])
+  kept = record['programs']
   wanted = {image_cells.program_of(name) for table in image_cells.TABLES
             for name in image_cells.names(table, 'paper')}
   two_step = {f'{dataset}/{image_cells.TWO_STEP}' for dataset in ('cifar10', 'celeba64')}
@@ -91,6 +93,12 @@ def test_the_committed_estimates_are_of_all_programs_of_the_paper(tmp_path):
     shapes = jax.eval_shape(lambda config=config: build.create_state(
       config, jnp.zeros((config.batch_size, *data.spec(config.data.name)[0]), jnp.uint8), 256, 1.))
     assert own['parameters'] == sum(leaf.size for leaf in jax.tree.leaves(shapes.params)), name
+    update, arguments = estimate.update_of(config)
+    flops = jax.local_device_count() * estimate.matmul_flops(
+      jax.make_jaxpr(update)(*arguments), device.accelerator.passes)
+    assert own['gflop'] == float(f'{flops / 1e9:.4g}'), name
+    assert own['training_hours'] == float(
+      f'{device.hours(flops * config.total_steps):.4g}'), name
 
 
 def test_samples_in_the_number_of_a_split_are_not_counted(tmp_path):

@@ -116,6 +116,18 @@ def test_any_file_of_a_checkpoint_may_be_damaged(straight, tmp_path, damage):
   assert set(read) == {4, 8}   # parts of it nobody reads again
 
 
+def test_a_save_that_was_killed_leaves_nothing_for_good(folder):
+  """Orbax alone replaces it where the same step is saved again, which after a signal is rare."""
+  half = folder / 'checkpoints' / '7.orbax-checkpoint-tmp'
+  shutil.copytree(folder / 'checkpoints' / '8', half)
+  with checkpoint.manager(folder / 'checkpoints', read_only=True) as manager:   # as evaluate has it
+    assert sorted(manager.all_steps()) == [4, 8]
+  assert half.exists()
+  shutil.rmtree(folder / 'checkpoints' / '8')   # so that there is something to save
+  loop.train(tiny.run(), folder)
+  assert {path.name for path in half.parent.iterdir()} == {'4', '8'}
+
+
 def test_a_checkpoint_without_files_is_passed_over(straight, folder):
   """They were never written, or are gone."""
   shutil.rmtree(folder / 'checkpoints' / '8')

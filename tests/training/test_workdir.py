@@ -59,7 +59,7 @@ def test_an_unwritable_workdir(tmp_path):
 
 def test_a_bucket_is_no_folder():
   """It would be one called gs: on this very machine, and lost with it."""
-  with pytest.raises(ValueError, match='gs://bucket/run is no folder of a file system; mount'):
+  with pytest.raises(ValueError, match='gs://bucket/run is no folder of a file system; give'):
     workdir.local('gs://bucket/run')
   assert workdir.local('~/run') == pathlib.Path.home() / 'run'
 
