@@ -30,13 +30,15 @@ def test_a_process_that_is_killed_ends_the_others(killed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, 'prlimit'), reason='only Linux limits another process')
-def test_a_disk_that_is_full_to_the_second_process_ends_all(tmp_path):
-  """Soon after the save that finds it so, the last one too; it says why, and the first that it did.
+@pytest.mark.parametrize('full, limit', [(1, 30_000), (0, 300_000)])
+def test_a_disk_that_is_full_to_one_process_ends_all(tmp_path, full, limit):
+  """Soon after the save that finds it so, the last one too; it says why, and the other that it did.
 
-  A limit on the size of its files stands for the disk: the first writes its part as ever. What was
+  A limit on the size of its files stands for the disk: the other writes its part as ever. What was
   saved before stays, nothing else counts, and both go on from it once there is room.
   """
-  # (What the process says goes to a file, too, and is to fit: its part of a checkpoint is not.)
+  # (What the process says goes to a file, too, and is to fit, and rows of the first are: its part
+  # of a checkpoint is not.)
   command = several.long_run(tmp_path, '--config.checkpoint.every=10',
                              '--config.model.widths=(2000,)')
   saved = lambda: sorted(int(path.name) for path in (tmp_path / 'checkpoints').glob('*[0-9]'))
@@ -45,14 +47,15 @@ def test_a_disk_that_is_full_to_the_second_process_ends_all(tmp_path):
     with several.running(command, 2) as started:
       several.wait_for_rows(started, tmp_path, rows + 20)   # the second save waits for the first
       several.wait_for(saved, started)
-      resource.prlimit(started[1].pid, resource.RLIMIT_FSIZE, (30_000, resource.RLIM_INFINITY))
+      resource.prlimit(started[full].pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
       before = saved()
       if last:
         started[0].send_signal(signal.SIGTERM)
-      (first, _, told), (second, _, errors) = several.ended(started, 60)
-    assert (first, second) == (1, 1), errors + told   # what hangs is ended by a signal
+      ended = several.ended(started, 60)
+    (own, _, errors), (other, _, told) = ended[full], ended[1 - full]
+    assert (own, other) == (1, 1), errors + told   # what hangs is ended by a signal
     assert 'File too large' in errors
-    assert 'process 1 of 2 failed, and so the others stop' in told
+    assert f'process {full} of 2 failed, and so the others stop' in told
     assert saved()[-1] <= before[-1] + 10   # the one under way may have had all that it needed
   _goes_on(command, tmp_path, len(tiny.rows(tmp_path)) + 3)
 
