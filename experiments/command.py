@@ -16,10 +16,11 @@ from mollification import allocator, cli, files
 FLAGS = flags.FLAGS
 
 
-def define_flags(name, *, seeds=0, cells=''):
+def define_flags(name, *, seeds=0, cells='', workers=2):
   """Those of every experiment, defined by its command alone: importers have flags of their own.
 
-  `cells`, where there is a choice of them, says what --cells names; 0 `seeds`: there is none.
+  `cells`, where there is a choice of them, says what --cells names; 0 `seeds`, or `workers` of a
+  command that starts no other processes: there is none.
   """
   if cells:
     flags.DEFINE(_Names(), 'cells', [], f'{cells}; all by default.',
@@ -27,8 +28,9 @@ def define_flags(name, *, seeds=0, cells=''):
   flags.DEFINE_string('workdir', f'runs/{name}', 'Folder of all that is written.')
   if seeds:
     flags.DEFINE_integer('seeds', seeds, 'Seeds per arm.', lower_bound=2)
-  flags.DEFINE_integer('workers', 2, 'Processes at a time, each on its share of the cores.',
-                       lower_bound=1)
+  if workers:
+    flags.DEFINE_integer('workers', workers, 'Processes at a time, each on its share of the cores.',
+                         lower_bound=1)
   flags.DEFINE_bool('smoke', False, 'Small and short: does it run at all?')
   flags.DEFINE_bool('record', False, f'Copy what is found to experiments/results/{name}.')
   flags.DEFINE_bool('debug', False, 'Show tracebacks of errors in one line.')

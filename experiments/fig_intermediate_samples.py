@@ -61,6 +61,6 @@ def pictures(folder):
 
 
 if __name__ == '__main__':
-  command.define_flags('images')
+  command.define_flags('images', workers=0)
   flags.DEFINE_enum('scale', 'cpu', ('cpu', 'paper'), 'Size of the tables.')
   command.run(run)

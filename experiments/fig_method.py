@@ -83,5 +83,5 @@ def draw_schedules(path):
 
 
 if __name__ == '__main__':
-  command.define_flags('method')
+  command.define_flags('method', workers=0)
   command.run(run)

@@ -110,5 +110,5 @@ def markdown():
 
 
 if __name__ == '__main__':
-  command.define_flags('first_steps', cells='Families')
+  command.define_flags('first_steps', cells='Families', workers=0)
   command.run(run)

@@ -93,5 +93,5 @@ def markdown():
 
 
 if __name__ == '__main__':
-  command.define_flags('scaling', cells='Models')
+  command.define_flags('scaling', cells='Models', workers=0)
   command.run(run)
