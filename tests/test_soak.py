@@ -267,14 +267,17 @@ def test_what_checkpoints_keep_that_are_evaluated(tmp_path, record_property):
 
 @pytest.mark.soak
 def test_what_checkpoints_keep_beside_orbax_alone(tmp_path, record_property):
-  """Orbax keeps some 30 kB of each, whatever its size; a state here is of 400."""
+  """Orbax keeps some 30 kB of each; a state here is of 400.
+
+  Of Orbax alone the first 200 or so may fit into what a start has left free: it saves 800.
+  """
   changes = {'total_steps': 2000, 'eval.every': 0, 'checkpoint.every': 10, 'model.widths': '(256,)'}
   ours, _, said = _growth(_memory_of_run(tmp_path / 'run', changes), '200 checkpoints')
   record_property('growth', said)
   bare, count = tmp_path / 'bare', tmp_path / 'count'
-  with subprocess.Popen([sys.executable, '-m', 'tests.memory', str(bare), str(count), '200'],
+  with subprocess.Popen([sys.executable, '-m', 'tests.memory', str(bare), str(count), '800'],
                         cwd=ROOT, env={**os.environ, **GIVEN_BACK}) as process:
     alone, _, said = _growth(_memory_of(
       process, lambda: len(count.read_text()) if count.exists() else 0), 'Orbax alone')
   record_property('growth with Orbax alone', said)
-  assert ours < 1.3 * alone + 2.   # MB; two records were a fifth above and as much
+  assert ours < 1.3 * alone * 200 / 800 + 2.   # MB; two records were a fifth above and as much
