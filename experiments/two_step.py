@@ -110,12 +110,12 @@ class Cell:
 
 
 def density_config(seed, mollify):
-  """The config of the density: 3,000 updates, of which `mollify` says how they are mollified."""
+  """The config of the density: 14,000 updates, of which `mollify` says how they are mollified."""
   config = default.get_config()
   default.set_model(config, 'realnvp_tabular', num_blocks=5, hidden=256)
-  config.seed, config.total_steps, config.batch_size, config.steps_per_call = seed, 3_000, 256, 50
+  config.seed, config.total_steps, config.batch_size, config.steps_per_call = seed, 14_000, 256, 50
   config.optimizer.schedule = 'cosine'
-  config.log.every, config.eval.every, config.checkpoint.every = 150, 300, 1_500
+  config.log.every, config.eval.every, config.checkpoint.every = 700, 1_400, 7_000
   config.log.stdout = False
   config.mollify.update_from_flattened_dict(mollify)
   return config

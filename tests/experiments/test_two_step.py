@@ -182,7 +182,7 @@ def test_what_a_second_step_will_take_is_that_of_its_flow_on_the_latents(tmp_pat
   device = dry_run.Device('core', .5)
   programs = {}
   own, other = table_two_step.listing(todo, device, programs)
-  assert programs['digits/two_step']['updates'] == 3_000
+  assert programs['digits/two_step']['updates'] == 14_000
   assert own.replace('/vanilla/', '/gaussian/') == other
   cost = table_two_step.estimate.of_config(config, spec=((16,), np.float32, None))
   assert own == dry_run.line('digits/two_step/vanilla/0', 'missing', cost,

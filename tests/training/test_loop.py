@@ -180,9 +180,9 @@ def test_the_device_has_its_next_call_before_the_metrics_of_the_last_are_fetched
     order.append(('call', step + 1))
     return compiled(state, step)
 
-  take = loop._Journal.take
+  take = loop.Journal.take
   monkeypatch.setattr(loop, 'compiled_update', lambda run: call)
-  monkeypatch.setattr(loop._Journal, 'take', lambda self, step, *args: (
+  monkeypatch.setattr(loop.Journal, 'take', lambda self, step, *args: (
     order.append(('fetch', step)), take(self, step, *args)))
   loop.train(run, tmp_path)
   for step in range(1, 7):
