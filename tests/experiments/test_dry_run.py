@@ -96,9 +96,10 @@ def test_the_committed_estimates_are_of_all_programs_of_the_paper(tmp_path):
     update, arguments = estimate.update_of(config)
     flops = jax.local_device_count() * estimate.matmul_flops(
       jax.make_jaxpr(update)(*arguments), device.accelerator.passes)
-    assert own['gflop'] == float(f'{flops / 1e9:.4g}'), name
-    assert own['training_hours'] == float(
-      f'{device.hours(flops * config.total_steps):.4g}'), name
+    # Each device makes products of parameters alone, NVAE's norms: on the four here .25 % more.
+    assert 1e9 * own['gflop'] == pytest.approx(flops, rel=.003), name
+    assert own['training_hours'] == pytest.approx(
+      device.hours(1e9 * own['gflop'] * config.total_steps), rel=1e-3), name
 
 
 def test_samples_in_the_number_of_a_split_are_not_counted(tmp_path):
