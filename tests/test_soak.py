@@ -277,7 +277,8 @@ def test_what_checkpoints_keep_beside_orbax_alone(tmp_path, record_property):
   bare, count = tmp_path / 'bare', tmp_path / 'count'
   with subprocess.Popen([sys.executable, '-m', 'tests.memory', str(bare), str(count), '800'],
                         cwd=ROOT, env={**os.environ, **GIVEN_BACK}) as process:
-    alone, _, said = _growth(_memory_of(
-      process, lambda: len(count.read_text()) if count.exists() else 0), 'Orbax alone, 800 checkpoints')
+    alone, _, said = _growth(
+      _memory_of(process, lambda: len(count.read_text()) if count.exists() else 0),
+      'Orbax alone, 800 checkpoints')
   record_property('growth with Orbax alone', said)
   assert ours < 1.3 * alone * 200 / 800 + 2.   # MB; two records were a fifth above and as much
