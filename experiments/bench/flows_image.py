@@ -55,20 +55,13 @@ def _torch_glows(steps, hidden):
 
 def _torch_step(steps, hidden):
   """(name, () -> None: one update) of the fastest GLOW in PyTorch, on a batch in memory."""
+  from experiments.bench import flows_torch
   flows, torch = _torch_glows(steps, hidden)
-  x = torch.randn(BATCH, 3, 32, 32)
-
-  def update(flow):
-    optimizer = torch.optim.Adamax(flow.parameters(), lr=1e-3, weight_decay=1e-5)
-
-    def call():
-      optimizer.zero_grad(set_to_none=True)
-      (-flow.log_prob(x, None).mean()).backward()
-      optimizer.step()
-
-    return call
-
-  return rows.fastest({name: update(flow) for name, flow in flows.items()})
+  batches = [torch.randn(BATCH, 3, 32, 32)]
+  return rows.fastest({name: flows_torch.update(
+    lambda x, flow=flow: flow.log_prob(x, None),
+    torch.optim.Adamax(flow.parameters(), lr=1e-3, weight_decay=1e-5), batches)
+    for name, flow in flows.items()})
 
 
 def _torch_samples(steps, hidden):

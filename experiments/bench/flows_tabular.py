@@ -95,7 +95,7 @@ def torch_loop(name, hidden, count, tables=()):
   loops = {}
   for kind in ('hand_written', 'library'):
     flow = getattr(flows_torch, kind)(name, SIZE, hidden, BLOCKS)
-    update = flows_torch.update(flow, batches)
+    update = flows_torch.update(flow.log_prob, flows_torch.adam(flow), batches)
     loops[kind] = functools.partial(_then_evaluate, update, flow, tables) if tables else update
   kind, loop = rows.fastest(loops)
   return f'PyTorch, {kind.replace("_", "-")}', loop

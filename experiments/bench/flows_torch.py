@@ -75,8 +75,8 @@ class BatchNorm(nn.Module):
     return z, (self.log_gamma - .5 * torch.log(var)).sum()
 
 
-class Linear(nn.Module):
-  """z = W x with W = P L U."""
+class LU(nn.Module):
+  """The factors of W = P L U, a random rotation at first."""
 
   def __init__(self, size):
     super().__init__()
@@ -88,9 +88,18 @@ class Linear(nn.Module):
                         'eye': torch.eye(size)}.items():
       self.register_buffer(name, value)
 
+  def factors(self):
+    """(L, U), both triangular."""
+    lower = self.lower.tril(-1) + self.eye
+    return lower, self.upper.triu(1) + torch.diag(self.sign * torch.exp(self.log_diag))
+
+
+class Linear(LU):
+  """z = W x with W = P L U."""
+
   def forward(self, x):
-    upper = self.upper.triu(1) + torch.diag(self.sign * torch.exp(self.log_diag))
-    weight = self.permutation @ (self.lower.tril(-1) + self.eye) @ upper
+    lower, upper = self.factors()
+    weight = self.permutation @ lower @ upper
     return x @ weight.T, self.log_diag.sum()
 
 
@@ -150,14 +159,18 @@ def library(name, size, hidden, blocks):
   return Flow([layer for i in range(blocks) for layer in block(i)])
 
 
-def update(flow, batches):
-  """() -> None: one update on each of `batches`, a list of tensors [B, D]."""
-  optimizer = torch.optim.Adam(flow.parameters(), lr=1e-4, weight_decay=1e-6, fused=True)
+def adam(flow):
+  """The optimiser of tabular flows."""
+  return torch.optim.Adam(flow.parameters(), lr=1e-4, weight_decay=1e-6, fused=True)
+
+
+def update(log_prob, optimizer, batches):
+  """() -> None: one update on each of `batches`, a list of tensors [B, ...]."""
 
   def call():
     for x in batches:
       optimizer.zero_grad(set_to_none=True)
-      (-flow.log_prob(x).mean()).backward()
+      (-log_prob(x).mean()).backward()
       optimizer.step()
 
   return call

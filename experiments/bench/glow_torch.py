@@ -10,21 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from experiments.bench import flows_torch
 
-class Linear(nn.Module):
+
+class Linear(flows_torch.LU):
   """ActNorm and the 1×1 convolution with W = P L U, as one convolution."""
 
   def __init__(self, channels):
-    super().__init__()
+    super().__init__(channels)
     self.mean, self.log_std = (nn.Parameter(torch.zeros(channels)) for _ in range(2))
-    rotation = nn.init.orthogonal_(torch.empty(channels, channels))
-    permutation, lower, upper = torch.linalg.lu(rotation)
-    diagonal = upper.diag()
-    self.lower, self.upper = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
-    self.log_diag = nn.Parameter(diagonal.abs().log())
-    for name, value in {'permutation': permutation, 'sign': diagonal.sign(),
-                        'eye': torch.eye(channels)}.items():
-      self.register_buffer(name, value)
     self.starts = True
 
   def forward(self, x):
@@ -33,21 +27,17 @@ class Linear(nn.Module):
         self.mean.copy_(x.mean((0, 2, 3)))
         self.log_std.copy_(x.std((0, 2, 3)).log())
       self.starts = False
-    lower, upper = self._factors()
+    lower, upper = self.factors()
     weight = self.permutation @ lower @ upper * torch.exp(-self.log_std)
     x = functional.conv2d(x, weight[:, :, None, None], -weight @ self.mean)
     return x, x[0, 0].numel() * (self.log_diag - self.log_std).sum()
 
   def inverse(self, z):
-    lower, upper = self._factors()
+    lower, upper = self.factors()
     inner = torch.linalg.solve_triangular(lower, self.permutation.T, upper=False)
     weight = torch.linalg.solve_triangular(upper, inner, upper=True)
     weight = torch.exp(self.log_std)[:, None] * weight
     return functional.conv2d(z, weight[:, :, None, None], self.mean)
-
-  def _factors(self):
-    lower = self.lower.tril(-1) + self.eye
-    return lower, self.upper.triu(1) + torch.diag(self.sign * torch.exp(self.log_diag))
 
 
 class Coupling(nn.Module):
