@@ -75,6 +75,25 @@ def test_scanned_updates_equal_single_ones():
       np.testing.assert_allclose(value, metrics[name][i], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize('size', [1, 3])
+def test_a_device_alone_averages_nothing_and_computes_the_same(monkeypatch, size):
+  """Over one device XLA on CPU would copy every gradient for its mean."""
+  batches, key = _batches(size), rng.purpose_key(0, 'train')
+  levels = np.linspace(.9, 0., size, dtype=np.float32)
+  found, programs = [], []
+  for count in (jax.device_count(), 1):
+    monkeypatch.setattr(parallel, '_all_devices', lambda count=count: jax.devices()[:count])
+    update = parallel.pmap_step(_step(), steps_per_call=size)
+    split = batches.reshape(size, count, B // count, D)
+    inputs = (split, levels) if size > 1 else (split[0], levels[0])
+    inputs = (TrainState.create({'params': {'w': jnp.ones((D, 2))}}, optax.adam(.1)), inputs[0],
+              key, inputs[1], None, np.ones(inputs[0].shape[:-1], bool))
+    programs.append(update.lower(*inputs).compile().as_text())
+    found.append(jax.device_get(update(*inputs)))
+  assert ['all-reduce' in text for text in programs] == [True, False]
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), *found)
+
+
 def test_accumulation_equals_the_large_batch():
   results = []
   for parts in (1, 2):

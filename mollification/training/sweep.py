@@ -83,14 +83,12 @@ def train(sweep, folder=None, *, progress=None, stop=None):
 
 def _period(sweep):
   """(data, mask, state, keys, levels [P, S], indices [P, S, B]) -> (state, {name: [P]}), a run."""
-  update = jax.vmap(sweep.update, axis_name=parallel.AXIS,
-                    in_axes=(None, 0, None, None, None, 0), out_axes=None)
+  update = parallel.alone(sweep.update)
 
   def run(data, mask, state, keys, levels, indices):
     def one(state, inputs):
       index, level, mask = inputs
-      state, metrics = update(state, data['train'][index][None], keys['train'], level, None,
-                              mask[None])
+      state, metrics = update(state, data['train'][index], keys['train'], level, None, mask)
       return state, metrics['loss']
 
     def period(state, inputs):
