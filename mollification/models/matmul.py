@@ -43,21 +43,14 @@ def _products_jvp(precision, primals, tangents):
 def _by_kernel(x, kernel):
   """x @ kernel, linear in the kernel [I, O], whose gradient x^T times a cotangent is a fast one.
 
-  x^T is read down the columns of x. Where its rows are a multiple of 2 KB long, a column falls into
-  two sets of a CPU's first cache, and products take a fifth to three times longer: there the rows
-  are made a line of the cache longer. By numbers that meet rows of zeros, and not by zeros: XLA
-  makes a slow `pad` of those.
+  Of few outputs the cotangent is transposed in place of x, and the result turned back. The barriers
+  keep the compiler from undoing that.
   """
   size, outputs = kernel.shape
-  if 16 * outputs <= size:
-    # Few outputs: backward the cotangent is transposed in place of x, and the result turned back.
-    # The barriers keep the compiler from undoing that.
-    turned = jax.lax.optimization_barrier(kernel.T) @ x.T
-    return jax.lax.optimization_barrier(turned).T
-  if size * x.dtype.itemsize % 2_048:
+  if 16 * outputs > size:
     return x @ kernel
-  line = 64 // x.dtype.itemsize
-  return jnp.concatenate([x, x[:, :line]], axis=1) @ jnp.pad(kernel, ((0, line), (0, 0)))
+  turned = jax.lax.optimization_barrier(kernel.T) @ x.T
+  return jax.lax.optimization_barrier(turned).T
 
 
 def _is_zero(tangent):

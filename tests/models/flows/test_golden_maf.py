@@ -62,7 +62,6 @@ def _pythae(state, i):
 @pytest.mark.parametrize(('name', 'block_of'), [('nflows', _nflows), ('pythae', _pythae)])
 def test_log_densities_and_scores_are_those_of_other_libraries(name, block_of, monkeypatch):
   monkeypatch.setattr(made, 'GROUP_WIDTH', 4)   # five groups, as wide nets have
-  monkeypatch.setattr(made, 'TILE_WIDTH', 2)
   flow, golden = maf((SIZE,), BLOCKS, HIDDEN), _golden(name)
   params, statistics = {}, {}
   for i in range(BLOCKS):   # after the Reshape, three layers a block: MADE, BatchNorm, Reverse

@@ -24,12 +24,6 @@ def _made(size, widths, outputs=2, condition=None):
   return net, random_variables(lambda: net.init(jax.random.key(2), x, cond)), x, cond
 
 
-def _set_widths(monkeypatch, width):
-  """Blocks that are stored of so many outputs, of two tiles or three: small nets have several."""
-  monkeypatch.setattr(made, 'GROUP_WIDTH', width)
-  monkeypatch.setattr(made, 'TILE_WIDTH', max(width // 2, 1))
-
-
 def _by_hand(variables, x, widths, outputs):
   """The network as the paper of Germain et al. has it: full kernels times full masks."""
   size, params = x.shape[1], jax.tree.map(np.asarray, variables['params'])
@@ -54,7 +48,7 @@ def _by_hand(variables, x, widths, outputs):
 @pytest.mark.parametrize(('size', 'widths', 'outputs', 'width'), [
     (2, (6, 5), 2, 128), (5, (12, 9), 3, 3), (11, (40, 30), 2, 8), (6, (3, 10, 4), 1, 4)])
 def test_made_is_the_masked_network(size, widths, outputs, width, monkeypatch):
-  _set_widths(monkeypatch, width)
+  monkeypatch.setattr(made, 'GROUP_WIDTH', width)
   net, variables, x, _ = _made(size, widths, outputs)
   found = jit(net.apply)(variables, x)
   np.testing.assert_allclose(found, _by_hand(variables, np.asarray(x), widths, outputs), atol=1e-5)
@@ -62,7 +56,7 @@ def test_made_is_the_masked_network(size, widths, outputs, width, monkeypatch):
 
 @pytest.mark.parametrize('condition', [None, 2])
 def test_output_i_depends_on_all_coordinates_before_i_and_on_no_other(condition, monkeypatch):
-  _set_widths(monkeypatch, 16)   # blocks of several degrees
+  monkeypatch.setattr(made, 'GROUP_WIDTH', 16)   # blocks of several degrees
   net, variables, x, cond = _made(6, (40, 40), condition=condition)
   one = lambda v, c: net.apply(variables, v[None], None if c is None else c[None])[0]
   by_x = jit(jax.jacrev(one))(x[0], None if cond is None else cond[0])
@@ -74,7 +68,7 @@ def test_output_i_depends_on_all_coordinates_before_i_and_on_no_other(condition,
 
 
 def test_masked_weights_never_matter_and_get_no_gradient(monkeypatch):
-  _set_widths(monkeypatch, 8)
+  monkeypatch.setattr(made, 'GROUP_WIDTH', 8)
   net, variables, x, _ = _made(6, (20, 20))
   gradient = jit(jax.grad(lambda v: (net.apply(v, x)**2).sum()))(variables)
   flat = traverse_util.flatten_dict(gradient)
