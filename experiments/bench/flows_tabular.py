@@ -32,30 +32,28 @@ fast forwards as PyTorch's, and loses that on the transposed kernel: whole updat
 1.11 (RealNVP) and 1.17 (GLOW) of their time. Neither precision, nor algorithm, nor a batch
 dimension moves one product to another kernel than the rest.
 
-Where MAF's time goes on one core (profile of the compiled update, 10.1 ms beside a busy core): 6.7
-ms are matrix products, .57 GFLOP at 85 GFLOP/s (100 to 110 alone; 55 % of the full kernels would
-do, blocks of 128 leave 66 %). 1.4 ms are Adam, 12 passes over 4.4 MB, since XLA on CPU makes m, v
-and p in a loop each. .4 ms are masks, .3 rows and blocks put together, .1 the gradient's norm, .1
-random numbers, 1 activations and sums. Tried without gain: Adam in one pass (XLA's option
+Where MAF's time goes on one core (profile of the compiled update, 8.7 ms): 5.4 are matrix products
+(55 % of the full kernels would do, blocks of 256 leave 77 %), 1.5 Adam, 12 passes over 4.4 MB,
+since XLA on CPU makes m, v and p in a loop each, .4 masks, .3 rows put together, .1 random numbers,
+1 activations and sums. Tried without gain: Adam in one pass (XLA's option
 `xla_cpu_use_multi_output_fusion`: 1.09 times its time; blocks of 32 or 64 rows in a loop: 5 to 8
 times, `lax.scan` over them: 2.7), one division in it in place of two (1.00 of the update), x^T
-copied by panels or from longer rows (XLA fuses the copies into the slow one), other kernels of
-XLA's (the update of MAF and of RealNVP, of their time as they are: `xla_cpu_use_xnnpack` .98 and
-1.18, its fused graphs 1.03 and 1.14, YNN's products 1.15 and 1.33, the fusion emitters of before
-MLIR 1.44 and 1.56).
+copied by panels (XLA fuses the copies into the slow one), other kernels of XLA's (the update of MAF
+and of RealNVP, of their time as they are: `xla_cpu_use_xnnpack` .98 and 1.18, its fused graphs 1.03
+and 1.14, YNN's products 1.15 and 1.33, the fusion emitters of before MLIR 1.44 and 1.56).
 
-Tried on a Xeon with AVX-512, whole updates, of their time as they are: products of hidden layers as
-convolutions of one tap, which XLA turns into products after it has chosen YNN's for all others, so
-that they alone go to Eigen's, forwards .97 to 1.0 (126 GFLOP/s in place of 90 by themselves, the
-same in the update), and in one of the layouts tried no products at all but convolutions, 20 times
-as long; kernels' gradients of rows that are not made longer (`models/matmul.py`) .95 in RealNVP and
-1.01 in MAF, of x copied transposed .98 and 1.01. Adam of ten kernels of 512 by 512 takes 4.8 ms
-there, 12 passes at 26 GB/s, and PyTorch's fused one 1.8, one pass of 7: in blocks of 32 to 128 rows
-in a loop, with a `cond` that keeps what it makes of a block apart, 1.2 to 1.5 times as long; in one
-loop with several outputs 1.1 to 1.2; with memory in pages of 2 MB, and with vectors of 512 bits,
-the same. What was gained is the mean over devices where there is only one (`parallel.alone`): an
-update of RealNVP takes .94 of the time, of GLOW .92, of MAF .98, and in a sweep .89 (RealNVP) and
-.86 (MAF).
+On a Xeon with AVX-512, whole updates one after the other in two processes, three things were gained
+(the time of an update, of its time before): the mean over devices is left out where there is one,
+which XLA makes copies of all gradients for (`parallel.alone`: MAF .98, RealNVP .94, GLOW .92; in
+sweeps .86 to .89); rows of 2 KB are no longer made longer by a line of the cache for kernels'
+gradients, which an EPYC with AVX2 had gained by (MAF .92, RealNVP .88); blocks of MAF's kernels are
+multiplied whole (.84 to .89). Without gain there: products of hidden layers as convolutions of one
+tap, which XLA turns into products after it has chosen YNN's for the others, so that they alone go
+to Eigen's, .97 to 1.0 (forwards 126 GFLOP/s in place of 90 by themselves), and 20 times as long in a
+layout in which they stayed convolutions; x copied transposed for kernels' gradients, 1.03 of plain;
+Adam of ten kernels of 512 by 512, 4.8 ms at 26 GB/s where PyTorch's fused one takes 1.8, in blocks
+of 32 to 128 rows with a `cond` that keeps apart what it makes of them, 1.2 to 1.5 times as long, in
+pages of 2 MB and with vectors of 512 bits the same.
 """
 import functools
 import os

@@ -26,9 +26,10 @@ def test_the_record_has_every_row_with_its_bar():
   # What misses its bar is what the page says.
   missed = {row['name'] for row in map(json.loads, lines)
             if row['bar'] and row['ratio'] < row['bar']}
-  assert missed == {'maf_step_torch', 'realnvp_tabular_step_torch', 'glow_tabular_step_torch'}
+  assert missed == {'maf_step_torch', 'realnvp_tabular_step_torch'}
   assert [name for name, bar in found.items() if bar is None] == [
-    f'glow_memory_{memory}' for memory in ('store', 'remat', 'invertible')]
+    'glow_sample_hand_written',
+    *(f'glow_memory_{memory}' for memory in ('store', 'remat', 'invertible'))]
 
 
 @pytest.mark.slow
