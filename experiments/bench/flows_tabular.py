@@ -12,25 +12,25 @@ maf_step_flowjax
 References have the roofline, as that of `glow_step`. These flows are no loops: XLA's cost analysis
 counts all there is, optimiser and masks included.
 
-Three bars are missed against PyTorch: MAF's 2.0 by 1.76, RealNVP's and GLOW's 1.3 by 1.08 and 1.09.
-On other days the same updates gave 1.66 to 1.78, 1.08 to 1.29 and 1.12 to 1.33: what moves is
-PyTorch's time. The loops of libraries' layers are slower than the hand-written ones. Products of
-these shapes by themselves on an idle core (20 of them with kernels of their own, 100 rows, 512 to
-512; what is freed stays with the process), in GFLOP/s, XLA's and then PyTorch's: 71 to 83 and 99 to
-114 forwards, 77 to 82 and 90 to 94 for an input's gradient, 84 to 89 and 78 to 85 for a kernel's.
-With operands swapped and the result transposed XLA's are no faster (73 to 83, 83 to 87). RealNVP
-and GLOW are these products; MAF makes 55 to 66 % of them, and is ahead by that. Other forms of the
-same forwards, a chain of 20, in processor time of theirs as they are (112 GFLOP/s on a quieter
-day): rows padded to 104, 112 or 128 .94, .92 and .82 of the rate (rows that are there cost no more:
-144 run at 1.07 times it), the kernel in two or four blocks of its outputs .95, s and t of a
-coupling as one product of twice the outputs .96, as one batched product of two .06 (XLA on CPU has
-no fast batched product). There is nothing left in the form of the products; what is, is in XLA's
-kernels, of which a program has one for all its products. By themselves on another day (GFLOP/s
-forwards, for an input's gradient, for a kernel's; PyTorch 99, 113, 112): YNN's, which is JAX's own
-choice, 77, 77 and 90; Eigen's 96 to 101, 54 and 91; oneDNN's 78 to 83, 71 and 75. Eigen's is as
-fast forwards as PyTorch's, and loses that on the transposed kernel: whole updates take 1.06 (MAF),
-1.11 (RealNVP) and 1.17 (GLOW) of their time. Neither precision, nor algorithm, nor a batch
-dimension moves one product to another kernel than the rest.
+Two bars are missed against PyTorch, MAF's 2.0 by 1.91 and RealNVP's 1.3 by 1.28; GLOW reaches its
+1.3 by 1.35. What moves from day to day is PyTorch's time: before what is told at the end the same
+updates gave 1.63 to 1.78, 1.08 to 1.29 and 1.09 to 1.33. The loops of libraries' layers are slower
+than the hand-written ones. Products of these shapes by themselves on an idle core (20 of them with
+kernels of their own, 100 rows, 512 to 512; what is freed stays with the process), in GFLOP/s, XLA's
+and then PyTorch's: 71 to 83 and 99 to 114 forwards, 77 to 82 and 90 to 94 for an input's gradient,
+84 to 89 and 78 to 85 for a kernel's. With operands swapped and the result transposed XLA's are no
+faster (73 to 83, 83 to 87). RealNVP and GLOW are these products; MAF makes 77 % of them, and is
+ahead by that. Other forms of the same forwards, a chain of 20, in processor time of theirs as they
+are (112 GFLOP/s on a quieter day): rows padded to 104, 112 or 128 .94, .92 and .82 of the rate
+(rows that are there cost no more: 144 run at 1.07 times it), the kernel in two or four blocks of
+its outputs .95, s and t of a coupling as one product of twice the outputs .96, as one batched
+product of two .06 (XLA on CPU has no fast batched product). There is nothing left in the form of
+the products; what is, is in XLA's kernels, of which a program has one for all its products. By
+themselves on another day (GFLOP/s forwards, for an input's gradient, for a kernel's; PyTorch 99,
+113, 112): YNN's, which is JAX's own choice, 77, 77 and 90; Eigen's 96 to 101, 54 and 91; oneDNN's
+78 to 83, 71 and 75. Eigen's is as fast forwards as PyTorch's, and loses that on the transposed
+kernel: whole updates take 1.06 (MAF), 1.11 (RealNVP) and 1.17 (GLOW) of their time. Neither
+precision, nor algorithm, nor a batch dimension moves one product to another kernel than the rest.
 
 Where MAF's time goes on one core (profile of the compiled update, 8.7 ms): 5.4 are matrix products
 (55 % of the full kernels would do, blocks of 256 leave 77 %), 1.5 Adam, 12 passes over 4.4 MB,
@@ -49,9 +49,9 @@ sweeps .86 to .89); rows of 2 KB are no longer made longer by a line of the cach
 gradients, which an EPYC with AVX2 had gained by (MAF .92, RealNVP .88); blocks of MAF's kernels are
 multiplied whole (.84 to .89). Without gain there: products of hidden layers as convolutions of one
 tap, which XLA turns into products after it has chosen YNN's for the others, so that they alone go
-to Eigen's, .97 to 1.0 (forwards 126 GFLOP/s in place of 90 by themselves), and 20 times as long in a
-layout in which they stayed convolutions; x copied transposed for kernels' gradients, 1.03 of plain;
-Adam of ten kernels of 512 by 512, 4.8 ms at 26 GB/s where PyTorch's fused one takes 1.8, in blocks
+to Eigen's, .97 to 1.0 (forwards 126 GFLOP/s in place of 90 by themselves), and 20 times as long in
+a layout in which they stayed convolutions; x copied transposed for kernels' gradients, 1.03 of
+plain; Adam of ten kernels of 512 by 512, 4.8 ms at 26 GB/s where PyTorch's fused one takes 1.8, in blocks
 of 32 to 128 rows with a `cond` that keeps apart what it makes of them, 1.2 to 1.5 times as long, in
 pages of 2 MB and with vectors of 512 bits the same.
 """
