@@ -51,9 +51,9 @@ multiplied whole (.84 to .89). Without gain there: products of hidden layers as 
 tap, which XLA turns into products after it has chosen YNN's for the others, so that they alone go
 to Eigen's, .97 to 1.0 (forwards 126 GFLOP/s in place of 90 by themselves), and 20 times as long in
 a layout in which they stayed convolutions; x copied transposed for kernels' gradients, 1.03 of
-plain; Adam of ten kernels of 512 by 512, 4.8 ms at 26 GB/s where PyTorch's fused one takes 1.8, in blocks
-of 32 to 128 rows with a `cond` that keeps apart what it makes of them, 1.2 to 1.5 times as long, in
-pages of 2 MB and with vectors of 512 bits the same.
+plain; Adam of ten kernels of 512 by 512, 4.8 ms at 26 GB/s where PyTorch's fused one takes 1.8, in
+blocks of 32 to 128 rows with a `cond` that keeps apart what it makes of them, 1.2 to 1.5 times as
+long, in pages of 2 MB and with vectors of 512 bits the same.
 """
 import functools
 import os
